@@ -1,0 +1,43 @@
+"""BERT and JinaBERT text embeddings in JAX and Flax.
+
+Names are imported when they are first used, so that `import jaxbert` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxbert.attention import attend as attend
+    from jaxbert.config import EncoderConfig as EncoderConfig
+    from jaxbert.embedder import Embedder as Embedder
+    from jaxbert.encoder import Encoder as Encoder
+    from jaxbert.errors import JaxbertError as JaxbertError
+    from jaxbert.pooling import mean_pool as mean_pool
+    from jaxbert.position import Bias as Bias
+    from jaxbert.position import Position as Position
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Bias": "position",
+    "Embedder": "embedder",
+    "Encoder": "encoder",
+    "EncoderConfig": "config",
+    "JaxbertError": "errors",
+    "Position": "position",
+    "attend": "attention",
+    "mean_pool": "pooling",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxbert' has no attribute {name!r}")
+    return getattr(import_module(f"jaxbert.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return list(__all__)

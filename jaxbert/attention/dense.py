@@ -1,0 +1,73 @@
+"""The definition of attention, written out: every other implementation is tested against it."""
+
+import jax
+import jax.numpy as jnp
+from jax.lax import Precision
+
+from jaxbert.axes import Keys, Positions, Queries, Scores, Segments, Values, Visible
+from jaxbert.position import Bias
+
+
+def visible(segments: Segments) -> Visible:
+    """Query t may see key s where both are in one segment, and segment 0 (padding) is seen by none."""
+    q, k = segments[:, None, :, None], segments[:, None, None, :]
+    return (q == k) & (k != 0)
+
+
+def bias_table(bias: Bias, positions: Positions) -> jax.Array:
+    """The bias of every head on whole rows, [#b, n, t, s]: the one place that writes it out."""
+
+    def one_row(pos: jax.Array) -> jax.Array:
+        return jax.vmap(lambda head: head(pos, pos))(bias)
+
+    return jax.vmap(one_row)(positions)
+
+
+def exponentials(
+    q: Queries, k: Keys, bias: Bias | None, positions: Positions, segments: Segments
+) -> Scores:
+    """exp(q k^T / sqrt(h) + bias - max) in float32, exactly 0 where s is not visible to t."""
+    scores = jnp.einsum(
+        "bnth,bnsh->bnts", q, k, precision=Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
+    scores = scores * (q.shape[-1] ** -0.5)
+    if bias is not None:
+        scores = scores + bias_table(bias, positions)
+    seen = visible(segments)
+    # The finite minimum, not -inf: a query that sees nothing has max = min and no NaN.
+    scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
+    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    return jnp.where(seen, jnp.exp(scores - top), 0.0)
+
+
+def normaliser(weights: Scores) -> jax.Array:
+    """The sum over keys, and 1 for a query that sees none, so that it gets zeros."""
+    total = weights.sum(axis=-1, keepdims=True)
+    return jnp.where(total == 0.0, 1.0, total)
+
+
+def probabilities(
+    q: Queries, k: Keys, bias: Bias | None, positions: Positions, segments: Segments
+) -> Scores:
+    """softmax over s of q k^T / sqrt(h) + bias, [b, n, t, s] in float32."""
+    weights = exponentials(q, k, bias, positions, segments)
+    return weights / normaliser(weights)
+
+
+def dense(
+    q: Queries, k: Keys, v: Values, bias: Bias | None, positions: Positions, segments: Segments
+) -> Queries:
+    """softmax(q k^T / sqrt(h) + bias) v; zeros for queries in segment 0.
+
+    Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t].
+    Differs: divides after the value product, [t, h] numbers instead of [t, s]; softmax in float32.
+    """
+    weights = exponentials(q, k, bias, positions, segments)
+    context = jnp.einsum(
+        "bnts,bnsh->bnth",
+        weights.astype(v.dtype),
+        v,
+        precision=Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    return (context / normaliser(weights)).astype(q.dtype)

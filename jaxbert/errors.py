@@ -1,0 +1,25 @@
+"""What can go wrong, by name; every message is one sentence that says what to do."""
+
+
+class JaxbertError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class ConfigError(JaxbertError, ValueError):
+    """A configuration that does not describe an encoder we know."""
+
+
+class CheckpointError(JaxbertError, ValueError):
+    """A folder whose files are missing, damaged, contradictory or not understood."""
+
+
+class InputError(JaxbertError, ValueError):
+    """An argument whose value, shape or length cannot be used."""
+
+
+class InputTypeError(JaxbertError, TypeError):
+    """An argument of the wrong type."""
+
+
+class ModelNotFoundError(JaxbertError, FileNotFoundError):
+    """A model name that is no folder here and could not be fetched."""

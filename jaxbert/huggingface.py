@@ -1,0 +1,204 @@
+"""config.json of a Hugging Face folder -> EncoderConfig and family, or a refusal with its reason.
+
+model_type is never a reason to accept: jina-embeddings-v2 says "bert" and is none. It is always a
+reason to refuse: RoBERTa's tensors have BERT's names and another arithmetic.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from jaxbert.config import EncoderConfig
+from jaxbert.errors import CheckpointError, ConfigError
+
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+}
+POSITIONS = {"absolute": "learned", "alibi": "alibi"}
+FEED_FORWARDS = {"original": "mlp", "geglu": "glu", "reglu": "glu"}
+GATES = {"geglu": "gelu", "reglu": "relu"}
+
+# Remote code that we know, by the repository (or the class) that auto_map names.
+CODE = {
+    "jina-bert-v2-qk-post-norm": "jinabert-qk-post-norm",
+    "jina-bert-v2-qk-devlin-norm": "jinabert-qk-norm",
+    "jina-bert-implementation": "jinabert",
+}
+
+# Keys that must have one of these values, for any other changes the arithmetic. An absent key is
+# fine: the value that the published code then takes is the first one here.
+REQUIRED: Mapping[str, tuple[Any, ...]] = {
+    "model_type": ("bert", None),
+    "is_decoder": (False, None),
+    "is_encoder_decoder": (False, None),
+    "add_cross_attention": (False, None),
+    "pruned_heads": ({}, None),
+    "alibi_scaling": (None, 1, False),
+    "emb_pooler": (None, "mean"),
+}
+# Keys that are read below.
+HANDLED = frozenset(
+    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act "
+    "type_vocab_size max_position_embeddings layer_norm_eps initializer_range hidden_dropout_prob "
+    "attention_probs_dropout_prob position_embedding_type feed_forward_type auto_map "
+    "architectures".split()
+)
+# Keys that do not touch the arithmetic of the encoder: training, generation, heads, bookkeeping.
+HARMLESS = frozenset(
+    "_name_or_path _commit_hash transformers_version torch_dtype dtype classifier_dropout "
+    "gradient_checkpointing use_cache attn_implementation _attn_implementation model_max_length "
+    "id2label label2id problem_type finetuning_task task_specific_params return_dict "
+    "output_attentions output_hidden_states torchscript tie_word_embeddings tie_encoder_decoder "
+    "chunk_size_feed_forward cross_attention_hidden_size tokenizer_class prefix bos_token_id "
+    "pad_token_id eos_token_id sep_token_id decoder_start_token_id max_length min_length do_sample "
+    "early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p "
+    "repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
+    "bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_bos_token_id "
+    "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens "
+    "begin_suppress_tokens tf_legacy_loss use_bfloat16 sentence_transformers".split()
+)
+
+
+def family_of(names: Collection[str]) -> str:
+    """The family whose tensors these are, by those that no other family has."""
+    first = "encoder.layer.0."
+    if {f"{first}mlp.up_gated_layer.weight", f"{first}mlp.up_layer.weight"} & set(names):
+        return "jinabert-qk-post-norm"
+    if f"{first}attention.self.layer_norm_q.weight" in names:
+        return "jinabert-qk-norm"
+    return "jinabert" if f"{first}mlp.gated_layers.weight" in names else "bert"
+
+
+def config_and_family(
+    raw: Mapping[str, Any], names: Collection[str], ignore: Collection[str]
+) -> tuple[EncoderConfig, str]:
+    """Read config.json beside the tensors' names; both must tell the same story.
+
+    names are without prefix. ignore lists keys that may be passed over unread. Raises
+    CheckpointError.
+    """
+    refuse_unknown(raw, ignore)
+    refuse_other_arithmetic(raw)
+    position = choice(raw, "position_embedding_type", "absolute", POSITIONS)
+    kind = raw.get("feed_forward_type") or "original"
+    feed_forward = choice(raw, "feed_forward_type", "original", FEED_FORWARDS)
+    activation = choice(raw, "hidden_act", "gelu", ACTIVATIONS)
+    family = agreed_family(raw, names, position, feed_forward, ignore)
+    try:
+        return EncoderConfig(
+            vocab_size=required(raw, "vocab_size"),
+            hidden_size=required(raw, "hidden_size"),
+            num_layers=required(raw, "num_hidden_layers"),
+            num_heads=required(raw, "num_attention_heads"),
+            intermediate_size=required(raw, "intermediate_size"),
+            type_vocab_size=raw.get("type_vocab_size", 2),
+            max_positions=raw.get("max_position_embeddings", 512),
+            position=position,
+            feed_forward=feed_forward,
+            feed_forward_bias=family != "jinabert-qk-post-norm",
+            activation=GATES.get(kind, activation),
+            query_key_norm=family in ("jinabert-qk-norm", "jinabert-qk-post-norm"),
+            second_residual=family == "jinabert-qk-post-norm",
+            layer_norm_eps=raw.get("layer_norm_eps", 1e-12),
+            initializer_range=raw.get("initializer_range", 0.02),
+            hidden_dropout=raw.get("hidden_dropout_prob", 0.1),
+            attention_dropout=raw.get("attention_probs_dropout_prob", 0.1),
+        ), family
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"config.json describes no encoder: {error}") from error
+
+
+def refuse_unknown(raw: Mapping[str, Any], ignore: Collection[str]) -> None:
+    """A key that nobody here has read about may change every number."""
+    known = HANDLED | HARMLESS | frozenset(REQUIRED) | frozenset(ignore)
+    for key, value in raw.items():
+        if key not in known and value is not None and value is not False:
+            raise CheckpointError(
+                f"config.json has {key} = {value!r}, which is not understood; if it does not change "
+                f'the arithmetic, pass ignore_config=("{key}",)'
+            )
+
+
+def refuse_other_arithmetic(raw: Mapping[str, Any]) -> None:
+    """Values that say: this is another model, whatever its tensors are called."""
+    for key, allowed in REQUIRED.items():
+        value = raw.get(key, allowed[0])
+        if not any(value == good and type(value) in (type(good), int) for good in allowed):
+            raise CheckpointError(
+                f"config.json has {key} = {value!r}; only BERT and JinaBERT encoders are implemented "
+                f"here, where it is {allowed[0]!r}"
+            )
+    for name in raw.get("architectures") or ():
+        if not re.fullmatch(r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)", str(name)):
+            raise CheckpointError(
+                f"config.json names the architecture {name!r}; only Bert... and JinaBert... encoders "
+                "are implemented here"
+            )
+
+
+def agreed_family(
+    raw: Mapping[str, Any],
+    names: Collection[str],
+    position: str,
+    feed_forward: str,
+    ignore: Collection[str],
+) -> str:
+    """The family that config and tensors agree on."""
+    found = family_of(names)
+    gated = any(name.endswith((".gated_layers.weight", ".up_gated_layer.weight")) for name in names)
+    if gated != (feed_forward == "glu"):
+        kind = raw.get("feed_forward_type") or "original"
+        raise CheckpointError(
+            f"config.json says feed_forward_type {kind!r}, but the tensors are those of a "
+            f"{'gated' if gated else 'plain'} feed-forward: config.json and weights are of different "
+            "models"
+        )
+    if found == "bert" and position == "alibi":
+        found = "jinabert"
+    named = named_code(raw, ignore)
+    if named is not None and named != found:
+        raise CheckpointError(
+            f"auto_map in config.json names the code of {named}, but the tensors are those of "
+            f"{found}: config.json and weights are of different models"
+        )
+    return found
+
+
+def named_code(raw: Mapping[str, Any], ignore: Collection[str]) -> str | None:
+    """The family of the remote code that auto_map names; None without one."""
+    auto_map = raw.get("auto_map") or {}
+    if "auto_map" in ignore or not auto_map:
+        return None
+    if not isinstance(auto_map, Mapping):
+        raise CheckpointError("auto_map in config.json is not an object; restore the file")
+    targets = " ".join(str(target) for target in auto_map.values())
+    for marker, family in CODE.items():
+        if marker in targets:
+            return family
+    if re.search(r"\bJinaBert\w+", targets):
+        return None  # a copy of the code under another name; the tensors decide
+    raise CheckpointError(
+        f"auto_map in config.json names code that is not understood ({targets}); if the model is a "
+        'plain BERT or JinaBERT, pass ignore_config=("auto_map",)'
+    )
+
+
+def choice(raw: Mapping[str, Any], key: str, default: str, table: Mapping[str, str]) -> Any:
+    """Our word for the value of key."""
+    value = raw.get(key) or default
+    if value not in table:
+        raise CheckpointError(
+            f"config.json has {key} = {value!r}; understood are: {', '.join(table)}"
+        )
+    return table[value]
+
+
+def required(raw: Mapping[str, Any], key: str) -> Any:
+    """The value of a key that has no default."""
+    if key not in raw:
+        raise CheckpointError(f"config.json has no {key}; restore the file from where it came")
+    return raw[key]

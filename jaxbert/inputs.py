@@ -1,0 +1,111 @@
+"""From what callers pass to what the strict types hold: int32, whole, checked where it can be."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from jaxbert.axes import Ids, Positions, Segments, Types
+from jaxbert.config import EncoderConfig
+from jaxbert.errors import InputError, InputTypeError
+
+
+class Inputs(NamedTuple):
+    """What an encoder reads, each an int32 array."""
+
+    ids: Ids
+    segments: Segments
+    types: Types
+    positions: Positions
+
+
+def integers(value: ArrayLike, name: str) -> jax.Array | np.ndarray:
+    """The value as int32 [b, t]; on the host unless it is traced."""
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.integer):
+        raise InputTypeError(f"{name} has dtype {array.dtype}; pass integers (or booleans)")
+    if array.ndim != 2:
+        raise InputError(f"{name} has shape {array.shape}; it must be [rows, tokens]")
+    if isinstance(array, jax.core.Tracer):
+        return array.astype(jnp.int32)
+    wide = np.asarray(array)
+    if wide.size and (wide.max() > np.iinfo(np.int32).max or wide.min() < np.iinfo(np.int32).min):
+        raise InputError(f"{name} holds a number beyond 32 bits; check where it comes from")
+    return wide.astype(np.int32)
+
+
+def check_range(value: jax.Array | np.ndarray, name: str, limit: int, what: str) -> None:
+    """Refuse numbers outside [0, limit); inside jit nothing is known, and lookups give NaN."""
+    if isinstance(value, jax.core.Tracer) or value.size == 0:
+        return
+    low, high = int(value.min()), int(value.max())
+    if low < 0 or high >= limit:
+        wrong = low if low < 0 else high
+        raise InputError(f"{name} holds {wrong}, but the model has {what} 0 ... {limit - 1}")
+
+
+def restart(segments: jax.Array | np.ndarray) -> jax.Array:
+    """Positions that count from 0 in each run of equal segment ids: the texts of a packed row."""
+    index = jnp.arange(segments.shape[1], dtype=jnp.int32)[None, :]
+    first = jnp.ones((segments.shape[0], 1), jnp.bool_)
+    starts = jnp.concatenate([first, segments[:, 1:] != segments[:, :-1]], axis=1)
+    begin = jax.lax.cummax(jnp.where(starts, index, 0), axis=1)
+    return index - begin
+
+
+def prepare(
+    config: EncoderConfig,
+    limit: int | None,
+    input_ids: ArrayLike,
+    attention_mask: ArrayLike | None,
+    token_type_ids: ArrayLike | None,
+    segment_ids: ArrayLike | None,
+    positions: ArrayLike | None,
+) -> Inputs:
+    """Fill in what is left out, and refuse what the encoder has no answer for.
+
+    attention_mask is segment_ids with the values 0 and 1. Positions default to the index in the row
+    under a mask, and restart in each packed text under segment_ids.
+    """
+    ids = integers(input_ids, "input_ids")
+    check_range(ids, "input_ids", config.vocab_size, "token ids")
+    types = np.zeros(ids.shape, np.int32)
+    if token_type_ids is not None:
+        types = integers(token_type_ids, "token_type_ids")
+        check_range(types, "token_type_ids", config.type_vocab_size, "token types")
+    if segment_ids is not None and attention_mask is not None:
+        raise InputError("attention_mask and segment_ids say the same thing; pass one of them")
+    if segment_ids is not None:
+        segments = integers(segment_ids, "segment_ids")
+        check_range(segments, "segment_ids", np.iinfo(np.int32).max, "segments")
+        places = restart(segments)
+    else:
+        segments = np.ones(ids.shape, np.int32)
+        if attention_mask is not None:
+            segments = integers(attention_mask, "attention_mask")
+            check_range(segments, "attention_mask", 2, "mask values")
+        places = np.arange(ids.shape[1], dtype=np.int32)[None, :]
+    if positions is not None:
+        places = integers(positions, "positions")
+    for name, array in (("token_type_ids", types), ("attention_mask or segment_ids", segments)):
+        if array.shape != ids.shape:
+            raise InputError(f"{name} has shape {array.shape}, input_ids {ids.shape}; make them equal")
+    if places.shape not in (ids.shape, (1, ids.shape[1])):
+        raise InputError(f"positions has shape {places.shape}; input_ids has {ids.shape}")
+    if limit is not None:
+        check_length(places, limit)
+    return Inputs(jnp.asarray(ids), jnp.asarray(segments), jnp.asarray(types), jnp.asarray(places))
+
+
+def check_length(positions: jax.Array | np.ndarray, limit: int) -> None:
+    """Refuse a position that a learned table does not have."""
+    if isinstance(positions, jax.core.Tracer) or positions.size == 0:
+        return
+    longest = int(positions.max()) + 1
+    if longest > limit or int(positions.min()) < 0:
+        raise InputError(
+            f"a text has {longest} tokens, but this model learned positions for {limit} only; "
+            f"truncate to {limit} (max_length) or use a model with ALiBi"
+        )
