@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
+from jax.lax import Precision
 from jax.typing import ArrayLike
 
 from jaxbert.axes import Hidden, Mask, Pooled
+from jaxbert.stack import Dense, Normalize, Stack
 
 # The smallest divisor: a row without a token is divided by this and stays zero.
 SMALLEST_COUNT = 1e-9
@@ -100,3 +103,60 @@ def mean_pool(hidden: ArrayLike, attention_mask: ArrayLike) -> Pooled:
 
 
 _mean_pool = jax.jit(mean)
+
+
+# --- what a folder says, put together ----------------------------------------------------------
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "Tanh": jnp.tanh,
+    "Identity": lambda x: x,
+    "ReLU": jax.nn.relu,
+    "GELU": lambda x: jax.nn.gelu(x, approximate=False),
+    "SiLU": jax.nn.silu,
+    "Sigmoid": jax.nn.sigmoid,
+}
+
+
+class Head(nnx.Module):
+    """Token states -> vectors, as a Stack says: pooling, then its Dense and Normalize modules."""
+
+    def __init__(self, stack: Stack) -> None:
+        """Take the weights of the Dense modules to the device."""
+        self.modes = stack.pooling.modes
+        self.after = nnx.List([make(step) for step in stack.after])
+
+    @jax.named_scope("pooling")
+    def __call__(self, x: Hidden, mask: Mask) -> jax.Array:
+        """float32 [b, width], whatever the dtype of x."""
+        y = pool(x, mask, self.modes)
+        for step in self.after:
+            y = step(y)
+        return y
+
+
+class Product(nnx.Module):
+    """activation(x W^T + b), at full float32 precision."""
+
+    def __init__(self, step: Dense) -> None:
+        """Take the weights to the device."""
+        self.weight = nnx.Param(jnp.asarray(step.weight))
+        self.bias = None if step.bias is None else nnx.Param(jnp.asarray(step.bias))
+        self.activation = ACTIVATIONS[step.activation]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, in] -> [b, out]."""
+        y = jnp.einsum("bi,oi->bo", x, self.weight[...], precision=Precision.HIGHEST)
+        return self.activation(y if self.bias is None else y + self.bias[...][None, :])
+
+
+class UnitLength(nnx.Module):
+    """normalize as a module."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[b, d] -> [b, d]."""
+        return normalize(x)
+
+
+def make(step: Dense | Normalize) -> nnx.Module:
+    """The module that computes a step of the stack."""
+    return Product(step) if isinstance(step, Dense) else UnitLength()

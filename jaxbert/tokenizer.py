@@ -1,0 +1,122 @@
+"""Text -> token ids, with the tokenizers library."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import tokenizers
+from tokenizers import normalizers
+
+from jaxbert.checkpoint import read_object
+from jaxbert.errors import CheckpointError, InputError, InputTypeError
+
+
+class Tokenizer:
+    """A folder's tokenizer, whose stored truncation and padding are taken off.
+
+    Differs: all-MiniLM-L6-v2 stores truncation to 128 in tokenizer.json, where the model takes 256.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Wrap a tokenizer of the tokenizers library."""
+        backend.no_padding()
+        backend.no_truncation()
+        self.backend = backend
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, lower_case: bool = False) -> Self:
+        """tokenizer.json, or vocab.txt where that is missing (WordPiece, as BERT's first release).
+
+        lower_case puts a lower-casing step in front where the tokenizer has none.
+        """
+        if (folder / "tokenizer.json").is_file():
+            backend = from_json(folder / "tokenizer.json")
+        elif (folder / "vocab.txt").is_file():
+            backend = from_vocabulary(folder)
+        else:
+            raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.txt")
+        if lower_case and not lowers(backend.normalizer):
+            steps = [step for step in (normalizers.Lowercase(), backend.normalizer) if step]
+            backend.normalizer = normalizers.Sequence(steps)
+        if any(backend.encode("a").type_ids):
+            raise CheckpointError(f"{folder} gives single texts a token type that is not 0")
+        return cls(backend)
+
+    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> list[np.ndarray]:
+        """The ids of each text, int32, special tokens included, cut after max_length tokens.
+
+        Raises InputTypeError for what is no str and InputError for text that is no valid Unicode.
+        """
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputTypeError(f"text {i} is a {type(text).__name__}; pass str")
+        self.truncate(max_length)
+        try:
+            encodings = self.backend.encode_batch_fast(list(texts))
+        except (TypeError, UnicodeEncodeError) as error:
+            raise invalid_unicode(texts) from error
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def truncate(self, max_length: int | None) -> None:
+        """Cut texts after max_length tokens, on the right, keeping the special tokens."""
+        if max_length is None:
+            self.backend.no_truncation()
+            return
+        special = self.backend.num_special_tokens_to_add(is_pair=False)
+        if max_length <= special:
+            raise InputError(
+                f"max_length {max_length} leaves no room beside {special} special tokens; raise it"
+            )
+        self.backend.enable_truncation(
+            max_length, stride=0, strategy="longest_first", direction="right"
+        )
+
+    def prompt_length(self, prompt: str) -> int:
+        """The tokens of the prompt with the special ones before it, without one after it."""
+        self.truncate(None)
+        special = self.backend.encode(prompt).special_tokens_mask
+        return len(special) - (special[-1] if special else 0)
+
+
+def from_json(file: Path) -> tokenizers.Tokenizer:
+    """The tokenizer in tokenizer.json."""
+    try:
+        return tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises a bare Exception
+        raise CheckpointError(f"{file} is no tokenizer ({error}); restore it") from error
+
+
+def from_vocabulary(folder: Path) -> tokenizers.Tokenizer:
+    """BERT's WordPiece over vocab.txt, lower-casing as tokenizer_config.json says (default: yes)."""
+    file = folder / "tokenizer_config.json"
+    settings = read_object(file) if file.is_file() else {}
+    try:
+        return tokenizers.BertWordPieceTokenizer(
+            str(folder / "vocab.txt"),
+            lowercase=settings.get("do_lower_case", True),
+            strip_accents=settings.get("strip_accents"),
+            handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        )._tokenizer
+    except Exception as error:  # as above
+        raise CheckpointError(f"{folder}/vocab.txt is no vocabulary ({error})") from error
+
+
+def lowers(normalizer: normalizers.Normalizer | None) -> bool:
+    """Whether the normaliser contains a plain lower-casing step."""
+    if isinstance(normalizer, normalizers.Sequence):
+        return any(lowers(step) for step in normalizer)  # type: ignore[attr-defined]
+    return isinstance(normalizer, normalizers.Lowercase)
+
+
+def invalid_unicode(texts: Sequence[str]) -> InputError:
+    """The error that names the first text with a lone surrogate."""
+    for i, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            return InputError(
+                f"text {i} has a lone surrogate at character {error.start}, so it is no valid "
+                'Unicode; clean it with text.encode("utf-8", "replace").decode()'
+            )
+    return InputError("the tokenizer could not read these texts")
