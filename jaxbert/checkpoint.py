@@ -75,9 +75,7 @@ class Checkpoint:
         """One rule per layer, or the rule itself where it is not about layers."""
         if "{l}" not in rule.name:
             return [rule]
-        return [
-            rule._replace(name=rule.name.format(l=i)) for i in range(self.config.num_layers)
-        ]
+        return [rule._replace(name=rule.name.format(l=i)) for i in range(self.config.num_layers)]
 
 
 def read_json(file: Path) -> Any:
@@ -123,8 +121,8 @@ def open_folder(
     config, family = config_and_family(raw, entries, ignore_config)
     if not FAMILIES[family].verified:
         warnings.warn(
-            f"{folder} is {FAMILIES[family].title}: this arithmetic is inferred from the tensors and "
-            "has not been compared with its published code",
+            f"{folder} is {FAMILIES[family].title}: this arithmetic is inferred from the tensors "
+            "and has not been compared with its published code",
             UnverifiedModelWarning,
             stacklevel=3,
         )
@@ -196,13 +194,13 @@ def common_prefix(found: Collection[str]) -> str:
         raise CheckpointError(f"the weights have {many} {WORD}, so this is not a BERT checkpoint")
     prefix = words[0].removesuffix(WORD)
     if not PREFIX.fullmatch(prefix):
-        raise CheckpointError(f"the tensors' prefix {prefix!r} is not understood; save them without")
+        raise CheckpointError(
+            f"the tensors' prefix {prefix!r} is not understood; save them without"
+        )
     return prefix
 
 
-def sort_out(
-    found: Mapping[str, Entry], prefix: str
-) -> tuple[dict[str, Entry], dict[str, Entry]]:
+def sort_out(found: Mapping[str, Entry], prefix: str) -> tuple[dict[str, Entry], dict[str, Entry]]:
     """(needed, unused) by name without prefix; heads stand beside the encoder, not under it."""
     entries: dict[str, Entry] = {}
     unused: dict[str, Entry] = {}
@@ -234,7 +232,9 @@ def fill(stored: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> dict[str
     table = stored.table
     unfilled = set(targets) - {rule.path for rule in table}
     if unfilled:
-        raise CheckpointError(f"no tensor fills {', '.join(sorted(unfilled))}; pass its own weights")
+        raise CheckpointError(
+            f"no tensor fills {', '.join(sorted(unfilled))}; pass its own weights"
+        )
     check_names(stored, table, targets)
     weights = {path: np.empty(shape, np.float32) for path, shape in targets.items()}
     layer: dict[str, int] = {}
@@ -313,7 +313,9 @@ def check_position_ids(stored: Checkpoint) -> None:
         if name.endswith("position_ids") and not np.array_equal(
             ids.ravel(), np.arange(ids.size, dtype=ids.dtype)
         ):
-            raise CheckpointError(f"{name} does not count from 0; such positions are not understood")
+            raise CheckpointError(
+                f"{name} does not count from 0; such positions are not understood"
+            )
 
 
 def tensors(stored: Checkpoint) -> dict[str, np.ndarray]:

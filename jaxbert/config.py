@@ -41,13 +41,8 @@ class EncoderConfig:
     @classmethod
     def jinabert(cls, **sizes: Any) -> Self:
         """JinaBERT: symmetric ALiBi, a feed-forward gated by exact gelu."""
-        family = {
-            "position": "alibi",
-            "feed_forward": "glu",
-            "activation": "gelu",
-            "max_positions": 8192,
-        }
-        return cls(**(family | sizes))
+        family: dict[str, Any] = {"position": "alibi", "feed_forward": "glu", "activation": "gelu"}
+        return cls(**(family | {"max_positions": 8192} | sizes))
 
     def __post_init__(self) -> None:
         """Refuse values that describe no encoder, naming the field."""

@@ -114,7 +114,7 @@ class Encoder(nnx.Module):
     ) -> None:
         """Random weights; position, feed_forward (rngs -> module) and attention as config says, or
         the objects given here.
-        """  # noqa: D205
+        """
         made = parts(config)
         if feed_forward is not None:
             made = made._replace(feed_forward=feed_forward)
@@ -228,9 +228,7 @@ class Encoder(nnx.Module):
     ) -> list[Hidden]:
         """The states after the embeddings and after each layer: l + 1 arrays [b, t, d]."""
         limit = self.position.limit
-        inputs = prepare(
-            self.config, limit, input_ids, attention_mask, token_type_ids, None, None
-        )
+        inputs = prepare(self.config, limit, input_ids, attention_mask, token_type_ids, None, None)
         first, rest = _forward_states(self, inputs)
         return [first, *rest]
 
@@ -242,9 +240,7 @@ class Encoder(nnx.Module):
     ) -> list[Scores]:
         """Who looks at whom: one array [b, n, t, s] per layer, rows summing to one (float32)."""
         limit = self.position.limit
-        inputs = prepare(
-            self.config, limit, input_ids, attention_mask, token_type_ids, None, None
-        )
+        inputs = prepare(self.config, limit, input_ids, attention_mask, token_type_ids, None, None)
         return _forward_attentions(self, inputs)
 
 

@@ -37,7 +37,8 @@ def resolve(
 
 def looks_like_hub_name(name: str) -> bool:
     """Owner/model, as the hub spells names; the default model may leave its owner out."""
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         validate_repo_id(name)

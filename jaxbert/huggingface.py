@@ -53,13 +53,12 @@ HARMLESS = frozenset(
     "gradient_checkpointing use_cache attn_implementation _attn_implementation model_max_length "
     "id2label label2id problem_type finetuning_task task_specific_params return_dict "
     "output_attentions output_hidden_states torchscript tie_word_embeddings tie_encoder_decoder "
-    "chunk_size_feed_forward cross_attention_hidden_size tokenizer_class prefix bos_token_id "
-    "pad_token_id eos_token_id sep_token_id decoder_start_token_id max_length min_length do_sample "
-    "early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p "
-    "repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
-    "bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_bos_token_id "
-    "forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens "
-    "begin_suppress_tokens tf_legacy_loss use_bfloat16 sentence_transformers".split()
+    "chunk_size_feed_forward tokenizer_class bos_token_id pad_token_id eos_token_id sep_token_id "
+    "decoder_start_token_id max_length min_length do_sample early_stopping num_beams "
+    "num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty "
+    "length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size num_return_sequences "
+    "output_scores return_dict_in_generate remove_invalid_values tf_legacy_loss use_bfloat16 "
+    "sentence_transformers".split()
 )
 
 
@@ -118,8 +117,8 @@ def refuse_unknown(raw: Mapping[str, Any], ignore: Collection[str]) -> None:
     for key, value in raw.items():
         if key not in known and value is not None and value is not False:
             raise CheckpointError(
-                f"config.json has {key} = {value!r}, which is not understood; if it does not change "
-                f'the arithmetic, pass ignore_config=("{key}",)'
+                f"config.json has {key} = {value!r}, which is not understood; if it does not "
+                f'change the arithmetic, pass ignore_config=("{key}",)'
             )
 
 
@@ -129,14 +128,14 @@ def refuse_other_arithmetic(raw: Mapping[str, Any]) -> None:
         value = raw.get(key, allowed[0])
         if not any(value == good and type(value) in (type(good), int) for good in allowed):
             raise CheckpointError(
-                f"config.json has {key} = {value!r}; only BERT and JinaBERT encoders are implemented "
-                f"here, where it is {allowed[0]!r}"
+                f"config.json has {key} = {value!r}; only BERT and JinaBERT encoders are "
+                f"implemented here, where it is {allowed[0]!r}"
             )
     for name in raw.get("architectures") or ():
         if not re.fullmatch(r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)", str(name)):
             raise CheckpointError(
-                f"config.json names the architecture {name!r}; only Bert... and JinaBert... encoders "
-                "are implemented here"
+                f"config.json names the architecture {name!r}; only Bert... and JinaBert... "
+                "encoders are implemented here"
             )
 
 
@@ -154,8 +153,8 @@ def agreed_family(
         kind = raw.get("feed_forward_type") or "original"
         raise CheckpointError(
             f"config.json says feed_forward_type {kind!r}, but the tensors are those of a "
-            f"{'gated' if gated else 'plain'} feed-forward: config.json and weights are of different "
-            "models"
+            f"{'gated' if gated else 'plain'} feed-forward: config.json and weights are of "
+            "different models"
         )
     if found == "bert" and position == "alibi":
         found = "jinabert"

@@ -71,12 +71,14 @@ def prepare(
     """
     ids = integers(input_ids, "input_ids")
     check_range(ids, "input_ids", config.vocab_size, "token ids")
-    types = np.zeros(ids.shape, np.int32)
+    types: jax.Array | np.ndarray = np.zeros(ids.shape, np.int32)
     if token_type_ids is not None:
         types = integers(token_type_ids, "token_type_ids")
         check_range(types, "token_type_ids", config.type_vocab_size, "token types")
     if segment_ids is not None and attention_mask is not None:
         raise InputError("attention_mask and segment_ids say the same thing; pass one of them")
+    segments: jax.Array | np.ndarray
+    places: jax.Array | np.ndarray
     if segment_ids is not None:
         segments = integers(segment_ids, "segment_ids")
         check_range(segments, "segment_ids", np.iinfo(np.int32).max, "segments")
@@ -91,7 +93,7 @@ def prepare(
         places = integers(positions, "positions")
     for name, array in (("token_type_ids", types), ("attention_mask or segment_ids", segments)):
         if array.shape != ids.shape:
-            raise InputError(f"{name} has shape {array.shape}, input_ids {ids.shape}; make them equal")
+            raise InputError(f"{name} has shape {array.shape}, but input_ids has {ids.shape}")
     if places.shape not in (ids.shape, (1, ids.shape[1])):
         raise InputError(f"positions has shape {places.shape}; input_ids has {ids.shape}")
     if limit is not None:

@@ -96,7 +96,7 @@ def alibi_slopes(num_heads: int) -> tuple[float, ...]:
 class AlibiBias(Bias):
     """-slope |pos_q - pos_k|; one slope per head."""
 
-    def __init__(self, slopes: Float[Array, "n"]) -> None:
+    def __init__(self, slopes: Float[Array, " n"]) -> None:
         """Hold the slopes."""
         self.slopes = slopes
 
@@ -124,8 +124,7 @@ class Alibi(Position):
 class BucketBias(Bias):
     """table[bucket(pos_k - pos_q)]: near offsets have a bucket each, far ones share by logarithm.
 
-    Source: Raffel et al., arXiv:1910.10683, section 2.1; the bucket function of T5's published code,
-    for both directions.
+    Source: Raffel et al., arXiv:1910.10683, section 2.1; T5's published code, for both directions.
     """
 
     def __init__(self, table: Float[Array, "n c"], max_distance: int) -> None:

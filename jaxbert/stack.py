@@ -110,7 +110,7 @@ def read_stack(folder: Path, max_positions: int, ignore_config: Collection[str] 
 
 
 def read_modules(folder: Path) -> list[tuple[str, Path]]:
-    """(kind, folder) of each module, in order; the first is the Transformer in the folder itself."""
+    """(kind, folder) of each module, in order; the first is the Transformer."""
     file = folder / "modules.json"
     if not file.is_file():
         return [("Transformer", folder), ("Pooling", folder / "1_Pooling")]
@@ -183,7 +183,9 @@ def read_transformer(folder: Path, ignore: Collection[str]) -> dict[str, Any]:
     expected = ("feature-extraction", "token_embeddings", "forward", "last_hidden_state")
     for (key, value), good in zip(given.items(), expected, strict=True):
         if value != good:
-            raise CheckpointError(f"{folder / name} has {key} = {value!r}; only {good!r} is understood")
+            raise CheckpointError(
+                f"{folder / name} has {key} = {value!r}; only {good!r} is understood"
+            )
     return raw
 
 
@@ -220,32 +222,40 @@ def read_dense(folder: Path, ignore: Collection[str]) -> Dense:
         raise CheckpointError(f"{folder} has no model.safetensors; save the model as safetensors")
     with opened(file) as held:
         tensors = {name: held.get_tensor(name).astype(np.float32) for name in held.keys()}  # noqa: SIM118
-    shapes = {"linear.weight": (raw.get("out_features"), raw.get("in_features"))}
+    shapes: dict[str, tuple[Any, ...]] = {
+        "linear.weight": (raw.get("out_features"), raw.get("in_features"))
+    }
     if raw.get("bias", True):
         shapes["linear.bias"] = (raw.get("out_features"),)
     if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
-        raise CheckpointError(f"{file} does not hold what its config.json says ({shapes}); restore it")
+        raise CheckpointError(
+            f"{file} does not hold what its config.json says ({shapes}); restore it"
+        )
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise CheckpointError(f"{file} holds NaN or infinity; fetch it again")
     return Dense(tensors["linear.weight"], tensors.get("linear.bias"), activation)
 
 
+SETTINGS = frozenset(
+    "__version__ prompts default_prompt_name similarity_fn_name truncate_dim model_type".split()
+)
+
+
 def read_settings(file: Path, ignore: Collection[str]) -> dict[str, Any]:
     """Prompts, similarity and truncation of config_sentence_transformers.json."""
     raw = optional(file)
-    known = ("__version__ prompts default_prompt_name similarity_fn_name truncate_dim model_type").split()
-    check_keys(raw, file, known, ignore)
+    check_keys(raw, file, SETTINGS, ignore)
     if raw.get("model_type") not in (None, "SentenceTransformer"):
-        raise CheckpointError(f"{file} describes a {raw['model_type']}; only SentenceTransformer is one")
+        raise CheckpointError(f"{file} describes a {raw['model_type']}, not a SentenceTransformer")
     similarity = raw.get("similarity_fn_name") or "cosine"
     if similarity not in SIMILARITIES:
         raise CheckpointError(
             f"{file} has similarity_fn_name {similarity!r}; understood: {', '.join(SIMILARITIES)}"
         )
-    prompts = Stack().prompts | (raw.get("prompts") or {})
+    prompts = {**Stack().prompts, **(raw.get("prompts") or {})}
     name = raw.get("default_prompt_name")
     if name is not None and name not in prompts:
-        raise CheckpointError(f"{file} has default_prompt_name {name!r}, which is not in its prompts")
+        raise CheckpointError(f"{file} has default_prompt_name {name!r}, but no such prompt")
     return {
         "prompts": {key: text or "" for key, text in prompts.items()},
         "default_prompt_name": name,

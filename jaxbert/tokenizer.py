@@ -88,7 +88,7 @@ def from_json(file: Path) -> tokenizers.Tokenizer:
 
 
 def from_vocabulary(folder: Path) -> tokenizers.Tokenizer:
-    """BERT's WordPiece over vocab.txt, lower-casing as tokenizer_config.json says (default: yes)."""
+    """BERT's WordPiece over vocab.txt; lower-casing unless tokenizer_config.json says no."""
     file = folder / "tokenizer_config.json"
     settings = read_object(file) if file.is_file() else {}
     try:

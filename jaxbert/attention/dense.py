@@ -2,14 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.lax import Precision
 
 from jaxbert.axes import Keys, Positions, Queries, Scores, Segments, Values, Visible
 from jaxbert.position import Bias
 
+LOWEST = float(np.finfo(np.float32).min)
+
 
 def visible(segments: Segments) -> Visible:
-    """Query t may see key s where both are in one segment, and segment 0 (padding) is seen by none."""
+    """Query t may see key s where both are in one segment; none sees segment 0, the padding."""
     q, k = segments[:, None, :, None], segments[:, None, None, :]
     return (q == k) & (k != 0)
 
@@ -35,7 +38,7 @@ def exponentials(
         scores = scores + bias_table(bias, positions)
     seen = visible(segments)
     # The finite minimum, not -inf: a query that sees nothing has max = min and no NaN.
-    scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.where(seen, scores, LOWEST)
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     return jnp.where(seen, jnp.exp(scores - top), 0.0)
 

@@ -1,0 +1,162 @@
+"""The jaxbert command. Imports of jax wait until a command runs, so --help is instant."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from jaxbert import __version__, hub
+from jaxbert.errors import JaxbertError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="jaxbert", description="BERT and JinaBERT text embeddings in JAX."
+    )
+    top.add_argument("--version", action="version", version=f"jaxbert {__version__}")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    embed = add(commands, "embed", "write a vector for each text of a file", run_embed)
+    embed.add_argument("input", nargs="*", help="files, or - for stdin (the default)")
+    embed.add_argument(
+        "-o", "--output", required=True, help="vectors.npy, vectors.jsonl, or - for JSONL on stdout"
+    )
+    embed.add_argument("--format", choices=("text", "jsonl"), help="default: by the file's name")
+    embed.add_argument("--text-field", default="text", help="of JSONL input (default: text)")
+    embed.add_argument("--batch-size", type=int, default=32, help="most rows at once (default: 32)")
+    embed.add_argument("--max-length", type=int, help="tokens per text (default: the model's)")
+    embed.add_argument("--normalize", action="store_true", help="scale vectors to length one")
+    embed.add_argument("--prompt", help="put before each text")
+    embed.add_argument("--deterministic", action="store_true", help="same text, same bits")
+    embed.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    similarity = add(commands, "similarity", "how alike two texts are", run_similarity)
+    similarity.add_argument("first", metavar="TEXT")
+    similarity.add_argument("second", metavar="TEXT")
+
+    add(commands, "info", "what a model is, and what was ignored in its files", run_info, True)
+    add(commands, "verify", "run the NumPy reference beside the encoder", run_verify, True)
+    return top
+
+
+def add(
+    commands: Any, name: str, about: str, action: Any, positional: bool = False
+) -> argparse.ArgumentParser:
+    """A command with the options that all commands have."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    command.set_defaults(action=action)
+    if positional:
+        command.add_argument("name", metavar="MODEL", nargs="?", help="folder or hub name")
+    command.add_argument(
+        "--model", default=hub.DEFAULT_MODEL, help="folder or hub name (default: %(default)s)"
+    )
+    command.add_argument("--revision", help="branch, tag or commit on the hub")
+    command.add_argument(
+        "--ignore-config",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a key of the model's JSON files to pass over; may be repeated",
+    )
+    command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    return command
+
+
+def model_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that all commands have, as from_pretrained takes them."""
+    return {
+        "name": getattr(options, "name", None) or options.model,
+        "revision": options.revision,
+        "ignore_config": tuple(options.ignore_config),
+        "dtype": options.dtype,
+    }
+
+
+def load(options: argparse.Namespace, **more: Any) -> Any:
+    """The model that the options name."""
+    from jaxbert.embedder import Embedder
+
+    return Embedder.from_pretrained(**model_arguments(options), **more)
+
+
+# --- the commands ------------------------------------------------------------------------------
+
+
+def run_embed(options: argparse.Namespace) -> int:
+    """Read all texts, then load, then write."""
+    from jaxbert import textio
+
+    writer = textio.writer(options.output)
+    texts = [
+        text
+        for name in options.input or ["-"]
+        for text in textio.read(name, options.format, options.text_field)
+    ]
+    embedder = load(options, deterministic=options.deterministic)
+    vectors = embedder.encode(
+        texts,
+        prompt=options.prompt,
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        normalize_embeddings=options.normalize,
+        show_progress_bar=not options.quiet and sys.stderr.isatty(),
+    )
+    writer(texts, vectors)
+    where = "stdout" if options.output == "-" else options.output
+    print(f"{len(texts)} vectors of width {vectors.shape[1]} in {where}", file=sys.stderr)
+    return 0
+
+
+def run_similarity(options: argparse.Namespace) -> int:
+    """One number."""
+    embedder = load(options)
+    first, second = embedder.encode([options.first, options.second])
+    print(f"{embedder.similarity(first, second)[0, 0]:.6f}")
+    return 0
+
+
+def run_info(options: argparse.Namespace) -> int:
+    """What the folder holds, as it is understood here."""
+    from jaxbert.report import describe, open_model
+
+    print(describe(open_model(**model_arguments(options))))
+    return 0
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """0 if the encoder agrees with the reference on every layer, else 1."""
+    from jaxbert.report import open_model, verify_against_reference
+
+    text, agreed = verify_against_reference(open_model(**model_arguments(options)), options.dtype)
+    print(text)
+    return 0 if agreed else 1
+
+
+def warn(message: Warning | str, *_: Any) -> None:
+    """A warning as one sentence on stderr."""
+    print(f"jaxbert: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; an expected error is one sentence on stderr and exit status 1."""
+    options = parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = warn  # type: ignore[assignment]
+            return int(options.action(options))
+    except (JaxbertError, OSError) as error:
+        print(f"jaxbert: {one_line(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("jaxbert: interrupted; nothing was written", file=sys.stderr)
+    return 1
+
+
+def one_line(error: BaseException) -> str:
+    """The error as one sentence."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

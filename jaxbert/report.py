@@ -1,0 +1,129 @@
+"""What the command says about a model: a description, and a comparison with the reference."""
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from jaxbert import checkpoint, hub, reference
+from jaxbert.encoder import Encoder
+from jaxbert.pooling import pool
+from jaxbert.rules import FAMILIES
+from jaxbert.stack import Dense, Stack, read_stack
+from jaxbert.tokenizer import Tokenizer
+from jaxbert.verify import TEXTS, TOLERANCE, agree, compare, cosine, pad, table
+
+
+class Model(NamedTuple):
+    """A folder, opened: its tokenizer may be missing, for a bare encoder can be checked too."""
+
+    stored: checkpoint.Checkpoint
+    encoder: Encoder
+    stack: Stack
+    tokenizer: Tokenizer | None
+
+
+def open_model(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None,
+    ignore_config: Sequence[str],
+    dtype: DTypeLike,
+) -> Model:
+    """Load all parts of a model, strictly."""
+    folder = hub.resolve(name, revision=revision)
+    stored = checkpoint.open_folder(folder, ignore_config=ignore_config)
+    stack = read_stack(folder, stored.config.max_positions, ignore_config)
+    bare = not (folder / "tokenizer.json").is_file() and not (folder / "vocab.txt").is_file()
+    tokenizer = None if bare else Tokenizer.from_folder(folder, lower_case=stack.lower_case)
+    return Model(stored, Encoder.from_checkpoint(stored, dtype=dtype), stack, tokenizer)
+
+
+# --- info --------------------------------------------------------------------------------------
+
+
+def describe(model: Model) -> str:
+    """The family, sizes, parameters, pooling and lengths, and what was not used."""
+    config, stack, stored = model.encoder.config, model.stack, model.stored
+    family = FAMILIES[stored.family]
+    limit = model.encoder.position.limit
+    width = stack.width(config.hidden_size)
+    steps = [" + ".join(stack.pooling.modes), *map(step_title, stack.after)]
+    rows = {
+        "folder": stored.folder,
+        "family": family.title + ("" if family.verified else " (inferred, not verified)"),
+        "layers": f"{config.num_layers}, each of {config.num_heads} heads of {config.sizes['h']}",
+        "widths": f"model {config.hidden_size}, feed-forward {config.intermediate_size}",
+        "vocabulary": f"{config.vocab_size} tokens, {config.type_vocab_size} types",
+        "position": f"{config.position}, {'any length' if limit is None else f'up to {limit}'}",
+        "feed-forward": f"{config.feed_forward}, {config.activation}",
+        "parameters": f"{sum(weight.size for weight in model.encoder.weights().values()):,}",
+        "stored as": ", ".join(sorted({entry.dtype for entry in stored.entries.values()})),
+        "sha256": ", ".join(checkpoint.sha256(file) for file in stored.files),
+        "tokenizer": "none" if model.tokenizer is None else "yes",
+        "pooling": ", then ".join(steps),
+        "vector": f"{stack.truncate_dim or width} x float32, {stack.similarity} similarity",
+        "max length": f"{stack.max_length} tokens",
+        "prompts": ", ".join(f"{name}: {text!r}" for name, text in stack.prompts.items() if text),
+    }
+    lines = [f"{key:<14}{value or 'none'}" for key, value in rows.items()]
+    return "\n".join([*lines, "", layer_table(model.encoder), "", ignored(stored)])
+
+
+def step_title(step: object) -> str:
+    """A module after pooling, in words."""
+    if isinstance(step, Dense):
+        return f"dense {step.weight.shape[1]} -> {step.weight.shape[0]} ({step.activation})"
+    return "unit length"
+
+
+def layer_table(encoder: Encoder) -> str:
+    """Every weight with its shape and size; those under layers. have the leading axis l."""
+    return "\n".join(
+        f"  {name:<44}{' x '.join(map(str, weight.shape)):>20}{weight.size:>14,}"
+        for name, weight in encoder.weights().items()
+    )
+
+
+def ignored(stored: checkpoint.Checkpoint) -> str:
+    """The tensors that embeddings do not need."""
+    return f"ignored in the checkpoint: {', '.join(sorted(stored.unused)) or 'nothing'}"
+
+
+# --- verify ------------------------------------------------------------------------------------
+
+
+def verify_against_reference(model: Model, dtype: str) -> tuple[str, bool]:
+    """A table of the differences between the encoder and reference.py, and whether they agree."""
+    ids, mask, what = sample(model)
+    ours = [np.asarray(state, np.float32) for state in model.encoder.hidden_states(ids, mask)]
+    theirs = reference.encode(checkpoint.tensors(model.stored), model.stored.raw, ids, mask)
+    differences, modes = compare(ours, theirs, mask), model.stack.pooling.modes
+    pooled = [
+        np.asarray(pool(jnp.asarray(states[-1], jnp.float32), jnp.asarray(mask != 0), modes))
+        for states in (ours, theirs)
+    ]
+    agreed = agree(differences, TOLERANCE[dtype])
+    lines = [
+        str(model.stored.folder),
+        *(f"sha256 {checkpoint.sha256(file)}  {file.name}" for file in model.stored.files),
+        table(differences),
+        f"pooled: smallest cosine {cosine(*pooled):.9f}",
+        f"the {dtype} encoder {'agrees with' if agreed else 'DIFFERS from'} the float64 reference "
+        f"on {what} (tolerance {TOLERANCE[dtype]:g} of a layer's largest state)",
+    ]
+    return "\n".join(lines), agreed
+
+
+def sample(model: Model) -> tuple[np.ndarray, np.ndarray, str]:
+    """Ids and mask of a few texts; of random ids where the folder has no tokenizer."""
+    longest = min(64, model.stack.max_length)
+    if model.tokenizer is not None:
+        return *pad(model.tokenizer(TEXTS, longest)), f"{len(TEXTS)} texts"
+    random = np.random.default_rng(0)
+    vocabulary = model.encoder.config.vocab_size
+    tokens = [random.integers(0, vocabulary, length) for length in (longest, longest // 3, 1)]
+    return *pad(tokens), f"{len(tokens)} rows of random ids (the folder has no tokenizer)"
