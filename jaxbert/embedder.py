@@ -108,10 +108,11 @@ class Embedder:
     ) -> np.ndarray:
         """One float32 vector per text: [n, d] for a list, [d] for one str, [0, d] for nothing.
 
-        prompt (or prompts[prompt_name], or the folder's default) is put before each text.
-        batch_size is the most rows that run together. max_length overrides the folder's; beyond it texts are
-        cut, special tokens kept. truncate_dim keeps the first features; normalize_embeddings then
-        divides by the length of what is left. show_progress_bar: None shows none.
+        prompt (or prompts[prompt_name], or the default of the folder) is put before each text.
+        batch_size is the most rows that run together. max_length overrides the folder's; beyond it
+        texts are cut, special tokens kept. truncate_dim keeps the first features;
+        normalize_embeddings then divides by the length of what is left. show_progress_bar: None
+        shows none.
         Raises InputTypeError, InputError; nothing is computed before all texts are accepted.
         Differs: sentence-transformers sorts by characters and its vectors change with the batch;
         here they agree within 5e-7 times their norm, or to the bit with deterministic=True.

@@ -6,19 +6,19 @@ follows each residual sum, and none follows the last layer.
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import ArrayLike, DTypeLike
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxbert import checkpoint, hub
 from jaxbert.attention import Attend, attend, probabilities
 from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
 from jaxbert.config import EncoderConfig
-from jaxbert.inputs import Inputs, prepare
+from jaxbert.inputs import Given, Inputs, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
 from jaxbert.parts import MakeFeedForward, Parts, parts
 from jaxbert.position import Position
@@ -135,7 +135,7 @@ class Encoder(nnx.Module):
         revision: str | None = None,
         token: str | None = None,
         ignore_config: Sequence[str] = (),
-    ) -> Self:
+    ) -> "Encoder":
         """The encoder of a Hugging Face folder or hub name, every tensor accounted for.
 
         dtype is that of the weights here, float32 whatever is stored. Raises CheckpointError for
@@ -153,7 +153,7 @@ class Encoder(nnx.Module):
         *,
         dtype: DTypeLike = jnp.float32,
         attention: Attend | None = None,
-    ) -> Self:
+    ) -> "Encoder":
         """The encoder that an opened checkpoint describes, with its weights."""
         empty = jax.eval_shape(lambda: cls(stored.config, rngs=nnx.Rngs(0), attention=attention))
         paths, tree = jax.tree.flatten_with_path(empty)
@@ -175,19 +175,13 @@ class Encoder(nnx.Module):
         """The states after the last layer; for use inside jit, on prepared inputs."""
         place = Place(self.position, inputs.positions, inputs.segments)
         x = self.embeddings(inputs.ids, inputs.types, place)
-        x, _ = jax.lax.scan(lambda x, at: (at(x, place, self.attention), None), x, self.layers)
-        return x
+        return jax.lax.scan(lambda x, at: (at(x, place, self.attention), None), x, self.layers)[0]
 
     def forward_states(self, inputs: Inputs) -> tuple[Hidden, Float[Array, "l b t d"]]:
         """The states after the embeddings, and those after each layer."""
         place = Place(self.position, inputs.positions, inputs.segments)
-
-        def step(x: Hidden, layer: Layer) -> tuple[Hidden, Hidden]:
-            x = layer(x, place, self.attention)
-            return x, x
-
         x = self.embeddings(inputs.ids, inputs.types, place)
-        return x, jax.lax.scan(step, x, self.layers)[1]
+        return x, jax.lax.scan(lambda x, at: (at(x, place, self.attention),) * 2, x, self.layers)[1]
 
     def forward_attentions(self, inputs: Inputs) -> list[Scores]:
         """The attention probabilities of each layer, by the dense definition."""
@@ -201,12 +195,12 @@ class Encoder(nnx.Module):
 
     def __call__(
         self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        token_type_ids: ArrayLike | None = None,
+        input_ids: Given,
+        attention_mask: Given | None = None,
+        token_type_ids: Given | None = None,
         *,
-        segment_ids: ArrayLike | None = None,
-        positions: ArrayLike | None = None,
+        segment_ids: Given | None = None,
+        positions: Given | None = None,
     ) -> Hidden:
         """The last states [b, t, d]; rows of padding hold numbers that mean nothing.
 
@@ -214,34 +208,29 @@ class Encoder(nnx.Module):
         texts in a row. Raises InputError for ids outside the vocabulary and for texts beyond a
         learned table of positions.
         """
-        limit = self.position.limit
-        inputs = prepare(
-            self.config, limit, input_ids, attention_mask, token_type_ids, segment_ids, positions
-        )
-        return _forward(self, inputs)
+        texts = (input_ids, attention_mask, token_type_ids, segment_ids, positions)
+        return _forward(self, prepare(self.config, self.position.limit, *texts))
 
     def hidden_states(
         self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        token_type_ids: ArrayLike | None = None,
+        input_ids: Given,
+        attention_mask: Given | None = None,
+        token_type_ids: Given | None = None,
     ) -> list[Hidden]:
         """The states after the embeddings and after each layer: l + 1 arrays [b, t, d]."""
-        limit = self.position.limit
-        inputs = prepare(self.config, limit, input_ids, attention_mask, token_type_ids, None, None)
-        first, rest = _forward_states(self, inputs)
+        texts = (input_ids, attention_mask, token_type_ids)
+        first, rest = _forward_states(self, prepare(self.config, self.position.limit, *texts))
         return [first, *rest]
 
     def attentions(
         self,
-        input_ids: ArrayLike,
-        attention_mask: ArrayLike | None = None,
-        token_type_ids: ArrayLike | None = None,
+        input_ids: Given,
+        attention_mask: Given | None = None,
+        token_type_ids: Given | None = None,
     ) -> list[Scores]:
         """Who looks at whom: one array [b, n, t, s] per layer, rows summing to one (float32)."""
-        limit = self.position.limit
-        inputs = prepare(self.config, limit, input_ids, attention_mask, token_type_ids, None, None)
-        return _forward_attentions(self, inputs)
+        texts = (input_ids, attention_mask, token_type_ids)
+        return _forward_attentions(self, prepare(self.config, self.position.limit, *texts))
 
 
 def weight_name(path: tuple[object, ...]) -> str:

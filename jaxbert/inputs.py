@@ -1,6 +1,7 @@
 """From what callers pass to what the strict types hold: int32, whole, checked where it can be."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,9 @@ from jax.typing import ArrayLike
 from jaxbert.axes import Ids, Positions, Segments, Types
 from jaxbert.config import EncoderConfig
 from jaxbert.errors import InputError, InputTypeError
+
+# What callers may pass: NumPy or JAX arrays, or nested lists.
+Given = ArrayLike | Sequence[Any]
 
 
 class Inputs(NamedTuple):
@@ -21,7 +25,7 @@ class Inputs(NamedTuple):
     positions: Positions
 
 
-def integers(value: ArrayLike, name: str) -> jax.Array | np.ndarray:
+def integers(value: Given, name: str) -> jax.Array | np.ndarray:
     """The value as int32 [b, t]; on the host unless it is traced."""
     array = value if isinstance(value, jax.Array) else np.asarray(value)
     if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.integer):
@@ -58,11 +62,11 @@ def restart(segments: jax.Array | np.ndarray) -> jax.Array:
 def prepare(
     config: EncoderConfig,
     limit: int | None,
-    input_ids: ArrayLike,
-    attention_mask: ArrayLike | None,
-    token_type_ids: ArrayLike | None,
-    segment_ids: ArrayLike | None,
-    positions: ArrayLike | None,
+    input_ids: Given,
+    attention_mask: Given | None = None,
+    token_type_ids: Given | None = None,
+    segment_ids: Given | None = None,
+    positions: Given | None = None,
 ) -> Inputs:
     """Fill in what is left out, and refuse what the encoder has no answer for.
 

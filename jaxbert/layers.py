@@ -13,7 +13,7 @@ from flax import nnx
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
-from jaxbert.axes import Hidden, Queries
+from jaxbert.axes import Hidden
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -161,49 +161,3 @@ class Glu(nnx.Module):
         gate, value = jnp.moveaxis(self.up(x), -2, 0)
         inner = (self.activation(gate) * value).astype(x.dtype)
         return self.down(inner).astype(x.dtype)
-
-
-# --- what only the qk-norm variants of JinaBERT have; identity in all others -------------------
-
-
-class Identity(nnx.Module):
-    """q -> q: the norm of queries and keys in an encoder that has none."""
-
-    def __call__(self, q: Queries) -> Queries:
-        """Return the argument."""
-        return q
-
-
-class HeadsNorm(nnx.Module):
-    """layer_norm over all heads together: the axes n and h of `b n t h`."""
-
-    def __init__(self, sizes: Mapping[str, int], eps: float) -> None:
-        """Start as the plain normalisation: scale one, shift zero."""
-        self.eps = eps
-        self.scale = nnx.Param(jnp.ones((sizes["n"], sizes["h"]), jnp.float32))
-        self.shift = nnx.Param(jnp.zeros((sizes["n"], sizes["h"]), jnp.float32))
-
-    def __call__(self, q: Queries) -> Queries:
-        """Normalise each token's queries (or keys) over their whole width."""
-        scale, shift = self.scale[...][None, :, None, :], self.shift[...][None, :, None, :]
-        return layer_norm(q, scale, shift, self.eps, (-3, -1))
-
-
-class Keep(nnx.Module):
-    """(x, a) -> a: what the feed-forward reads in an encoder without a second residual."""
-
-    def __call__(self, x: Hidden, a: Hidden) -> Hidden:
-        """Return a, the output of the attention block."""
-        return a
-
-
-class Rejoin(nnx.Module):
-    """(x, a) -> LayerNorm(x + a): the layer's input x is added a second time."""
-
-    def __init__(self, sizes: Mapping[str, int], eps: float) -> None:
-        """Hold the norm."""
-        self.norm = LayerNorm(sizes, eps)
-
-    def __call__(self, x: Hidden, a: Hidden) -> Hidden:
-        """Add and normalise."""
-        return self.norm(x + a)

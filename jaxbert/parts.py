@@ -6,8 +6,9 @@ from typing import NamedTuple
 from flax import nnx
 
 from jaxbert.config import EncoderConfig
-from jaxbert.layers import ACTIVATIONS, Glu, HeadsNorm, Identity, Keep, Mlp, Rejoin
+from jaxbert.layers import ACTIVATIONS, Glu, Mlp
 from jaxbert.position import Alibi, Learned, Position
+from jaxbert.variants import HeadsNorm, Identity, Keep, Rejoin
 
 MakePosition = Callable[[nnx.Rngs], Position]
 MakeFeedForward = Callable[[nnx.Rngs], nnx.Module]

@@ -99,7 +99,7 @@ def mean_pool(hidden: ArrayLike, attention_mask: ArrayLike) -> Pooled:
     A row whose mask is all zero has the zero vector. float32 whatever the dtype of hidden is.
     Differs: sentence-transformers rounds the result to the dtype of hidden.
     """
-    return _mean_pool(jnp.asarray(hidden), jnp.asarray(attention_mask) != 0)
+    return _mean_pool(jnp.asarray(hidden), jnp.asarray(attention_mask).astype(bool))
 
 
 _mean_pool = jax.jit(mean)

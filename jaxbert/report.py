@@ -13,6 +13,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.pooling import pool
 from jaxbert.rules import FAMILIES
 from jaxbert.stack import Dense, Stack, read_stack
+from jaxbert.storage import sha256
 from jaxbert.tokenizer import Tokenizer
 from jaxbert.verify import TEXTS, TOLERANCE, agree, compare, cosine, pad, table
 
@@ -62,7 +63,7 @@ def describe(model: Model) -> str:
         "feed-forward": f"{config.feed_forward}, {config.activation}",
         "parameters": f"{sum(weight.size for weight in model.encoder.weights().values()):,}",
         "stored as": ", ".join(sorted({entry.dtype for entry in stored.entries.values()})),
-        "sha256": ", ".join(checkpoint.sha256(file) for file in stored.files),
+        "sha256": ", ".join(sha256(file) for file in stored.files),
         "tokenizer": "none" if model.tokenizer is None else "yes",
         "pooling": ", then ".join(steps),
         "vector": f"{stack.truncate_dim or width} x float32, {stack.similarity} similarity",
@@ -109,7 +110,7 @@ def verify_against_reference(model: Model, dtype: str) -> tuple[str, bool]:
     agreed = agree(differences, TOLERANCE[dtype])
     lines = [
         str(model.stored.folder),
-        *(f"sha256 {checkpoint.sha256(file)}  {file.name}" for file in model.stored.files),
+        *(f"sha256 {sha256(file)}  {file.name}" for file in model.stored.files),
         table(differences),
         f"pooled: smallest cosine {cosine(*pooled):.9f}",
         f"the {dtype} encoder {'agrees with' if agreed else 'DIFFERS from'} the float64 reference "

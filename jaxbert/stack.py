@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.checkpoint import opened, read_json, read_object
 from jaxbert.errors import CheckpointError
+from jaxbert.storage import opened, read_json, read_object
 
 # In the order in which several old flags are concatenated.
 OLD_FLAGS = {

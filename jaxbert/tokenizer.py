@@ -8,8 +8,8 @@ import numpy as np
 import tokenizers
 from tokenizers import normalizers
 
-from jaxbert.checkpoint import read_object
 from jaxbert.errors import CheckpointError, InputError, InputTypeError
+from jaxbert.storage import read_object
 
 
 class Tokenizer:

