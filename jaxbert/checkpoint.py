@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ class Checkpoint:
     family: str
     entries: Mapping[str, Entry]
     unused: Mapping[str, Entry]
-    carried: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def files(self) -> list[Path]:
@@ -161,8 +160,9 @@ def fill(stored: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> dict[str
                 place = layer[rule.path] = layer.get(rule.path, -1) + 1
                 target = target[place]
             target[...] = rule.unpack(read(stored.entries[rule.name]), target.shape)
-        stored.carried.update({name: read(entry) for name, entry in stored.unused.items()})
-    check_position_ids(stored)
+        for name, entry in stored.unused.items():
+            if name.endswith("position_ids"):
+                check_position_ids(name, read(entry))
     return weights
 
 
@@ -223,15 +223,10 @@ def readers(stored: Checkpoint) -> Iterator[Any]:
         raise CheckpointError(f"{stored.folder} is damaged ({error}); fetch it again") from error
 
 
-def check_position_ids(stored: Checkpoint) -> None:
+def check_position_ids(name: str, ids: np.ndarray) -> None:
     """Stored position_ids must count 0, 1, 2 ...: that is what they are taken for."""
-    for name, ids in stored.carried.items():
-        if name.endswith("position_ids") and not np.array_equal(
-            ids.ravel(), np.arange(ids.size, dtype=ids.dtype)
-        ):
-            raise CheckpointError(
-                f"{name} does not count from 0; such positions are not understood"
-            )
+    if not np.array_equal(ids.ravel(), np.arange(ids.size, dtype=ids.dtype)):
+        raise CheckpointError(f"{name} does not count from 0; such positions are not understood")
 
 
 def tensors(stored: Checkpoint) -> dict[str, np.ndarray]:
@@ -248,8 +243,8 @@ def save(
 ) -> None:
     """Write the weights back under the names, dtypes and files that they came with.
 
-    Unchanged float32 weights give the same tensors bit for bit, the unused ones included. Raises
-    CheckpointError for weights of a narrower dtype than the file's.
+    Unchanged float32 weights give the same tensors bit for bit; the unused ones are copied from the
+    opened folder. Raises CheckpointError for weights of a narrower dtype than the file's.
     """
     shards: dict[str, dict[str, np.ndarray]] = {file.name: {} for file in stored.files}
     layer: dict[str, int] = {}
@@ -265,8 +260,9 @@ def save(
             weight = weight[place]
         packed = np.ascontiguousarray(rule.pack(weight).astype(np.dtype(FLOATS[entry.dtype])))
         shards[entry.file.name][entry.name] = packed
-    for name, entry in stored.unused.items():
-        shards[entry.file.name][name] = stored.carried[name]
+    with readers(stored) as read:
+        for name, entry in stored.unused.items():
+            shards[entry.file.name][name] = read(entry)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(stored.raw, indent=2) + "\n", encoding="utf-8")

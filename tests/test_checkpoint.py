@@ -1,0 +1,424 @@
+"""Reading and writing checkpoints: what is accepted, what is refused, what comes back."""
+
+import json
+import shutil
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jaxbert import checkpoint
+from jaxbert.encoder import Encoder
+from jaxbert.errors import CheckpointError
+from jaxbert.rules import Rule
+from tests.models import CONFIGS, FOLDERS, arrays, encoder, published, raw_config, write_folder
+from tests.tolerances import BFLOAT16
+
+DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
+pytestmark = pytest.mark.filterwarnings("ignore::jaxbert.checkpoint.UnverifiedModelWarning")
+
+
+def opened(folder, **options):
+    """Checkpoint and encoder of a folder."""
+    stored = checkpoint.open_folder(folder, **options)
+    return stored, Encoder.from_checkpoint(stored)
+
+
+def identical(a, b):
+    """Whether two files hold the same tensors, bit for bit."""
+    a, b = load_file(a), load_file(b)
+    return a.keys() == b.keys() and all(
+        a[name].dtype == b[name].dtype
+        and a[name].shape == b[name].shape
+        and a[name].tobytes() == b[name].tobytes()
+        for name in a
+    )
+
+
+# --- round trips -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_golden_folders_come_back_bit_for_bit(folder, tmp_path):
+    stored, model = opened(folder)
+    checkpoint.save(stored, model.weights(), tmp_path / "out")
+    assert identical(folder / "model.safetensors", tmp_path / "out" / "model.safetensors")
+    again = checkpoint.open_folder(tmp_path / "out")
+    assert again.config == stored.config
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "no-position"])
+def test_every_kind_comes_back_bit_for_bit_in_every_dtype(name, dtype, tmp_path):
+    folder = write_folder(tmp_path / "in", name, dtype=dtype)
+    stored, model = opened(folder)
+    assert all(weight.dtype == np.float32 for weight in model.weights().values())
+    for path, weight in encoder(name).weights().items():
+        expected = np.asarray(weight).astype(dtype).astype(np.float32)
+        np.testing.assert_array_equal(np.asarray(model.weights()[path]), expected)
+    checkpoint.save(stored, model.weights(), tmp_path / "out")
+    assert identical(folder / "model.safetensors", tmp_path / "out" / "model.safetensors")
+
+
+def extended(tensors):
+    """The tensors as older programs wrote them: prefix, gamma and beta, heads, position_ids."""
+    old = {}
+    for name, value in tensors.items():
+        name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        old["bert." + name.replace("LayerNorm.bias", "LayerNorm.beta")] = value
+    old["bert.embeddings.position_ids"] = np.arange(19)[None]
+    old["bert.pooler.dense.weight"] = np.ones((15, 15), np.float16)
+    old["cls.predictions.bias"] = np.ones(31, np.float32)
+    old["classifier.weight"] = np.ones((2, 15), np.float32)
+    return old
+
+
+def test_old_names_heads_and_mixed_dtypes_come_back_too(tmp_path):
+    folder = write_folder(tmp_path / "in")
+    save_file(extended(published(encoder("bert-gelu"))), folder / "model.safetensors")
+    stored, model = opened(folder)
+    ids, mask, types = arrays(3)
+    np.testing.assert_array_equal(
+        np.asarray(model(ids, mask, types)), np.asarray(encoder("bert-gelu")(ids, mask, types))
+    )
+    assert len(stored.unused) == 4
+    checkpoint.save(stored, model.weights(), tmp_path / "out")
+    assert identical(folder / "model.safetensors", tmp_path / "out" / "model.safetensors")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "0.auto_model.", "module.", "_orig_mod.bert.", ""])
+def test_prefixes(prefix, tmp_path):
+    folder = write_folder(tmp_path)
+    tensors = {prefix + name: value for name, value in published(encoder("bert-gelu")).items()}
+    save_file(tensors, folder / "model.safetensors")
+    _, model = opened(folder)
+    got, expected = model.weights(), encoder("bert-gelu").weights()
+    assert all((np.asarray(got[path]) == np.asarray(expected[path])).all() for path in expected)
+
+
+def sharded(folder):
+    """The folder's weights in two files and an index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names, where = sorted(tensors), {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file)
+        where |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": 0}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return tensors
+
+
+def test_shards_are_read_and_written_back_as_shards(tmp_path):
+    folder = write_folder(tmp_path / "in", "jinabert-geglu")
+    sharded(folder)
+    stored, model = opened(folder)
+    checkpoint.save(stored, model.weights(), tmp_path / "out")
+    for file in ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"):
+        assert identical(folder / file, tmp_path / "out" / file)
+    _, again = opened(tmp_path / "out")
+    ids, mask, types = arrays(3)
+    np.testing.assert_array_equal(
+        np.asarray(again(ids, mask, types)), np.asarray(model(ids, mask, types))
+    )
+
+
+def test_weights_of_a_narrower_dtype_are_not_saved_as_if_nothing_was_lost(tmp_path):
+    stored = checkpoint.open_folder(write_folder(tmp_path / "in"))
+    half = Encoder.from_checkpoint(stored, dtype="bfloat16")
+    with pytest.raises(CheckpointError, match="load with dtype float32"):
+        checkpoint.save(stored, half.weights(), tmp_path / "out")
+
+
+def test_dtype_is_that_of_the_weights_here(tmp_path):
+    folder = write_folder(tmp_path, dtype=np.float16)
+    half = Encoder.from_pretrained(folder, dtype="bfloat16")
+    ids, mask, types = arrays(3)
+    hidden = half(ids, mask, types)
+    assert hidden.dtype == ml_dtypes.bfloat16
+    difference = np.asarray(hidden, np.float32) - np.asarray(encoder("bert-gelu")(ids, mask, types))
+    assert np.abs(difference)[mask == 1].max() < BFLOAT16
+
+
+def test_rules_name_axes_and_turn_round():
+    rule = Rule("x", "y", "(g n h) d -> d g n h", flipped="g")
+    published_tensor = np.arange(2 * 3 * 5 * 7).reshape(30, 7)
+    ours = rule.unpack(published_tensor, (7, 2, 3, 5))
+    assert ours[4, 1, 2, 3] == published_tensor[2 * 5 + 3, 4]  # g = 1 is the first half, flipped
+    np.testing.assert_array_equal(rule.pack(ours), published_tensor)
+    assert rule.published_shape((7, 2, 3, 5)) == (30, 7)
+
+
+# --- refusals: tensors -------------------------------------------------------------------------
+
+
+def change(edit):
+    """A refusal case that edits the tensors of a folder."""
+
+    def apply(folder):
+        tensors = load_file(folder / "model.safetensors")
+        edit(tensors)
+        save_file(tensors, folder / "model.safetensors")
+
+    return apply
+
+
+def replace(name, value):
+    return change(lambda tensors: tensors.update({name: value}))
+
+
+QUERY = "encoder.layer.1.attention.self.query.weight"
+TENSORS = {
+    "missing": (
+        change(lambda t: t.pop(QUERY)),
+        "lacks encoder.layer.1.attention.self.query.weight",
+    ),
+    "left over": (replace("encoder.layer.2.x", np.ones(3, np.float32)), "has encoder.layer.2.x"),
+    "misshapen": (replace(QUERY, np.ones((15, 14), np.float32)), r"shape \(15, 14\).*\(15, 15\)"),
+    "transposed": (
+        replace("encoder.layer.0.intermediate.dense.weight", np.ones((15, 13), np.float32)),
+        r"shape \(15, 13\).*implies \(13, 15\)",
+    ),
+    "NaN": (replace(QUERY, np.full((15, 15), np.nan, np.float32)), "query.weight holds NaN"),
+    "infinity": (
+        replace(QUERY, np.full((15, 15), np.inf, np.float16)),
+        "query.weight holds NaN or",
+    ),
+    "float64": (replace(QUERY, np.ones((15, 15))), "stored as F64"),
+    "integers": (replace(QUERY, np.ones((15, 15), np.int8)), "stored as I8"),
+    "no words": (
+        change(lambda t: t.pop("embeddings.word_embeddings.weight")),
+        "no embeddings.word_embeddings.weight",
+    ),
+    "two models": (
+        replace("bert.embeddings.word_embeddings.weight", np.ones((31, 15), np.float32)),
+        "more than one",
+    ),
+    "two spellings": (replace("embeddings.LayerNorm.gamma", np.ones(15, np.float32)), "spellings"),
+    "positions that do not count": (
+        replace("embeddings.position_ids", np.arange(19)[None] + 2),
+        "does not count from 0",
+    ),
+    "strange prefix": (
+        change(lambda t: [t.update({f"x.{name}": t.pop(name)}) for name in list(t)]),
+        "prefix 'x.'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TENSORS)
+def test_refuses_tensors(case, tmp_path):
+    apply, sentence = TENSORS[case]
+    folder = write_folder(tmp_path)
+    apply(folder)
+    with pytest.raises(CheckpointError, match=sentence):
+        Encoder.from_pretrained(folder)
+
+
+def test_every_single_tensor_is_needed(tmp_path):
+    folder = write_folder(tmp_path, "qk-post-norm")
+    whole = load_file(folder / "model.safetensors")
+    for name in whole:
+        save_file({k: v for k, v in whole.items() if k != name}, folder / "model.safetensors")
+        with pytest.raises(CheckpointError):
+            Encoder.from_pretrained(folder)
+
+
+# --- refusals: files ---------------------------------------------------------------------------
+
+
+def truncate(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip(place):
+    def apply(folder):
+        file = folder / "model.safetensors"
+        data = bytearray(file.read_bytes())
+        data[place] ^= 0x10
+        file.write_bytes(bytes(data))
+
+    return apply
+
+
+def only_pickle(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def lost_shard(folder):
+    sharded(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def index_outside(folder):
+    sharded(folder)
+    index = {"weight_map": {"x": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def wrong_checksum(folder):
+    (folder / "blobs").mkdir()
+    blob = folder / "blobs" / ("0" * 64)
+    (folder / "model.safetensors").rename(blob)
+    (folder / "model.safetensors").symlink_to(blob)
+
+
+FILES = {
+    "truncated": (truncate, "model.safetensors is damaged"),
+    "header length flipped": (flip(1), "model.safetensors is damaged"),
+    "header flipped": (flip(12), "damaged|lacks|not understood|no embeddings"),
+    "empty file": (lambda f: (f / "model.safetensors").write_bytes(b""), "is damaged"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
+    "only a pickle": (only_pickle, "a pickle, which is never opened"),
+    "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
+    "config is no JSON": (lambda f: (f / "config.json").write_text("{"), "cannot be read as JSON"),
+    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "holds no JSON object"),
+    "a shard is lost": (lost_shard, "model-00002-of-00002.safetensors, which is not there"),
+    "index leads outside": (index_outside, "which is not there"),
+    "checksum of the cache": (wrong_checksum, "does not have the checksum"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_refuses_files(case, tmp_path):
+    apply, sentence = FILES[case]
+    folder = write_folder(tmp_path)
+    apply(folder)
+    with pytest.raises(CheckpointError, match=sentence):
+        Encoder.from_pretrained(folder)
+
+
+def test_a_right_checksum_is_accepted(tmp_path):
+    from jaxbert.storage import sha256
+
+    folder = write_folder(tmp_path)
+    blob = folder / sha256(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(blob)
+    (folder / "model.safetensors").symlink_to(blob)
+    Encoder.from_pretrained(folder)
+
+
+# --- refusals: config.json ---------------------------------------------------------------------
+
+KEYS = {
+    "roberta": ({"model_type": "roberta"}, "model_type = 'roberta'"),
+    "xlm-roberta": ({"model_type": "xlm-roberta"}, "model_type = 'xlm-roberta'"),
+    "decoder": ({"is_decoder": True}, "is_decoder"),
+    "cross attention": ({"add_cross_attention": True}, "add_cross_attention"),
+    "pruned": ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
+    "alibi_scaling": ({"alibi_scaling": 2}, "alibi_scaling"),
+    "relative_key": ({"position_embedding_type": "relative_key"}, "'relative_key'"),
+    "activation": ({"hidden_act": "swish"}, "hidden_act = 'swish'"),
+    "feed-forward": ({"feed_forward_type": "swiglu"}, "feed_forward_type = 'swiglu'"),
+    "pooler": ({"emb_pooler": "cls"}, "emb_pooler"),
+    "architecture": ({"architectures": ["RobertaModel"]}, "architecture 'RobertaModel'"),
+    "unknown key": ({"rotary_dim": 64}, r'rotary_dim = 64.*ignore_config=\("rotary_dim",\)'),
+    "unknown code": ({"auto_map": {"AutoModel": "x/y--z.NomicModel"}}, "auto_map"),
+    "heads": ({"num_attention_heads": 4}, "4 heads"),
+    "no vocabulary": ({"vocab_size": None}, "vocab_size"),
+    "layers": ({"num_hidden_layers": 3}, "lacks encoder.layer.2"),
+    "fewer layers": ({"num_hidden_layers": 1}, "has encoder.layer.1"),
+    "width": ({"intermediate_size": 14}, "shape"),
+}
+
+
+@pytest.mark.parametrize("case", KEYS)
+def test_refuses_a_config(case, tmp_path):
+    edit, sentence = KEYS[case]
+    folder = write_folder(tmp_path, config=raw_config(CONFIGS["bert-gelu"]) | edit)
+    with pytest.raises(CheckpointError, match=sentence):
+        Encoder.from_pretrained(folder)
+
+
+def test_keys_may_be_passed_over_by_name(tmp_path):
+    raw = raw_config(CONFIGS["bert-gelu"]) | {
+        "rotary_dim": 64,
+        "auto_map": {"AutoModel": "x/y--z.NomicModel"},
+    }
+    folder = write_folder(tmp_path, config=raw)
+    Encoder.from_pretrained(folder, ignore_config=("rotary_dim", "auto_map"))
+    with pytest.raises(CheckpointError, match="auto_map"):
+        Encoder.from_pretrained(folder, ignore_config=("rotary_dim",))
+
+
+def test_unknown_keys_that_say_no_are_fine(tmp_path):
+    raw = raw_config(CONFIGS["bert-gelu"]) | {"use_rotary": False, "window": None}
+    Encoder.from_pretrained(write_folder(tmp_path, config=raw))
+
+
+def test_a_config_without_model_type_is_read_from_its_tensors(tmp_path):
+    raw = raw_config(CONFIGS["bert-gelu"])
+    del raw["model_type"]
+    Encoder.from_pretrained(write_folder(tmp_path, config=raw))
+
+
+CODE = "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel"
+MIXED = {
+    "BERT tensors under a jina config": ("bert-gelu", "jinabert-geglu", {}, "different models"),
+    "jina tensors under a BERT config": ("jinabert-geglu", "bert-gelu", {}, "different models"),
+    "original under geglu": ("jinabert-original", "jinabert-geglu", {}, "different models"),
+    "alibi tensors under absolute": ("jinabert-original", "bert-gelu", {}, "position_embeddings"),
+    "learned tensors under alibi": ("bert-gelu", "jinabert-original", {}, "position_embeddings"),
+    "the code of another variant": (
+        "qk-post-norm",
+        "qk-post-norm",
+        {"auto_map": {"AutoModel": CODE}},
+        "names the code of jinabert, but",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_refuses_config_and_tensors_of_different_models(case, tmp_path):
+    tensors, config, edit, sentence = MIXED[case]
+    raw = raw_config(CONFIGS[config]) | edit
+    folder = write_folder(tmp_path, tensors=published(encoder(tensors)), config=raw)
+    with pytest.raises(CheckpointError, match=sentence):
+        Encoder.from_pretrained(folder)
+
+
+def test_a_jina_folder_is_known_by_its_tensors_whatever_it_calls_itself(tmp_path):
+    for name, family in [
+        ("jinabert-geglu", "jinabert"),
+        ("qk-norm", "jinabert-qk-norm"),
+        ("qk-post-norm", "jinabert-qk-post-norm"),
+        ("bert-gelu", "bert"),
+    ]:
+        folder = write_folder(tmp_path / name, name)
+        assert checkpoint.open_folder(folder).family == family
+
+
+PUBLISHED = sorted((FOLDERS[0].parent / "configs").glob("*.config.json"))
+
+
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.name)
+def test_the_configs_of_published_models_are_understood(file):
+    from jaxbert.huggingface import config_and_family
+
+    raw = json.loads(file.read_text())
+    marker = {
+        "base-code": ["encoder.layer.0.mlp.up_gated_layer.weight"],
+        "base-es": [
+            "encoder.layer.0.mlp.gated_layers.weight",
+            "encoder.layer.0.attention.self.layer_norm_q.weight",
+        ],
+        "jina": ["encoder.layer.0.mlp.gated_layers.weight"],
+    }
+    names = next((marker[key] for key in marker if key in file.name), [])
+    config, family = config_and_family(raw, names, ())
+    assert config.hidden_size == raw["hidden_size"]
+    assert config.layer_norm_eps == 1e-12
+    assert (config.position == "alibi") == ("jina" in file.name) == (family != "bert")
+
+
+def test_nothing_is_left_behind_by_a_refusal(tmp_path):
+    folder = write_folder(tmp_path / "in")
+    truncate(folder)
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(CheckpointError):
+        Encoder.from_pretrained(folder)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    shutil.rmtree(folder)

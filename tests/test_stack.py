@@ -1,0 +1,240 @@
+"""Sentence-transformers folders, old and new: what is read, and what is refused."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from jaxbert.embedder import Embedder
+from jaxbert.errors import CheckpointError
+from jaxbert.stack import MODES, Dense, Normalize, Pooling, Stack, read_stack
+from tests.models import write_folder
+
+OLD = "sentence_transformers.models."
+NEW = {
+    "Transformer": "sentence_transformers.base.modules.transformer.Transformer",
+    "Pooling": "sentence_transformers.sentence_transformer.modules.pooling.Pooling",
+    "Dense": "sentence_transformers.base.modules.dense.Dense",
+    "Normalize": "sentence_transformers.base.modules.normalize.Normalize",
+}
+
+
+def listed(*kinds, names=None):
+    """A modules.json."""
+    return [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": "" if i == 0 else f"{i}_{kind}",
+            "type": names[kind] if names else OLD + kind,
+        }
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def old_pooling(*modes):
+    """Flags as they were written before version 6."""
+    flags = {
+        "pooling_mode_cls_token": "cls",
+        "pooling_mode_mean_tokens": "mean",
+        "pooling_mode_max_tokens": "max",
+        "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+        "pooling_mode_weightedmean_tokens": "weightedmean",
+        "pooling_mode_lasttoken": "lasttoken",
+    }
+    return {"word_embedding_dimension": 15} | {key: mode in modes for key, mode in flags.items()}
+
+
+def read(tmp_path, **files):
+    return read_stack(write_folder(tmp_path, **files), max_positions=19)
+
+
+def test_without_modules_json_it_is_the_plain_mean(tmp_path):
+    stack = read(tmp_path)
+    assert stack == Stack(max_length=19)
+    assert stack.pooling == Pooling(("mean",), include_prompt=True)
+    assert stack.after == ()
+
+
+@pytest.mark.parametrize("names", [None, NEW], ids=["old names", "new names"])
+def test_class_names(names, tmp_path):
+    modules = listed("Transformer", "Pooling", "Normalize", names=names)
+    stack = read(tmp_path, modules=modules)  # the folder 2_Normalize is absent
+    assert stack.after == (Normalize(),)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_pooling_mode_old_and_new(mode, tmp_path):
+    modules = listed("Transformer", "Pooling")
+    old = read(tmp_path / "old", modules=modules, **{"1_Pooling__config": old_pooling(mode)})
+    new = read(
+        tmp_path / "new",
+        modules=modules,
+        **{"1_Pooling__config": {"embedding_dimension": 15, "pooling_mode": mode}},
+    )
+    assert old.pooling.modes == new.pooling.modes == (mode,)
+
+
+CONCATENATED = {
+    "old flags in their own order": (
+        old_pooling("weightedmean", "mean", "cls"),
+        ("cls", "mean", "weightedmean"),
+    ),
+    "a list keeps its order": ({"pooling_mode": ["mean", "cls"]}, ("mean", "cls")),
+    "new wins over old": (old_pooling("cls") | {"pooling_mode": "max"}, ("max",)),
+    "no flag at all": (old_pooling(), ("mean",)),
+}
+
+
+@pytest.mark.parametrize("case", CONCATENATED)
+def test_several_modes(case, tmp_path):
+    raw, modes = CONCATENATED[case]
+    modules = listed("Transformer", "Pooling")
+    folder = write_folder(tmp_path, modules=modules, **{"1_Pooling__config": raw})
+    assert read_stack(folder, 19).pooling.modes == modes
+    embedder = Embedder.from_pretrained(folder)
+    assert embedder.encode("a b").shape == (15 * len(modes),)
+    assert embedder.get_embedding_dimension() == 15 * len(modes)
+
+
+def dense_folder(tmp_path, bias=True, activation="torch.nn.modules.activation.Tanh", **raw):
+    """A folder with a Dense module 15 -> 7, and the weights of the module."""
+    config = {"in_features": 15, "out_features": 7, "bias": bias} | raw
+    folder = write_folder(
+        tmp_path,
+        modules=listed("Transformer", "Pooling", "Dense", "Normalize"),
+        **{"2_Dense__config": config | {"activation_function": activation}},
+    )
+    random = np.random.default_rng(0)
+    tensors = {"linear.weight": random.normal(size=(7, 15)).astype(np.float32)}
+    if bias:
+        tensors["linear.bias"] = random.normal(size=7).astype(np.float32)
+    save_file(tensors, folder / "2_Dense" / "model.safetensors")
+    return folder, tensors
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense(bias, tmp_path):
+    folder, tensors = dense_folder(tmp_path, bias)
+    dense, normalize = read_stack(folder, 19).after
+    assert isinstance(dense, Dense)
+    assert isinstance(normalize, Normalize)
+    np.testing.assert_array_equal(dense.weight, tensors["linear.weight"])
+    assert (dense.bias is None) == (not bias)
+    vector = Embedder.from_pretrained(folder).encode("a b c")
+    assert vector.shape == (7,)
+    assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-6)
+
+
+LENGTHS = {
+    "max_seq_length": ({"sentence_bert_config": {"max_seq_length": 13}}, 13),
+    "it is not capped": ({"sentence_bert_config": {"max_seq_length": 30}}, 30),
+    "null: the tokenizer's": (
+        {
+            "sentence_bert_config": {"max_seq_length": None},
+            "tokenizer_config": {"model_max_length": 11},
+        },
+        11,
+    ),
+    "the config's": ({"tokenizer_config": {"model_max_length": 10**30}}, 19),
+    "an old name": ({"sentence_roberta_config": {"max_seq_length": 7}}, 7),
+    "version 6 has it in the tokenizer": (
+        {
+            "sentence_bert_config": {
+                "transformer_task": "feature-extraction",
+                "modality_config": {
+                    "text": {"method": "forward", "method_output_name": "last_hidden_state"}
+                },
+                "module_output_name": "token_embeddings",
+            },
+            "tokenizer_config": {"model_max_length": 17},
+        },
+        17,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LENGTHS)
+def test_maximum_length(case, tmp_path):
+    files, expected = LENGTHS[case]
+    assert read(tmp_path, **files).max_length == expected
+
+
+def test_settings(tmp_path):
+    stack = read(
+        tmp_path,
+        config_sentence_transformers={
+            "__version__": {"sentence_transformers": "5.0.0"},
+            "prompts": {"query": "q: ", "code": "c: "},
+            "default_prompt_name": "code",
+            "similarity_fn_name": "dot",
+            "truncate_dim": 5,
+            "model_type": "SentenceTransformer",
+        },
+        sentence_bert_config={"max_seq_length": 9, "do_lower_case": True},
+    )
+    assert stack.prompts == {"query": "q: ", "document": "", "code": "c: "}
+    assert (stack.default_prompt_name, stack.similarity) == ("code", "dot")
+    assert (stack.truncate_dim, stack.lower_case) == (5, True)
+
+
+MODULES = listed("Transformer", "Pooling")
+REFUSED = {
+    "unknown module": ({"modules": listed("Transformer", "Pooling", "CNN")}, "type CNN"),
+    "no pooling": ({"modules": listed("Transformer", "Dense")}, "lists Transformer, Dense"),
+    "pooling twice": (
+        {"modules": listed("Transformer", "Pooling", "Pooling")},
+        "lists Transformer, Pooling, Pooling",
+    ),
+    "empty": ({"modules": []}, "lists nothing"),
+    "no list": ({"modules": {"a": 1}}, "no list of modules"),
+    "kwargs": ({"modules": [MODULES[0] | {"kwargs": ["task"]}, MODULES[1]]}, "kwargs"),
+    "outside": ({"modules": [MODULES[0], MODULES[1] | {"path": "../x"}]}, "outside the folder"),
+    "mode": ({"modules": MODULES, "1_Pooling__config": {"pooling_mode": "median"}}, "'median'"),
+    "pooling key": ({"modules": MODULES, "1_Pooling__config": {"weights": 3}}, "weights = 3"),
+    "similarity": ({"config_sentence_transformers": {"similarity_fn_name": "maxsim"}}, "maxsim"),
+    "model type": ({"config_sentence_transformers": {"model_type": "CrossEncoder"}}, "CrossEnc"),
+    "prompt": ({"config_sentence_transformers": {"default_prompt_name": "x"}}, "no such prompt"),
+    "settings key": ({"config_sentence_transformers": {"scale": 2}}, "scale = 2"),
+    "length": ({"sentence_bert_config": {"max_seq_length": 0}}, "maximum length 0"),
+    "task": ({"sentence_bert_config": {"transformer_task": "fill-mask"}}, "fill-mask"),
+    "arguments": ({"sentence_bert_config": {"model_args": {"x": 1}}}, "model_args"),
+    "normalize": (
+        {
+            "modules": listed("Transformer", "Pooling", "Normalize"),
+            "2_Normalize__config": {"module_input_name": "token_embeddings"},
+        },
+        "module_input_name",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refuses(case, tmp_path):
+    files, sentence = REFUSED[case]
+    with pytest.raises(CheckpointError, match=sentence):
+        read(tmp_path, **files)
+
+
+def test_keys_may_be_passed_over_by_name(tmp_path):
+    folder = write_folder(tmp_path, config_sentence_transformers={"scale": 2})
+    assert read_stack(folder, 19, ("scale",)) == Stack(max_length=19)
+
+
+def test_refuses_dense_modules_it_cannot_compute(tmp_path):
+    folder, _ = dense_folder(tmp_path / "a", activation="my.own.Thing")
+    with pytest.raises(CheckpointError, match=r"'my\.own\.Thing'"):
+        read_stack(folder, 19)
+    folder, _ = dense_folder(tmp_path / "b", use_residual=True)
+    with pytest.raises(CheckpointError, match="use_residual"):
+        read_stack(folder, 19)
+    folder, tensors = dense_folder(tmp_path / "c")
+    file = folder / "2_Dense" / "model.safetensors"
+    save_file(tensors | {"linear.bias": np.full(7, np.nan, np.float32)}, file)
+    with pytest.raises(CheckpointError, match="NaN"):
+        read_stack(folder, 19)
+    save_file({"linear.weight": tensors["linear.weight"]}, file)
+    with pytest.raises(CheckpointError, match="does not hold"):
+        read_stack(folder, 19)
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"no model\.safetensors"):
+        read_stack(folder, 19)

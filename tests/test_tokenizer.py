@@ -1,0 +1,101 @@
+"""Text to ids: truncation, padding, Unicode, and folders without tokenizer.json."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jaxbert.errors import CheckpointError, InputError, InputTypeError
+from jaxbert.tokenizer import Tokenizer
+from tests.models import GOLDEN, word_tokenizer, write_folder
+
+CLS, SEP, UNK = 2, 3, 1
+
+
+@pytest.fixture
+def letters():
+    return Tokenizer(word_tokenizer())
+
+
+def test_ids_with_special_tokens(letters):
+    (ids,) = letters(["a c"])
+    np.testing.assert_array_equal(ids, [CLS, 5, 7, SEP])
+    assert ids.dtype == np.int32
+
+
+def test_stored_truncation_and_padding_are_taken_off(minilm):
+    stored = json.loads((minilm / "tokenizer.json").read_text())
+    assert stored["truncation"]["max_length"] == stored["padding"]["strategy"]["Fixed"] == 128
+    short, long = Tokenizer.from_folder(minilm)(["one", "word " * 300])
+    assert (len(short), len(long)) == (3, 302)
+
+
+def test_truncation_keeps_the_special_tokens(letters):
+    (ids,) = letters(["a b c d e"], 4)
+    np.testing.assert_array_equal(ids, [CLS, 5, 6, SEP])
+    (again,) = letters(["a b c d e"])  # and does not stay
+    assert len(again) == 7
+
+
+def test_no_room_beside_the_special_tokens(letters):
+    with pytest.raises(InputError, match="leaves no room beside 2 special tokens"):
+        letters(["a"], 2)
+
+
+def test_empty_text_and_no_text(letters):
+    np.testing.assert_array_equal(letters([""])[0], [CLS, SEP])
+    assert letters([]) == []
+
+
+def test_the_length_of_a_prompt(letters):
+    assert letters.prompt_length("a b ") == 3  # [CLS] a b, without [SEP]
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"a", ["a"]])
+def test_refuses_what_is_no_text(letters, wrong):
+    with pytest.raises(InputTypeError, match="text 1 is a"):
+        letters(["a", wrong])
+
+
+def test_refuses_a_lone_surrogate_by_its_place(letters):
+    with pytest.raises(InputError, match="text 1 has a lone surrogate at character 2"):
+        letters(["a", "b \ud800 c"])
+
+
+def test_nul_and_long_texts_are_texts(letters):
+    nul, long = letters(["a\x00b", "a" * 100_000], 11)
+    assert len(nul) == 3
+    assert len(long) <= 11
+
+
+def test_lower_case_is_put_in_front_where_it_is_missing(tmp_path):
+    backend = word_tokenizer()
+    backend.normalizer = None
+    folder = write_folder(tmp_path)
+    backend.save(str(folder / "tokenizer.json"))
+    upper = Tokenizer.from_folder(folder)(["A"])[0]
+    lower = Tokenizer.from_folder(folder, lower_case=True)(["A"])[0]
+    np.testing.assert_array_equal(upper, [CLS, UNK, SEP])
+    np.testing.assert_array_equal(lower, [CLS, 5, SEP])
+
+
+def test_vocab_txt_gives_the_same_ids_as_tokenizer_json(minilm, tmp_path):
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        shutil.copy(minilm / name, tmp_path)
+    texts = json.loads((GOLDEN / "minilm" / "texts.json").read_text(encoding="utf-8"))
+    ours, theirs = Tokenizer.from_folder(tmp_path)(texts), Tokenizer.from_folder(minilm)(texts)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("contents", ["{", "{}", '{"model": 3}', ""])
+def test_a_tokenizer_json_that_is_none(contents, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(contents)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is no tokenizer"):
+        Tokenizer.from_folder(tmp_path)
+
+
+def test_a_folder_without_tokenizer(tmp_path):
+    with pytest.raises(CheckpointError, match="neither"):
+        Tokenizer.from_folder(tmp_path)
