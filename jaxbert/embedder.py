@@ -115,8 +115,8 @@ class Embedder:
         shows none.
         Raises InputTypeError, InputError; nothing is computed before all texts are accepted.
         Differs: sentence-transformers sorts by characters and its vectors change with the batch;
-        here no component moves by more than 5e-7 of the vector's norm (float32), and no bit does with
-        deterministic=True.
+        here no component moves by more than 5e-7 of the vector's norm (float32), and no bit does
+        with deterministic=True.
         """
         texts = [inputs] if isinstance(inputs, str) else as_list(inputs)
         if batch_size < 1:

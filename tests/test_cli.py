@@ -1,0 +1,202 @@
+"""The command as a person uses it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jaxbert import Embedder, cli
+from tests.models import GOLDEN, write_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("model"), "jinabert-geglu")
+
+
+def run(*arguments):
+    """The command's exit status, in this process."""
+    return cli.main([str(argument) for argument in arguments])
+
+
+def program(*arguments, **options):
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "jaxbert.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=120, **options)
+
+
+def test_help_does_not_import_jax():
+    code = (
+        "import sys, jaxbert.cli as cli\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('jax', 'numpy', 'flax', 'tokenizers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "embed" in done.stdout
+    assert done.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("command", ["embed", "similarity", "info", "verify"])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(command, "--help")
+    assert stopped.value.code == 0
+    assert "--model" in capsys.readouterr().out
+
+
+def test_embed_lines_to_npy(folder, tmp_path, capsys):
+    texts = ["a b", "", "c d e", "é"]
+    (tmp_path / "in.txt").write_text("a b\n\nc d e\r\né\n", encoding="utf-8")
+    assert run("embed", tmp_path / "in.txt", "-o", tmp_path / "out.npy", "--model", folder) == 0
+    vectors = np.load(tmp_path / "out.npy")
+    np.testing.assert_array_equal(vectors, Embedder.from_pretrained(folder).encode(texts))
+    assert "4 vectors of width 15" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy"]
+
+
+def test_embed_jsonl_to_jsonl(folder, tmp_path):
+    rows = [{"id": 1, "body": "a"}, {"id": 2, "body": "b \n c"}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out = tmp_path / "out.jsonl"
+    options = ("--text-field", "body", "--normalize", "--deterministic", "--model", folder)
+    assert run("embed", tmp_path / "in.jsonl", "-o", out, *options) == 0
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["text"] for row in written] == ["a", "b \n c"]
+    embedder = Embedder.from_pretrained(folder, deterministic=True)
+    expected = embedder.encode(["a", "b \n c"], normalize_embeddings=True)
+    got = np.array([row["embedding"] for row in written], np.float32)
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_embed_from_stdin_to_stdout(folder):
+    done = program("embed", "-o", "-", "--model", folder, input=b"a b\nc\n")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["text"] for row in rows] == ["a b", "c"]
+    assert len(rows[0]["embedding"]) == 15
+
+
+def test_embed_nothing(folder, tmp_path):
+    done = program("embed", "-o", tmp_path / "out.npy", "--model", folder, input=b"")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "out.npy").shape == (0, 15)
+
+
+def test_several_files_follow_one_another(folder, tmp_path):
+    for name, text in (("a.txt", "a\n"), ("b.txt", "b\n")):
+        (tmp_path / name).write_text(text)
+    out = tmp_path / "out.npy"
+    run("embed", tmp_path / "a.txt", tmp_path / "b.txt", "-o", out, "--model", folder)
+    expected = Embedder.from_pretrained(folder).encode(["a", "b"])
+    np.testing.assert_array_equal(np.load(out), expected)
+
+
+def test_similarity(folder, capsys):
+    assert run("similarity", "a b", "a b", "--model", folder) == 0
+    assert float(capsys.readouterr().out) == pytest.approx(1.0, abs=1e-6)
+    run("similarity", "a b", "z", "--model", folder)
+    assert float(capsys.readouterr().out) < 0.99
+
+
+def test_info(minilm, capsys):
+    assert run("info", minilm) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "BERT",
+        "6, each of 12 heads of 32",
+        "22,565,376",
+        "mean, then unit length",
+        "256 tokens",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "6 x 384 x 12 x 32",
+        "ignored in the checkpoint: embeddings.position_ids, pooler.dense.bias",
+    ):
+        assert part in out
+
+
+def test_info_says_what_is_inferred():
+    done = program("info", GOLDEN / "jinabert-qk-devlin-norm-inferred", text=True)
+    assert done.returncode == 0
+    assert "inferred, not verified" in done.stdout
+    assert "alibi, any length" in done.stdout
+    assert done.stderr.startswith("jaxbert: warning: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_verify_agrees_on_the_real_model(minilm, capsys):
+    assert run("verify", minilm) == 0
+    out = capsys.readouterr().out
+    assert all(f"layer {i}" in out for i in range(1, 7))
+    assert "agrees with the float64 reference" in out
+
+
+def test_verify_without_a_tokenizer(capsys):
+    assert run("verify", GOLDEN / "jinabert-qk-post-norm") == 0
+    assert "random ids" in capsys.readouterr().out
+
+
+def test_verify_fails_when_the_encoder_is_wrong(folder, capsys, monkeypatch):
+    from jaxbert import layers
+
+    monkeypatch.setitem(layers.ACTIVATIONS, "gelu", layers.gelu_tanh)
+    assert run("verify", folder) == 1
+    assert "DIFFERS from the float64 reference" in capsys.readouterr().out
+
+
+def broken(tmp_path, name):
+    """A folder that must be refused."""
+    folder = write_folder(tmp_path / name)
+    weights = folder / "model.safetensors"
+    if name == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    elif name == "nan":
+        tensors = load_file(weights)
+        tensors["embeddings.LayerNorm.bias"][0] = np.nan
+        save_file(tensors, weights)
+    elif name == "tokenizer":
+        (folder / "tokenizer.json").write_text("not JSON")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["truncated", "nan", "tokenizer"])
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_a_broken_folder_is_one_sentence_and_status_1(name, command, tmp_path, capsys):
+    assert run(command, broken(tmp_path, name)) == 1
+    done = capsys.readouterr()
+    assert done.out == ""
+    assert done.err.startswith("jaxbert: ")
+    assert done.err.count("\n") == 1
+
+
+BAD = {
+    "output": (["embed", "{in}", "-o", "{dir}/out.txt"], "ends in neither .npy nor .jsonl"),
+    "folder of output": (["embed", "{in}", "-o", "{dir}/no/out.npy"], "does not exist"),
+    "input": (["embed", "{dir}/missing.txt", "-o", "{dir}/o.npy"], "missing.txt"),
+    "no JSON": (["embed", "{in}", "--format", "jsonl", "-o", "{dir}/o.npy"], "line 1 is no JSON"),
+    "no UTF-8": (["embed", "{latin}", "-o", "{dir}/o.npy"], "latin.txt is not UTF-8"),
+    "model": (["info", "{dir}/nothing"], "is not a folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_before_any_work(case, folder, tmp_path, capsys):
+    arguments, sentence = BAD[case]
+    (tmp_path / "in.txt").write_text("a\n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    names = {"in": tmp_path / "in.txt", "latin": tmp_path / "latin.txt", "dir": tmp_path}
+    assert run(*(argument.format(**names) for argument in arguments)) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("jaxbert: ")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.glob("*.npy*"))
+
+
+def test_unknown_options_are_refused():
+    with pytest.raises(SystemExit) as stopped:
+        run("embed", "--no-such-option")
+    assert stopped.value.code == 2
