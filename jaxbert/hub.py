@@ -86,9 +86,11 @@ def cached(name: str, revision: str | None) -> Path | None:
 
 def download(name: str, revision: str | None, token: str | None) -> Path:
     """Fetch the model into the hub's cache; PATTERNS only."""
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
     try:
+        # Without a network snapshot_download would answer with the part that the cache has.
+        HfApi(token=token).model_info(name, revision=revision)
         return Path(
             snapshot_download(name, revision=revision, token=token, allow_patterns=list(PATTERNS))
         )

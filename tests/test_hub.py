@@ -153,7 +153,7 @@ def test_fetched_once_then_from_the_cache(server, tmp_path):
 
 
 def test_what_another_program_fetched_in_part_is_not_taken_for_the_whole(server, tmp_path):
-    """Weights without modules.json would be pooled by the mean, where the model takes the maximum."""
+    """Without modules.json this model would be pooled by the mean instead of the maximum."""
     address = "http://{}:{}".format(*server.server_address)
     folder = Path(resolve(tmp_path, endpoint=address))
     (folder.parents[1] / "trees" / f"{COMMIT}.json").unlink(missing_ok=True)
