@@ -4,11 +4,16 @@ XLA compiles a program per shape, so texts are put into a small ladder of length
 A planner is an object: ByLength wastes little, ByText makes the shape a function of the text alone.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+
+# The lowest rung of the ladder of lengths: below it a batch costs its overhead, not its tokens.
+SHORTEST = 16
 
 
 class Batch(NamedTuple):
@@ -32,7 +37,7 @@ def rung(tokens: int) -> int:
 
     From 32 on the ladder has two rungs per doubling, so at most a third of a row is padding.
     """
-    power = 16
+    power = SHORTEST
     while power < tokens:
         power *= 2
     three_quarters = 3 * power // 4
@@ -64,13 +69,20 @@ class ByLength:
     longest: int | None = None  # no row may be longer (a learned table of positions ends there)
 
     def plan(self, counts: Sequence[int], batch_size: int) -> list[Batch]:
-        """batch_size bounds the rows of a batch."""
+        """batch_size bounds the rows of a batch.
+
+        A batch gets as many rows as there are texts of more than half its length; only rows that
+        are there anyway are given to shorter ones.
+        """
         order = np.argsort(-np.asarray(counts, np.int64), kind="stable")
+        falling = [-counts[i] for i in order]
         batches, start = [], 0
         while start < len(order):
             length = capped(rung(counts[order[start]]), self.longest)
             full = floor_power(min(batch_size, max(1, self.budget // length)))
-            rows = rows_for(len(order) - start, full)
+            half = length // 2 if length > SHORTEST else -1
+            alike = bisect_left(falling, -half, lo=start + 1) - start
+            rows = rows_for(alike, full)
             batches.append(Batch(order[start : start + rows], rows, length))
             start += rows
         return batches

@@ -48,8 +48,7 @@ def test_under_bytext_the_shape_is_a_function_of_the_text(counts, batch_size):
 def test_shapes_are_few(counts):
     shapes = {(batch.rows, batch.length) for batch in ByLength().plan(counts, 32)}
     lengths = {length for _, length in shapes}
-    # One full shape per rung, and the last batches of the whole plan.
-    assert len(shapes) <= len(lengths) + 5
+    assert len(shapes) <= 6 * len(lengths)  # rows are powers of two up to 32
     assert len({(b.rows, b.length) for b in ByText().plan(counts, 32)}) <= 20
 
 
@@ -59,6 +58,12 @@ def test_one_short_text_does_not_pay_for_a_full_batch():
     rows = [batch.rows for batch in ByLength().plan([5] * 33, 32)]
     assert rows == [32, 1]
     assert sum(batch.rows for batch in ByLength().plan([5] * 21, 32)) <= 24
+
+
+def test_a_few_long_texts_do_not_pad_many_short_ones():
+    counts = [250, 240] + [10] * 30
+    padded = sum(batch.rows * batch.length for batch in ByLength().plan(counts, 32))
+    assert padded <= 2 * 256 + 32 * 16
 
 
 def test_the_budget_bounds_the_tokens_of_a_batch():

@@ -1,0 +1,63 @@
+"""Prints the parity table of the README and of notes/02-parity.md.
+
+python notes/bench/parity.py        (JAXBERT_DATA=folder adds the STS benchmark)
+"""
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+from scipy.stats import spearmanr
+
+from jaxbert import Embedder, Encoder, checkpoint, hub, reference
+
+GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
+
+
+def largest(ours, theirs, mask):
+    """The largest difference of two lists of states on valid tokens."""
+    pairs = zip(ours, theirs, strict=True)
+    return max(np.abs(np.asarray(a, np.float64) - b)[mask].max() for a, b in pairs)
+
+
+def golden(folder: Path) -> str:
+    stored = checkpoint.open_folder(folder)
+    encoder, held = Encoder.from_checkpoint(stored), load_file(folder / "golden.safetensors")
+    ids, mask, types = (held[k] for k in ("input_ids", "attention_mask", "token_type_ids"))
+    torch = [held[f"hidden.{i}"] for i in range(stored.config.num_layers + 1)]
+    exact = reference.encode(checkpoint.tensors(stored), stored.raw, ids, mask, types)
+    ours, valid = encoder.hidden_states(ids, mask, types), mask.astype(bool)
+    cells = [largest(a, b, valid) for a, b in ((exact, torch), (ours, torch), (ours, exact))]
+    return f"| {folder.name} | " + " | ".join(f"{cell:.1e}" for cell in cells) + " |"
+
+
+def minilm() -> str:
+    texts = json.loads((GOLDEN / "minilm" / "texts.json").read_text(encoding="utf-8"))
+    stored = load_file(GOLDEN / "minilm" / "golden.safetensors")["vectors"]
+    embedder = Embedder.from_pretrained(hub.installed_package())
+    worst = np.abs(embedder.encode(texts) - stored).max()
+    return f"all-MiniLM-L6-v2, {len(texts)} texts, against sentence-transformers: {worst:.1e}"
+
+
+def sts(folder: str) -> str:
+    lines = (Path(folder) / "stsbenchmark-test.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    embedder = Embedder.from_pretrained(hub.installed_package())
+    a, b = (embedder.encode([row[key] for row in rows]) for key in ("sentence1", "sentence2"))
+    score = spearmanr((a * b).sum(1), [row["score"] for row in rows]).statistic
+    return f"STS benchmark (test), Spearman x 100: {100 * score:.4f}"
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", checkpoint.UnverifiedModelWarning)
+    print("| golden folder | reference - torch | encoder - torch | encoder - reference |")
+    print("|---|---|---|---|")
+    for found in sorted(GOLDEN.glob("*/golden.safetensors")):
+        if (found.parent / "config.json").is_file():
+            print(golden(found.parent))
+    print(minilm())
+    if "JAXBERT_DATA" in os.environ:
+        print(sts(os.environ["JAXBERT_DATA"]))
