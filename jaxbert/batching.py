@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-
 # The lowest rung of the ladder of lengths: below it a batch costs its overhead, not its tokens.
 SHORTEST = 16
 

@@ -35,10 +35,9 @@ def company(embedder, texts):
     found = {shape: vectors(embedder, tokens, *shape) for shape in SHAPES}
     pairs = [a - b for a, b in itertools.combinations(found.values(), 2)]
     print(f"{len(tokens)} texts, {len(SHAPES)} shapes, vectors of length one")
-    print(f"largest component of a difference: {max(np.abs(d).max() for d in pairs):.1e}")
-    print(
-        f"largest Euclidean norm:            {max(np.linalg.norm(d, axis=1).max() for d in pairs):.1e}"
-    )
+    component = max(np.abs(d).max() for d in pairs)
+    norm = max(np.linalg.norm(d, axis=1).max() for d in pairs)
+    print(f"largest component of a difference: {component:.1e}; Euclidean norm: {norm:.1e}")
 
 
 def cost(name, texts, default, fixed):

