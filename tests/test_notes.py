@@ -14,14 +14,17 @@ def blocks(page):
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name
-)
+WITH_CODE = [page for page in PAGES if blocks(page)]
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: page.name)
 def test_code_runs(page, tmp_path, monkeypatch):
+    """Under JAX's ordinary settings, for readers do not set the strict ones of these tests."""
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
-    for number, block in enumerate(blocks(page), start=1):
-        exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for number, block in enumerate(blocks(page), start=1):
+            exec(compile(block, f"{page.name}, block {number}", "exec"), namespace)
 
 
 def test_pages_with_code_are_found():
