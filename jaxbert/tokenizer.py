@@ -13,7 +13,7 @@ from jaxbert.storage import read_object
 
 
 class Tokenizer:
-    """A folder's tokenizer, whose stored truncation and padding are taken off.
+    """A folder's tokenizer without its stored padding; truncation is set by each call.
 
     Differs: all-MiniLM-L6-v2 stores truncation to 128 in tokenizer.json, where the model takes 256.
     """
@@ -21,7 +21,6 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         """Wrap a tokenizer of the tokenizers library."""
         backend.no_padding()
-        backend.no_truncation()
         self.backend = backend
 
     @classmethod

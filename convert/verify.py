@@ -1,0 +1,140 @@
+"""Torch beside JAX: the states of transformers' BertModel and of jaxbert on the same texts.
+
+    python convert/verify.py MODEL
+
+Exit status: 0 if every layer agrees, 1 if one does not, 2 if the two could not be compared.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbert.cli import one_line, warn
+from jaxbert.errors import JaxbertError
+from jaxbert.pooling import pool
+from jaxbert.report import Model, open_model, sample
+from jaxbert.rules import FAMILIES
+from jaxbert.storage import sha256
+from jaxbert.verify import TOLERANCE, agree, compare, cosine, table
+
+
+class NotComparedError(Exception):
+    """Torch has no states to compare with."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The model, and how jaxbert is to load it."""
+    top = argparse.ArgumentParser(
+        prog="verify.py", description="Run transformers' BertModel in torch beside jaxbert."
+    )
+    top.add_argument("name", metavar="MODEL", help="folder or hub name")
+    top.add_argument("--revision", help="branch, tag or commit on the hub")
+    top.add_argument(
+        "--ignore-config",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a key of the model's JSON files to pass over; may be repeated",
+    )
+    top.add_argument(
+        "--dtype",
+        choices=tuple(TOLERANCE),
+        default="float32",
+        help="of jaxbert's weights; torch computes in float32 (default: %(default)s)",
+    )
+    return top
+
+
+def check_that_torch_has_code(model: Model) -> None:
+    """Refuse what transformers would load as plain BERT, leaving most weights random."""
+    if model.stored.family != "bert":
+        raise NotComparedError(
+            f"{model.stored.folder} is {FAMILIES[model.stored.family].title}, for which "
+            "transformers has no code; `jaxbert verify` compares it with the NumPy reference"
+        )
+
+
+def torch_states(folder: Path, ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+    """The states in float32, embeddings first; transformers reads the folder by itself."""
+    try:
+        import torch
+        import transformers
+    except ModuleNotFoundError as error:
+        raise NotComparedError(
+            f"{error.name} is not installed; it comes with jaxbert's extra named parity"
+        ) from error
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        model, loaded = transformers.BertModel.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            add_pooling_layer=False,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # the library raises whatever its parts raise
+        raise NotComparedError(f"transformers cannot load {folder}: {one_line(error)}") from error
+    if loaded["missing_keys"]:
+        names = ", ".join(sorted(loaded["missing_keys"])[:3])
+        raise NotComparedError(f"transformers found no weights in {folder} for {names}, ...")
+    given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    with torch.inference_mode():
+        states = model.eval()(**given, output_hidden_states=True).hidden_states
+    return [state.numpy() for state in states]
+
+
+def verify(model: Model, dtype: str) -> tuple[str, bool]:
+    """A table of the differences between jaxbert and torch, and whether they agree."""
+    check_that_torch_has_code(model)
+    ids, mask, what = sample(model)
+    theirs = torch_states(model.stored.folder, ids.astype(np.int64), mask.astype(np.int64))
+    ours = [np.asarray(state, np.float32) for state in model.encoder.hidden_states(ids, mask)]
+    differences = compare(ours, theirs, mask)
+    agreed = agree(differences, TOLERANCE[dtype])
+    lines = [
+        str(model.stored.folder),
+        *(f"sha256 {sha256(file)}  {file.name}" for file in model.stored.files),
+        table(differences),
+        f"pooled: smallest cosine {pooled_cosine(model, ours[-1], theirs[-1], mask):.9f}",
+        f"the {dtype} encoder {'agrees with' if agreed else 'DIFFERS from'} torch in float32 "
+        f"on {what} (tolerance {TOLERANCE[dtype]:g} of a layer's largest state)",
+    ]
+    return "\n".join(lines), agreed
+
+
+def pooled_cosine(model: Model, ours: np.ndarray, theirs: np.ndarray, mask: np.ndarray) -> float:
+    """The smallest cosine between the vectors of a text, pooled as the folder says."""
+    modes = model.stack.pooling.modes
+    a, b = (pool(jnp.asarray(last), jnp.asarray(mask != 0), modes) for last in (ours, theirs))
+    return cosine(np.asarray(a), np.asarray(b))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compare one model; what prevents that is one sentence on stderr and exit status 2."""
+    options = parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = warn
+            model = open_model(
+                options.name,
+                revision=options.revision,
+                ignore_config=tuple(options.ignore_config),
+                dtype=options.dtype,
+            )
+            text, agreed = verify(model, options.dtype)
+    except (JaxbertError, NotComparedError, OSError) as error:
+        print(f"verify.py: {one_line(error)}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0 if agreed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
