@@ -11,16 +11,13 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
-from jaxbert.pooling import pool
-from jaxbert.report import Model, open_model, sample
+from jaxbert.report import Model, open_model, side_by_side
 from jaxbert.rules import FAMILIES
-from jaxbert.storage import sha256
-from jaxbert.verify import TOLERANCE, agree, compare, cosine, table
+from jaxbert.verify import TOLERANCE
 
 
 class NotComparedError(Exception):
@@ -93,27 +90,11 @@ def torch_states(folder: Path, ids: np.ndarray, mask: np.ndarray) -> list[np.nda
 def verify(model: Model, dtype: str) -> tuple[str, bool]:
     """A table of the differences between jaxbert and torch, and whether they agree."""
     check_that_torch_has_code(model)
-    ids, mask, what = sample(model)
-    theirs = torch_states(model.stored.folder, ids.astype(np.int64), mask.astype(np.int64))
-    ours = [np.asarray(state, np.float32) for state in model.encoder.hidden_states(ids, mask)]
-    differences = compare(ours, theirs, mask)
-    agreed = agree(differences, TOLERANCE[dtype])
-    lines = [
-        str(model.stored.folder),
-        *(f"sha256 {sha256(file)}  {file.name}" for file in model.stored.files),
-        table(differences),
-        f"pooled: smallest cosine {pooled_cosine(model, ours[-1], theirs[-1], mask):.9f}",
-        f"the {dtype} encoder {'agrees with' if agreed else 'DIFFERS from'} torch in float32 "
-        f"on {what} (tolerance {TOLERANCE[dtype]:g} of a layer's largest state)",
-    ]
-    return "\n".join(lines), agreed
 
+    def states(ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+        return torch_states(model.stored.folder, ids.astype(np.int64), mask.astype(np.int64))
 
-def pooled_cosine(model: Model, ours: np.ndarray, theirs: np.ndarray, mask: np.ndarray) -> float:
-    """The smallest cosine between the vectors of a text, pooled as the folder says."""
-    modes = model.stack.pooling.modes
-    a, b = (pool(jnp.asarray(last), jnp.asarray(mask != 0), modes) for last in (ours, theirs))
-    return cosine(np.asarray(a), np.asarray(b))
+    return side_by_side(model, dtype, states, "torch in float32")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inputs import Inputs, check_length
 from jaxbert.pooling import SMALLEST_NORM, Head
 from jaxbert.runner import Program, run
-from jaxbert.stack import Stack, read_stack
+from jaxbert.stack import Stack, read_stack, transformer_folder
 from jaxbert.tokenizer import Tokenizer
 
 DISTANCES = {"euclidean": "euclidean", "manhattan": "cityblock"}
@@ -68,9 +68,10 @@ class Embedder:
         passed over. Raises ModelNotFoundError and CheckpointError.
         """
         folder = Path(hub.resolve(name, revision=revision, token=token))
-        stored = checkpoint.open_folder(folder, ignore_config=ignore_config)
+        inner = transformer_folder(folder)
+        stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
         stack = read_stack(folder, stored.config.max_positions, ignore_config)
-        tokenizer = Tokenizer.from_folder(folder, lower_case=stack.lower_case)
+        tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
         encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
         planner = ByText if deterministic else ByLength
         return cls(encoder, tokenizer, stack, planner(longest=encoder.position.limit))
@@ -128,7 +129,7 @@ class Embedder:
         prefix = self.prompt(prompt_name, prompt)
         skipped = 0
         if prefix and not self.stack.pooling.include_prompt:
-            skipped = self.tokenizer.prompt_length(prefix)
+            skipped = self.tokenizer.prompt_length(prefix, max_length or self.max_seq_length)
         tokens = self.tokens([prefix + text if prefix else text for text in texts], max_length)
         found = np.zeros((len(texts), full), np.float32)
         batches = self.planner.plan([len(ids) for ids in tokens], batch_size)
@@ -143,11 +144,12 @@ class Embedder:
 
     def tokens(self, texts: list[str], max_length: int | None = None) -> list[np.ndarray]:
         """The ids of each text, checked against the vocabulary and the encoder's positions."""
-        limit = self.encoder.position.limit
         longest = self.stack.max_length if max_length is None else max_length
-        if limit is not None and longest > limit:
-            check_length(np.array([longest - 1]), limit)
         tokens = self.tokenizer(texts, longest)
+        limit = self.encoder.position.limit
+        most = max(map(len, tokens), default=0)
+        if limit is not None and most > limit:
+            check_length(np.array([most - 1]), limit)
         highest = max((int(ids.max()) for ids in tokens if ids.size), default=0)
         if highest >= self.encoder.config.vocab_size:
             raise InputError(

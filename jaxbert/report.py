@@ -1,7 +1,7 @@
 """What the command says about a model: a description, and a comparison with the reference."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxbert import checkpoint, hub, reference
 from jaxbert.encoder import Encoder
 from jaxbert.pooling import pool
 from jaxbert.rules import FAMILIES
-from jaxbert.stack import Dense, Stack, read_stack
+from jaxbert.stack import Dense, Stack, read_stack, transformer_folder
 from jaxbert.storage import sha256
 from jaxbert.tokenizer import Tokenizer
 from jaxbert.verify import TEXTS, TOLERANCE, agree, compare, cosine, pad, table
@@ -36,10 +36,13 @@ def open_model(
 ) -> Model:
     """Load all parts of a model, strictly."""
     folder = hub.resolve(name, revision=revision)
-    stored = checkpoint.open_folder(folder, ignore_config=ignore_config)
+    inner = transformer_folder(folder)
+    stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
     stack = read_stack(folder, stored.config.max_positions, ignore_config)
-    bare = not (folder / "tokenizer.json").is_file() and not (folder / "vocab.txt").is_file()
-    tokenizer = None if bare else Tokenizer.from_folder(folder, lower_case=stack.lower_case)
+    bare = not any((inner / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+    tokenizer = None
+    if not bare:
+        tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
     return Model(stored, Encoder.from_checkpoint(stored, dtype=dtype), stack, tokenizer)
 
 
@@ -99,9 +102,20 @@ def ignored(stored: checkpoint.Checkpoint) -> str:
 
 def verify_against_reference(model: Model, dtype: str) -> tuple[str, bool]:
     """A table of the differences between the encoder and reference.py, and whether they agree."""
+
+    def states(ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+        return reference.encode(checkpoint.tensors(model.stored), model.stored.raw, ids, mask)
+
+    return side_by_side(model, dtype, states, "the float64 reference")
+
+
+def side_by_side(
+    model: Model, dtype: str, other: Callable[..., list[np.ndarray]], title: str
+) -> tuple[str, bool]:
+    """A table of the differences between the encoder and other(ids, mask), and the verdict."""
     ids, mask, what = sample(model)
+    theirs = other(ids, mask)
     ours = [np.asarray(state, np.float32) for state in model.encoder.hidden_states(ids, mask)]
-    theirs = reference.encode(checkpoint.tensors(model.stored), model.stored.raw, ids, mask)
     differences, modes = compare(ours, theirs, mask), model.stack.pooling.modes
     pooled = [
         np.asarray(pool(jnp.asarray(states[-1], jnp.float32), jnp.asarray(mask != 0), modes))
@@ -113,7 +127,7 @@ def verify_against_reference(model: Model, dtype: str) -> tuple[str, bool]:
         *(f"sha256 {sha256(file)}  {file.name}" for file in model.stored.files),
         table(differences),
         f"pooled: smallest cosine {cosine(*pooled):.9f}",
-        f"the {dtype} encoder {'agrees with' if agreed else 'DIFFERS from'} the float64 reference "
+        f"the {dtype} encoder {'agrees with' if agreed else 'DIFFERS from'} {title} "
         f"on {what} (tolerance {TOLERANCE[dtype]:g} of a layer's largest state)",
     ]
     return "\n".join(lines), agreed

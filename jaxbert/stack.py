@@ -103,17 +103,22 @@ def read_stack(folder: Path, max_positions: int, ignore_config: Collection[str] 
     return Stack(
         pooling=pooling,
         after=tuple(after),
-        max_length=max_length(folder, transformer, max_positions),
+        max_length=max_length(modules[0][1], transformer, max_positions),
         lower_case=bool(transformer.get("do_lower_case")),
         **read_settings(folder / "config_sentence_transformers.json", ignore_config),
     )
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Where config.json and the weights are: mostly the folder itself, once 0_Transformer."""
+    return read_modules(folder)[0][1]
 
 
 def read_modules(folder: Path) -> list[tuple[str, Path]]:
     """(kind, folder) of each module, in order; the first is the Transformer."""
     file = folder / "modules.json"
     if not file.is_file():
-        return [("Transformer", folder), ("Pooling", folder / "1_Pooling")]
+        return [("Transformer", folder)]
     listed, modules = read_json(file), []
     if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
         raise CheckpointError(f"{file} is no list of modules; restore it")
@@ -126,10 +131,10 @@ def read_modules(folder: Path) -> list[tuple[str, Path]]:
         modules.append((kind, folder / path))
     kinds = [kind for kind, _ in modules]
     once = kinds[:2] == ["Transformer", "Pooling"] and kinds.count("Pooling") == 1
-    if not once or modules[0][1] != folder:
+    if not once:
         raise CheckpointError(
-            f"{file} lists {', '.join(kinds) or 'nothing'}; understood is a Transformer in the "
-            "folder itself, then Pooling, then Dense and Normalize modules"
+            f"{file} lists {', '.join(kinds) or 'nothing'}; understood is a Transformer, then "
+            "Pooling, then Dense and Normalize modules"
         )
     return modules
 
@@ -192,12 +197,12 @@ def read_transformer(folder: Path, ignore: Collection[str]) -> dict[str, Any]:
 def read_pooling(folder: Path, ignore: Collection[str]) -> Pooling:
     """1_Pooling/config.json; old flags count only where the new pooling_mode is absent."""
     file = folder / "config.json"
-    raw = optional(file)
+    raw = read_object(file)
     known = {"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt"}
     check_keys(raw, file, known | set(OLD_FLAGS), ignore)
     flagged = [mode for flag, mode in OLD_FLAGS.items() if raw.get(flag)]
-    chosen = raw.get("pooling_mode") or flagged or "mean"
-    modes = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    chosen = raw.get("pooling_mode", flagged or "mean")
+    modes = (chosen,) if isinstance(chosen, str) else tuple(chosen or [None])
     for mode in modes:
         if mode not in MODES:
             raise CheckpointError(

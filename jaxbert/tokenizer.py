@@ -1,8 +1,9 @@
 """Text -> token ids, with the tokenizers library."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import tokenizers
@@ -18,21 +19,29 @@ class Tokenizer:
     Differs: all-MiniLM-L6-v2 stores truncation to 128 in tokenizer.json, where the model takes 256.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
-        """Wrap a tokenizer of the tokenizers library."""
+    def __init__(self, backend: tokenizers.Tokenizer, side: Literal["left", "right"]) -> None:
+        """Wrap a tokenizer of the tokenizers library; side is where long texts are cut."""
         backend.no_padding()
         self.backend = backend
+        self.side = side
 
     @classmethod
-    def from_folder(cls, folder: Path, *, lower_case: bool = False) -> Self:
+    def from_folder(
+        cls, folder: Path, lower_case: bool = False, ignore_config: Collection[str] = ()
+    ) -> Self:
         """tokenizer.json, or vocab.txt where that is missing (WordPiece, as BERT's first release).
 
-        lower_case puts a lower-casing step in front where the tokenizer has none.
+        lower_case puts a lower-casing step in front where the tokenizer has none. Raises
+        CheckpointError where tokenizer_config.json contradicts tokenizer.json: transformers would
+        follow the former, this package the latter; ignore_config names keys to pass over.
         """
+        file = folder / "tokenizer_config.json"
+        settings = read_object(file) if file.is_file() else {}
         if (folder / "tokenizer.json").is_file():
             backend = from_json(folder / "tokenizer.json")
+            check_agreement(backend, settings, file, ignore_config)
         elif (folder / "vocab.txt").is_file():
-            backend = from_vocabulary(folder)
+            backend = from_vocabulary(folder, settings)
         else:
             raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.txt")
         if lower_case and not lowers(backend.normalizer):
@@ -40,7 +49,7 @@ class Tokenizer:
             backend.normalizer = normalizers.Sequence(steps)
         if any(backend.encode("a").type_ids):
             raise CheckpointError(f"{folder} gives single texts a token type that is not 0")
-        return cls(backend)
+        return cls(backend, "left" if settings.get("truncation_side") == "left" else "right")
 
     def __call__(self, texts: Sequence[str], max_length: int | None = None) -> list[np.ndarray]:
         """The ids of each text, int32, special tokens included, cut after max_length tokens.
@@ -58,7 +67,7 @@ class Tokenizer:
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     def truncate(self, max_length: int | None) -> None:
-        """Cut texts after max_length tokens, on the right, keeping the special tokens."""
+        """Cut texts to max_length tokens, on the tokenizer's side, keeping the special tokens."""
         if max_length is None:
             self.backend.no_truncation()
             return
@@ -68,12 +77,16 @@ class Tokenizer:
                 f"max_length {max_length} leaves no room beside {special} special tokens; raise it"
             )
         self.backend.enable_truncation(
-            max_length, stride=0, strategy="longest_first", direction="right"
+            max_length, stride=0, strategy="longest_first", direction=self.side
         )
 
-    def prompt_length(self, prompt: str) -> int:
-        """The tokens of the prompt with the special ones before it, without one after it."""
-        self.truncate(None)
+    def prompt_length(self, prompt: str, max_length: int | None = None) -> int:
+        """The tokens of the prompt with the special ones before it, without one after it.
+
+        Counted as the prompt alone is cut, so that of a prompt that fills a text the last special
+        token is left to be pooled.
+        """
+        self.truncate(max_length)
         special = self.backend.encode(prompt).special_tokens_mask
         return len(special) - (special[-1] if special else 0)
 
@@ -86,10 +99,34 @@ def from_json(file: Path) -> tokenizers.Tokenizer:
         raise CheckpointError(f"{file} is no tokenizer ({error}); restore it") from error
 
 
-def from_vocabulary(folder: Path) -> tokenizers.Tokenizer:
+def check_agreement(
+    backend: tokenizers.Tokenizer,
+    settings: Mapping[str, Any],
+    file: Path,
+    ignore: Collection[str],
+) -> None:
+    """Refuse a tokenizer_config.json that contradicts tokenizer.json about the same step."""
+    stored = json.loads(backend.to_str())
+    normalizer, splitter = stored["normalizer"] or {}, stored["pre_tokenizer"] or {}
+    said: dict[str, Any] = {}
+    if normalizer.get("type") == "BertNormalizer":
+        said["do_lower_case"] = normalizer["lowercase"]
+        said["strip_accents"] = normalizer["strip_accents"]
+        said["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
+    if splitter.get("type") == "ByteLevel":
+        said["add_prefix_space"] = splitter["add_prefix_space"]
+    if str(settings.get("tokenizer_class", "")).startswith("BertTokenizer"):
+        settings = {"do_lower_case": True, **settings}  # what transformers takes where it is absent
+    for key, value in said.items():
+        if key not in ignore and settings.get(key, value) != value:
+            raise CheckpointError(
+                f"{file} has {key} = {settings[key]!r} where tokenizer.json has {value!r}; make "
+                f'them equal, or pass ignore_config=("{key}",) to follow tokenizer.json'
+            )
+
+
+def from_vocabulary(folder: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
     """BERT's WordPiece over vocab.txt; lower-casing unless tokenizer_config.json says no."""
-    file = folder / "tokenizer_config.json"
-    settings = read_object(file) if file.is_file() else {}
     try:
         return tokenizers.BertWordPieceTokenizer(
             str(folder / "vocab.txt"),

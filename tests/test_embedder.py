@@ -131,8 +131,9 @@ def test_max_seq_length_can_be_set(folder):
 def test_learned_positions_refuse_beyond_their_table(tmp_path):
     embedder = Embedder.from_pretrained(write_folder(tmp_path))
     assert embedder.encode("a " * 50).shape == (15,)  # cut at 19
+    assert embedder.encode("a b", max_length=20).shape == (15,)  # no text is as long as that
     with pytest.raises(InputError, match="learned positions for 19"):
-        embedder.encode("a", max_length=20)
+        embedder.encode(["a", "a " * 50], max_length=20)
 
 
 def test_a_table_that_ends_between_two_rungs_is_used_to_its_end(tmp_path):
@@ -177,6 +178,9 @@ def test_a_prompt_may_be_left_out_of_pooling(tmp_path):
     states = np.asarray(embedder.encoder(ids))[0]
     expected = states[3:].mean(axis=0)  # without [CLS] a b
     np.testing.assert_allclose(embedder.encode("c d"), expected, atol=ENCODER)
+    full = embedder.encode("c d", prompt="a b c d e f g", max_length=5)  # only [SEP] is left
+    ids = embedder.tokenizer(["a b c"])[0][None]
+    np.testing.assert_allclose(full, np.asarray(embedder.encoder(ids))[0, 4], atol=ENCODER)
 
 
 def test_similarity(embedder, folder):

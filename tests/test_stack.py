@@ -1,5 +1,7 @@
 """Sentence-transformers folders, old and new: what is read, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -58,7 +60,8 @@ def test_without_modules_json_it_is_the_plain_mean(tmp_path):
 @pytest.mark.parametrize("names", [None, NEW], ids=["old names", "new names"])
 def test_class_names(names, tmp_path):
     modules = listed("Transformer", "Pooling", "Normalize", names=names)
-    stack = read(tmp_path, modules=modules)  # the folder 2_Normalize is absent
+    pooling = {"1_Pooling__config": {"pooling_mode": "mean"}}
+    stack = read(tmp_path, modules=modules, **pooling)  # the folder 2_Normalize is absent
     assert stack.after == (Normalize(),)
 
 
@@ -102,7 +105,10 @@ def dense_folder(tmp_path, bias=True, activation="torch.nn.modules.activation.Ta
     folder = write_folder(
         tmp_path,
         modules=listed("Transformer", "Pooling", "Dense", "Normalize"),
-        **{"2_Dense__config": config | {"activation_function": activation}},
+        **{
+            "1_Pooling__config": {"pooling_mode": "mean"},
+            "2_Dense__config": config | {"activation_function": activation},
+        },
     )
     random = np.random.default_rng(0)
     tensors = {"linear.weight": random.normal(size=(7, 15)).astype(np.float32)}
@@ -179,7 +185,10 @@ def test_settings(tmp_path):
 
 MODULES = listed("Transformer", "Pooling")
 REFUSED = {
-    "unknown module": ({"modules": listed("Transformer", "Pooling", "CNN")}, "type CNN"),
+    "unknown module": (
+        {"modules": listed("Transformer", "Pooling", "CNN"), "1_Pooling__config": {}},
+        "type CNN",
+    ),
     "no pooling": ({"modules": listed("Transformer", "Dense")}, "lists Transformer, Dense"),
     "pooling twice": (
         {"modules": listed("Transformer", "Pooling", "Pooling")},
@@ -189,6 +198,8 @@ REFUSED = {
     "no list": ({"modules": {"a": 1}}, "no list of modules"),
     "kwargs": ({"modules": [MODULES[0] | {"kwargs": ["task"]}, MODULES[1]]}, "kwargs"),
     "outside": ({"modules": [MODULES[0], MODULES[1] | {"path": "../x"}]}, "outside the folder"),
+    "no pooling file": ({"modules": MODULES}, "1_Pooling/config.json cannot be read"),
+    "null": ({"modules": MODULES, "1_Pooling__config": {"pooling_mode": None}}, "mode None"),
     "mode": ({"modules": MODULES, "1_Pooling__config": {"pooling_mode": "median"}}, "'median'"),
     "pooling key": ({"modules": MODULES, "1_Pooling__config": {"weights": 3}}, "weights = 3"),
     "similarity": ({"config_sentence_transformers": {"similarity_fn_name": "maxsim"}}, "maxsim"),
@@ -201,6 +212,7 @@ REFUSED = {
     "normalize": (
         {
             "modules": listed("Transformer", "Pooling", "Normalize"),
+            "1_Pooling__config": {},
             "2_Normalize__config": {"module_input_name": "token_embeddings"},
         },
         "module_input_name",
@@ -238,3 +250,16 @@ def test_refuses_dense_modules_it_cannot_compute(tmp_path):
     file.unlink()
     with pytest.raises(CheckpointError, match=r"no model\.safetensors"):
         read_stack(folder, 19)
+
+
+def test_a_transformer_in_a_folder_of_its_own(tmp_path):
+    inner = write_folder(tmp_path / "0_Transformer")
+    modules = listed("Transformer", "Pooling")
+    modules[0]["path"] = "0_Transformer"
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(old_pooling("cls")))
+    embedder = Embedder.from_pretrained(tmp_path)
+    assert embedder.stack.pooling.modes == ("cls",)
+    first = np.asarray(Embedder.from_pretrained(inner).encoder([[2, 5, 3]]))[0, 0]
+    np.testing.assert_allclose(embedder.encode("a"), first, atol=1e-5)

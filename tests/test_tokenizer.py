@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from tokenizers import normalizers, pre_tokenizers
 
 from jaxbert.errors import CheckpointError, InputError, InputTypeError
 from jaxbert.tokenizer import Tokenizer
@@ -15,7 +16,7 @@ CLS, SEP, UNK = 2, 3, 1
 
 @pytest.fixture
 def letters():
-    return Tokenizer(word_tokenizer())
+    return Tokenizer(word_tokenizer(), "right")
 
 
 def test_ids_with_special_tokens(letters):
@@ -50,6 +51,46 @@ def test_empty_text_and_no_text(letters):
 
 def test_the_length_of_a_prompt(letters):
     assert letters.prompt_length("a b ") == 3  # [CLS] a b, without [SEP]
+    assert letters.prompt_length("a b c d e f", 5) == 4  # cut to [CLS] a b c [SEP]
+
+
+def test_the_side_of_truncation_is_the_folders(tmp_path):
+    folder = write_folder(tmp_path, tokenizer_config={"truncation_side": "left"})
+    (ids,) = Tokenizer.from_folder(folder)(["a b c d e"], 4)
+    np.testing.assert_array_equal(ids, [CLS, 8, 9, SEP])
+
+
+CONTRADICTIONS = {
+    "do_lower_case": {"do_lower_case": False},
+    "strip_accents": {"strip_accents": False},
+    "tokenize_chinese_chars": {"tokenize_chinese_chars": False},
+}
+
+
+@pytest.mark.parametrize("key", CONTRADICTIONS)
+def test_refuses_files_that_contradict_each_other(key, tmp_path):
+    folder = write_folder(tmp_path, tokenizer_config=CONTRADICTIONS[key])
+    with pytest.raises(CheckpointError, match=rf'has {key} = False.*ignore_config=\("{key}",\)'):
+        Tokenizer.from_folder(folder)
+    Tokenizer.from_folder(folder, ignore_config=(key,))
+
+
+def test_an_absent_key_means_what_transformers_takes_it_for(tmp_path):
+    backend = word_tokenizer()
+    backend.normalizer = normalizers.BertNormalizer(lowercase=False)
+    folder = write_folder(tmp_path, tokenizer_config={"tokenizer_class": "BertTokenizer"})
+    backend.save(str(folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="do_lower_case = True"):
+        Tokenizer.from_folder(folder)
+
+
+def test_byte_level_tokenizers_are_compared_too(tmp_path):
+    backend = word_tokenizer()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    folder = write_folder(tmp_path, tokenizer_config={"add_prefix_space": False})
+    backend.save(str(folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="add_prefix_space = False"):
+        Tokenizer.from_folder(folder)
 
 
 @pytest.mark.parametrize("wrong", [3, None, b"a", ["a"]])
