@@ -23,9 +23,10 @@ from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError
 from jaxbert.huggingface import config_and_family
 from jaxbert.rules import FAMILIES, PREFIX, UNUSED, Rule, rules, spelled_out
-from jaxbert.storage import Entry, headers, read_object, weight_files
+from jaxbert.storage import FLOATS, Entry, headers, read_object, weight_files
 
-FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+# Weights of trained encoders are below 100; a flipped high bit of an exponent makes 1e9 and more.
+LARGEST = 1e6
 WORD = "embeddings.word_embeddings.weight"
 
 
@@ -63,7 +64,8 @@ class Checkpoint:
         """One rule per layer, or the rule itself where it is not about layers."""
         if "{l}" not in rule.name:
             return [rule]
-        return [rule._replace(name=rule.name.format(l=i)) for i in range(self.config.num_layers)]
+        layers = range(self.config.num_layers)
+        return [rule._replace(name=rule.name.format(l=i), layer=i) for i in layers]
 
 
 # --- opening -----------------------------------------------------------------------------------
@@ -91,6 +93,7 @@ def open_folder(
     prefix = common_prefix(found)
     entries, unused = sort_out(found, prefix)
     config, family = config_and_family(raw, entries, ignore_config)
+    check_layers(entries, config.num_layers)
     if not FAMILIES[family].verified:
         warnings.warn(
             f"{folder} is {FAMILIES[family].title}: this arithmetic is inferred from the tensors "
@@ -113,6 +116,16 @@ def common_prefix(found: Collection[str]) -> str:
             f"the tensors' prefix {prefix!r} is not understood; save them without"
         )
     return prefix
+
+
+def check_layers(names: Collection[str], expected: int) -> None:
+    """config.json and the tensors' names must count the same layers."""
+    layers = {match[1] for name in names if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
+    if layers != set(map(str, range(min(expected, len(layers) + 1)))):
+        raise CheckpointError(
+            f"config.json says num_hidden_layers = {expected}, but the weights have the layers "
+            f"{', '.join(sorted(layers, key=int)) or 'none'}: they are of different models"
+        )
 
 
 def sort_out(found: Mapping[str, Entry], prefix: str) -> tuple[dict[str, Entry], dict[str, Entry]]:
@@ -152,13 +165,9 @@ def fill(stored: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> dict[str
         )
     check_names(stored, table, targets)
     weights = {path: np.empty(shape, np.float32) for path, shape in targets.items()}
-    layer: dict[str, int] = {}
     with readers(stored) as read:
         for rule in table:
-            target = weights[rule.path]
-            if rule.path.startswith("layers."):
-                place = layer[rule.path] = layer.get(rule.path, -1) + 1
-                target = target[place]
+            target = rule.own_part(weights[rule.path])
             target[...] = rule.unpack(read(stored.entries[rule.name]), target.shape)
         for name, entry in stored.unused.items():
             if name.endswith("position_ids"):
@@ -186,7 +195,7 @@ def check_names(
         )
     for name, rule in wanted.items():
         entry = stored.entries[name]
-        shape = targets[rule.path][1:] if "layers." in rule.path else targets[rule.path]
+        shape = targets[rule.path][0 if rule.layer is None else 1 :]
         expected = rule.published_shape(shape)
         if entry.shape != expected:
             raise CheckpointError(
@@ -213,14 +222,23 @@ def readers(stored: Checkpoint) -> Iterator[Any]:
         if entry.file not in handles:
             handles[entry.file] = safe_open(entry.file, framework="np")
         tensor: np.ndarray = handles[entry.file].get_tensor(entry.name)
-        if entry.dtype in FLOATS and not np.isfinite(tensor.astype(np.float32)).all():
-            raise CheckpointError(f"{entry.name} holds NaN or infinity; fetch the weights again")
+        if entry.dtype in FLOATS:
+            check_numbers(tensor, entry.name)
         return tensor
 
     try:
         yield read
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{stored.folder} is damaged ({error}); fetch it again") from error
+
+
+def check_numbers(tensor: np.ndarray, name: str) -> None:
+    """Refuse what no training leaves behind: NaN, infinity, or a flipped bit of an exponent."""
+    largest = np.abs(tensor.astype(np.float32)).max(initial=0.0)
+    if not np.isfinite(largest):
+        raise CheckpointError(f"{name} holds NaN or infinity; fetch the weights again")
+    if largest > LARGEST:
+        raise CheckpointError(f"{name} holds {largest:.1e}, which is no weight; fetch it again")
 
 
 def check_position_ids(name: str, ids: np.ndarray) -> None:
@@ -247,7 +265,6 @@ def save(
     opened folder. Raises CheckpointError for weights of a narrower dtype than the file's.
     """
     shards: dict[str, dict[str, np.ndarray]] = {file.name: {} for file in stored.files}
-    layer: dict[str, int] = {}
     for rule in stored.table:
         entry, weight = stored.entries[rule.name], np.asarray(weights[rule.path])
         if weight.dtype != np.float32 and weight.dtype.name != FLOATS[entry.dtype]:
@@ -255,10 +272,8 @@ def save(
                 f"{rule.path} is {weight.dtype.name} and {entry.name} was {FLOATS[entry.dtype]}; "
                 "load with dtype float32 to save without loss"
             )
-        if rule.path.startswith("layers."):
-            place = layer[rule.path] = layer.get(rule.path, -1) + 1
-            weight = weight[place]
-        packed = np.ascontiguousarray(rule.pack(weight).astype(np.dtype(FLOATS[entry.dtype])))
+        own = rule.own_part(weight)
+        packed = np.ascontiguousarray(rule.pack(own).astype(np.dtype(FLOATS[entry.dtype])))
         shards[entry.file.name][entry.name] = packed
     with readers(stored) as read:
         for name, entry in stored.unused.items():

@@ -1,6 +1,7 @@
 """The jaxbert command. Imports of jax wait until a command runs, so --help is instant."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -148,6 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(options.action(options))
     except (JaxbertError, OSError) as error:
         print(f"jaxbert: {one_line(error)}", file=sys.stderr)
+    except Exception as error:
+        if os.environ.get("JAXBERT_TRACEBACK"):
+            raise
+        print(
+            f"jaxbert: {type(error).__name__}: {one_line(error)[:300]} "
+            "(JAXBERT_TRACEBACK=1 shows where)",
+            file=sys.stderr,
+        )
     except KeyboardInterrupt:
         print("jaxbert: interrupted; nothing was written", file=sys.stderr)
     return 1

@@ -1,10 +1,11 @@
 """Text -> vectors: tokenise, plan batches, run, pool, put back in order."""
 
 import dataclasses
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,16 @@ from jaxbert import checkpoint, hub
 from jaxbert.attention import Attend
 from jaxbert.batching import ByLength, ByText, Planner
 from jaxbert.encoder import Encoder
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.errors import ComputationError, InputError, InputTypeError
 from jaxbert.inputs import Inputs, check_length
+from jaxbert.modules import transformer_folder
 from jaxbert.pooling import SMALLEST_NORM, Head
 from jaxbert.runner import Program, run
-from jaxbert.stack import Stack, read_stack, transformer_folder
+from jaxbert.stack import Stack, read_stack
 from jaxbert.tokenizer import Tokenizer
 
+# Iterables whose order or elements are not a list of texts.
+UNORDERED = (bytes, bytearray, dict, set, frozenset)
 DISTANCES = {"euclidean": "euclidean", "manhattan": "cityblock"}
 
 
@@ -43,9 +47,9 @@ class Embedder:
         self, encoder: Encoder, tokenizer: Tokenizer, stack: Stack, planner: Planner | None = None
     ) -> None:
         """Put a model together from parts; planner decides the shapes of batches."""
-        self.encoder = encoder
+        self._encoder = encoder  # read-only: the compiled programs hold it
+        self._stack = stack
         self.tokenizer = tokenizer
-        self.stack = stack
         self.planner = planner or ByLength(longest=encoder.position.limit)
         self.program = Program(vectors, encoder, Head(stack))
 
@@ -70,11 +74,21 @@ class Embedder:
         folder = Path(hub.resolve(name, revision=revision, token=token))
         inner = transformer_folder(folder)
         stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
-        stack = read_stack(folder, stored.config.max_positions, ignore_config)
+        stack = read_stack(folder, stored.config, ignore_config)
         tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
         encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
         planner = ByText if deterministic else ByLength
         return cls(encoder, tokenizer, stack, planner(longest=encoder.position.limit))
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder; to exchange it, make another Embedder."""
+        return self._encoder
+
+    @property
+    def stack(self) -> Stack:
+        """What the folder puts behind the encoder."""
+        return self._stack
 
     @property
     def max_seq_length(self) -> int:
@@ -83,7 +97,8 @@ class Embedder:
 
     @max_seq_length.setter
     def max_seq_length(self, tokens: int) -> None:
-        self.stack = dataclasses.replace(self.stack, max_length=tokens)
+        tokens = integer(tokens, "max_seq_length", 1)
+        self._stack = dataclasses.replace(self._stack, max_length=tokens)
 
     @property
     def compilations(self) -> int:
@@ -114,18 +129,20 @@ class Embedder:
         texts are cut, special tokens kept. truncate_dim keeps the first features;
         normalize_embeddings then divides by the length of what is left. show_progress_bar: None
         shows none.
-        Raises InputTypeError, InputError; nothing is computed before all texts are accepted.
+        Raises InputTypeError, InputError, before anything is computed; ComputationError for a
+        vector that is not finite.
         Differs: sentence-transformers sorts by characters and its vectors change with the batch;
         here no component moves by more than 5e-7 of the vector's norm (float32), and no bit does
         with deterministic=True.
         """
         texts = [inputs] if isinstance(inputs, str) else as_list(inputs)
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it must be at least 1")
+        batch_size = integer(batch_size, "batch_size", 1)
+        if max_length is not None:
+            max_length = integer(max_length, "max_length", 1)
         full = self.stack.width(self.encoder.config.hidden_size)
-        width = self.get_embedding_dimension() if truncate_dim is None else truncate_dim
-        if not 1 <= width <= full:
-            raise InputError(f"truncate_dim is {width}; the vectors have 1 to {full} features")
+        width = self.get_embedding_dimension()
+        if truncate_dim is not None:
+            width = integer(truncate_dim, "truncate_dim", 1, full)
         prefix = self.prompt(prompt_name, prompt)
         skipped = 0
         if prefix and not self.stack.pooling.include_prompt:
@@ -135,6 +152,8 @@ class Embedder:
         batches = self.planner.plan([len(ids) for ids in tokens], batch_size)
         with tqdm(total=len(texts), unit="text", disable=not show_progress_bar) as bar:
             for members, rows in run(self.program, batches, tokens, np.array(skipped, np.int32)):
+                if not np.isfinite(rows).all():
+                    raise not_finite(members, rows)
                 found[members] = rows
                 bar.update(len(members))
         found = found[:, :width]
@@ -160,6 +179,9 @@ class Embedder:
 
     def prompt(self, name: str | None, text: str | None) -> str:
         """The prompt that applies: the text, else the named one, else the folder's default."""
+        for given, title in ((text, "prompt"), (name, "prompt_name")):
+            if not isinstance(given, str | None):
+                raise InputTypeError(f"{title} is a {type(given).__name__}; pass str")
         if text is not None:
             return text
         name = self.stack.default_prompt_name if name is None else name
@@ -189,9 +211,31 @@ class Embedder:
 
 def as_list(inputs: Iterable[str]) -> list[str]:
     """The texts as a list; what cannot be a list of texts is refused."""
-    if isinstance(inputs, bytes | bytearray | dict) or not isinstance(inputs, Iterable):
+    if isinstance(inputs, UNORDERED) or not isinstance(inputs, Iterable):
         raise InputTypeError(f"inputs is a {type(inputs).__name__}; pass a str or a list of str")
-    return list(inputs)
+    try:
+        return list(inputs)
+    except TypeError as error:  # an array without axes calls itself iterable
+        raise InputTypeError("inputs is an array without axes; pass a str or a list") from error
+
+
+def integer(value: Any, name: str, low: int, high: int = 2**31 - 1) -> int:
+    """The value as an int in [low, high], from any type that is a whole number."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputTypeError(f"{name} is a {type(value).__name__}; pass an integer") from error
+    if not low <= number <= high:
+        raise InputError(f"{name} is {number}; it must be from {low} to {high}")
+    return number
+
+
+def not_finite(members: np.ndarray, rows: np.ndarray) -> ComputationError:
+    """The error that names the first text whose vector is no vector."""
+    text = members[~np.isfinite(rows).all(axis=-1)][0]
+    return ComputationError(
+        f"the vector of text {text} is not finite; check the weights with `jaxbert verify`"
+    )
 
 
 def unit_length(x: np.ndarray) -> np.ndarray:

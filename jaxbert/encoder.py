@@ -18,10 +18,11 @@ from jaxbert import checkpoint, hub
 from jaxbert.attention import Attend, attend, probabilities
 from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
 from jaxbert.config import EncoderConfig
-from jaxbert.inputs import Given, Inputs, prepare
+from jaxbert.inputs import Given, Inputs, check_dtype, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
+from jaxbert.modules import transformer_folder
 from jaxbert.parts import MakeFeedForward, Parts, parts
-from jaxbert.position import Position
+from jaxbert.position import Position, check_heads
 
 
 class Place(NamedTuple):
@@ -112,8 +113,9 @@ class Encoder(nnx.Module):
         feed_forward: MakeFeedForward | None = None,
         attention: Attend | None = None,
     ) -> None:
-        """Random weights; position, feed_forward (rngs -> module) and attention as config says, or
-        the objects given here.
+        """Random weights; the parts that config names, or those given here.
+
+        feed_forward is called with rngs once per layer, for each layer has weights of its own.
         """
         made = parts(config)
         if feed_forward is not None:
@@ -122,6 +124,7 @@ class Encoder(nnx.Module):
         self.config = config
         self.embeddings = Embeddings(config, rngs=rngs)
         self.position = made.position(rngs) if position is None else position
+        check_heads(self.position, config.num_heads)
         self.layers = jax.tree.map(lambda *same: jnp.stack(same), *layers)
         self.attention = attend if attention is None else attention
 
@@ -142,7 +145,7 @@ class Encoder(nnx.Module):
         anything missing, left over, misshapen, not finite or not understood; ignore_config names
         keys of config.json that may be passed over.
         """
-        folder = hub.resolve(name, revision=revision, token=token)
+        folder = transformer_folder(hub.resolve(name, revision=revision, token=token))
         stored = checkpoint.open_folder(folder, ignore_config=ignore_config)
         return cls.from_checkpoint(stored, dtype=dtype, attention=attention)
 
@@ -155,6 +158,7 @@ class Encoder(nnx.Module):
         attention: Attend | None = None,
     ) -> "Encoder":
         """The encoder that an opened checkpoint describes, with its weights."""
+        dtype = check_dtype(dtype)
         empty = jax.eval_shape(lambda: cls(stored.config, rngs=nnx.Rngs(0), attention=attention))
         paths, tree = jax.tree.flatten_with_path(empty)
         names = [weight_name(path) for path, _ in paths]

@@ -21,5 +21,9 @@ class InputTypeError(JaxbertError, TypeError):
     """An argument of the wrong type."""
 
 
+class ComputationError(JaxbertError, ArithmeticError):
+    """A result that is not finite; no such vector is returned."""
+
+
 class ModelNotFoundError(JaxbertError, FileNotFoundError):
     """A model name that is no folder here and could not be fetched."""

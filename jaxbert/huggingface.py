@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError, ConfigError
+from jaxbert.storage import typed
 
 ACTIVATIONS = {
     "gelu": "gelu",
@@ -22,10 +23,10 @@ POSITIONS = {"absolute": "learned", "alibi": "alibi"}
 FEED_FORWARDS = {"original": "mlp", "geglu": "glu", "reglu": "glu"}
 GATES = {"geglu": "gelu", "reglu": "relu"}
 
-# Remote code that we know, by the repository (or the class) that auto_map names.
+# Remote code that we know, by the repository that auto_map names.
 CODE = {
     "jina-bert-v2-qk-post-norm": "jinabert-qk-post-norm",
-    "jina-bert-v2-qk-devlin-norm": "jinabert-qk-norm",
+    "jina-bert-v2-qk-devlin-norm-1e-2": "jinabert-qk-norm",
     "jina-bert-implementation": "jinabert",
 }
 
@@ -58,7 +59,8 @@ HARMLESS = frozenset(
     "num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty "
     "length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size num_return_sequences "
     "output_scores return_dict_in_generate remove_invalid_values tf_legacy_loss use_bfloat16 "
-    "sentence_transformers".split()
+    "sentence_transformers directionality pooler_fc_size pooler_num_attention_heads "
+    "pooler_num_fc_layers pooler_size_per_head pooler_type".split()
 )
 
 
@@ -83,7 +85,7 @@ def config_and_family(
     refuse_unknown(raw, ignore)
     refuse_other_arithmetic(raw)
     position = choice(raw, "position_embedding_type", "absolute", POSITIONS)
-    kind = raw.get("feed_forward_type") or "original"
+    kind = raw.get("feed_forward_type", "original")
     feed_forward = choice(raw, "feed_forward_type", "original", FEED_FORWARDS)
     activation = choice(raw, "hidden_act", "gelu", ACTIVATIONS)
     family = agreed_family(raw, names, position, feed_forward, ignore)
@@ -102,10 +104,10 @@ def config_and_family(
             activation=GATES.get(kind, activation),
             query_key_norm=family in ("jinabert-qk-norm", "jinabert-qk-post-norm"),
             second_residual=family == "jinabert-qk-post-norm",
-            layer_norm_eps=raw.get("layer_norm_eps", 1e-12),
-            initializer_range=raw.get("initializer_range", 0.02),
-            hidden_dropout=raw.get("hidden_dropout_prob", 0.1),
-            attention_dropout=raw.get("attention_probs_dropout_prob", 0.1),
+            layer_norm_eps=number(raw, "layer_norm_eps", 1e-12),
+            initializer_range=number(raw, "initializer_range", 0.02),
+            hidden_dropout=number(raw, "hidden_dropout_prob", 0.1),
+            attention_dropout=number(raw, "attention_probs_dropout_prob", 0.1),
         ), family
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"config.json describes no encoder: {error}") from error
@@ -131,7 +133,7 @@ def refuse_other_arithmetic(raw: Mapping[str, Any]) -> None:
                 f"config.json has {key} = {value!r}; only BERT and JinaBERT encoders are "
                 f"implemented here, where it is {allowed[0]!r}"
             )
-    for name in raw.get("architectures") or ():
+    for name in typed(raw, "architectures", list, None, "config.json") or ():
         if not re.fullmatch(r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)", str(name)):
             raise CheckpointError(
                 f"config.json names the architecture {name!r}; only Bert... and JinaBert... "
@@ -150,7 +152,7 @@ def agreed_family(
     found = family_of(names)
     gated = any(name.endswith((".gated_layers.weight", ".up_gated_layer.weight")) for name in names)
     if gated != (feed_forward == "glu"):
-        kind = raw.get("feed_forward_type") or "original"
+        kind = raw.get("feed_forward_type", "original")
         raise CheckpointError(
             f"config.json says feed_forward_type {kind!r}, but the tensors are those of a "
             f"{'gated' if gated else 'plain'} feed-forward: config.json and weights are of "
@@ -169,31 +171,44 @@ def agreed_family(
 
 def named_code(raw: Mapping[str, Any], ignore: Collection[str]) -> str | None:
     """The family of the remote code that auto_map names; None without one."""
-    auto_map = raw.get("auto_map") or {}
-    if "auto_map" in ignore or not auto_map:
+    if "auto_map" in ignore:
         return None
-    if not isinstance(auto_map, Mapping):
-        raise CheckpointError("auto_map in config.json is not an object; restore the file")
-    targets = " ".join(str(target) for target in auto_map.values())
-    for marker, family in CODE.items():
-        if marker in targets:
-            return family
-    if re.search(r"\bJinaBert\w+", targets):
-        return None  # a copy of the code under another name; the tensors decide
-    raise CheckpointError(
-        f"auto_map in config.json names code that is not understood ({targets}); if the model is a "
-        'plain BERT or JinaBERT, pass ignore_config=("auto_map",)'
-    )
+    auto_map = typed(raw, "auto_map", Mapping, None, "config.json") or {}
+    targets = {key: str(target) for key, target in auto_map.items() if key.startswith("Auto")}
+    families = [code_family(target) for key, target in targets.items() if key != "AutoTokenizer"]
+    found = {family for family in families if family is not None}
+    if len(found) > 1:
+        raise CheckpointError(f"auto_map in config.json names code of {', '.join(sorted(found))}")
+    return found.pop() if found else None
+
+
+def code_family(target: str) -> str | None:
+    """The family of "owner/repository--file.Class"; None for a copy of JinaBERT under another name.
+
+    Of a copy the tensors decide. Anything else is code that nobody here has read.
+    """
+    repository, _, code = target.rpartition("--")
+    if not re.fullmatch(r"[\w/]*\.?JinaBert\w+", code):
+        raise CheckpointError(
+            f"auto_map in config.json names code that is not understood ({target}); if the model "
+            'is a plain BERT or JinaBERT, pass ignore_config=("auto_map",)'
+        )
+    return CODE.get(repository.split("/")[-1])
 
 
 def choice(raw: Mapping[str, Any], key: str, default: str, table: Mapping[str, str]) -> Any:
     """Our word for the value of key."""
-    value = raw.get(key) or default
-    if value not in table:
+    value = raw.get(key, default)
+    if not isinstance(value, str) or value not in table:
         raise CheckpointError(
             f"config.json has {key} = {value!r}; understood are: {', '.join(table)}"
         )
     return table[value]
+
+
+def number(raw: Mapping[str, Any], key: str, default: float) -> float:
+    """A float, which JSON may write without a point."""
+    return float(typed(raw, key, int | float, default, "config.json"))
 
 
 def required(raw: Mapping[str, Any], key: str) -> Any:

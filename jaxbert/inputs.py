@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from jaxbert.axes import Ids, Positions, Segments, Types
 from jaxbert.config import EncoderConfig
@@ -27,11 +27,14 @@ class Inputs(NamedTuple):
 
 def integers(value: Given, name: str) -> jax.Array | np.ndarray:
     """The value as int32 [b, t]; on the host unless it is traced."""
-    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    try:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{name} has rows of different lengths; pad them to one") from error
     if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.integer):
         raise InputTypeError(f"{name} has dtype {array.dtype}; pass integers (or booleans)")
-    if array.ndim != 2:
-        raise InputError(f"{name} has shape {array.shape}; it must be [rows, tokens]")
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise InputError(f"{name} has shape {array.shape}; it must be [rows, tokens], with tokens")
     if isinstance(array, jax.core.Tracer):
         return array.astype(jnp.int32)
     wide = np.asarray(array)
@@ -48,6 +51,30 @@ def check_range(value: jax.Array | np.ndarray, name: str, limit: int, what: str)
     if low < 0 or high >= limit:
         wrong = low if low < 0 else high
         raise InputError(f"{name} holds {wrong}, but the model has {what} 0 ... {limit - 1}")
+
+
+def check_dtype(dtype: DTypeLike) -> DTypeLike:
+    """float32 or bfloat16: what the encoder has been measured in."""
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in ("float32", "bfloat16"):
+        raise InputError(f"dtype is {name}; weights can be float32 or bfloat16")
+    return jnp.dtype(dtype)
+
+
+def check_runs(segments: jax.Array | np.ndarray) -> None:
+    """Refuse a text in two pieces: positions restart with each piece, which it would not mean."""
+    if isinstance(segments, jax.core.Tracer):
+        return
+    for row in np.asarray(segments):
+        runs = row[np.flatnonzero(np.diff(row, prepend=row[:1] - 1))]
+        texts = runs[runs != 0]
+        if len(texts) != len(np.unique(texts)):
+            raise InputError(
+                "segment_ids has a text in two pieces; pass positions too, or an attention_mask"
+            )
 
 
 def restart(segments: jax.Array | np.ndarray) -> jax.Array:
@@ -86,6 +113,8 @@ def prepare(
     if segment_ids is not None:
         segments = integers(segment_ids, "segment_ids")
         check_range(segments, "segment_ids", np.iinfo(np.int32).max, "segments")
+        if positions is None:
+            check_runs(segments)
         places = restart(segments)
     else:
         segments = np.ones(ids.shape, np.int32)

@@ -13,7 +13,8 @@ from jax.lax import Precision
 from jax.typing import ArrayLike
 
 from jaxbert.axes import Hidden, Mask, Pooled
-from jaxbert.stack import Dense, Normalize, Stack
+from jaxbert.modules import Dense, Normalize
+from jaxbert.stack import Stack
 
 # The smallest divisor: a row without a token is divided by this and stays zero.
 SMALLEST_COUNT = 1e-9

@@ -10,9 +10,10 @@ from jax.typing import DTypeLike
 
 from jaxbert import checkpoint, hub, reference
 from jaxbert.encoder import Encoder
+from jaxbert.modules import Dense, transformer_folder
 from jaxbert.pooling import pool
 from jaxbert.rules import FAMILIES
-from jaxbert.stack import Dense, Stack, read_stack, transformer_folder
+from jaxbert.stack import Stack, read_stack
 from jaxbert.storage import sha256
 from jaxbert.tokenizer import Tokenizer
 from jaxbert.verify import TEXTS, TOLERANCE, agree, compare, cosine, pad, table
@@ -38,7 +39,7 @@ def open_model(
     folder = hub.resolve(name, revision=revision)
     inner = transformer_folder(folder)
     stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
-    stack = read_stack(folder, stored.config.max_positions, ignore_config)
+    stack = read_stack(folder, stored.config, ignore_config)
     bare = not any((inner / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
     tokenizer = None
     if not bare:

@@ -21,6 +21,11 @@ class Rule(NamedTuple):
     path: str
     pattern: str
     flipped: str = ""
+    layer: int | None = None  # once written out for one layer
+
+    def own_part(self, weight: np.ndarray) -> np.ndarray:
+        """The part of our weight, stacked over layers, that this rule is about; a view."""
+        return weight if self.layer is None else weight[self.layer]
 
     def unpack(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The published tensor in our layout, of the given shape."""

@@ -5,8 +5,7 @@ Only safetensors are read: a pickle can run code, and no code of a checkpoint ru
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from jaxbert.errors import CheckpointError
+from jaxbert.hub import expected_sha256
+
+# Stored dtypes that weights may have, and NumPy's names of them.
+FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ def read_json(file: Path) -> Any:
     """The contents of a JSON file; CheckpointError where it is none."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{file} is missing; fetch the folder again") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read as JSON ({error}); restore it") from error
 
 
@@ -43,6 +48,20 @@ def read_object(file: Path) -> dict[str, Any]:
     return contents
 
 
+def typed(raw: Mapping[str, Any], key: str, kind: Any, default: Any, file: object) -> Any:
+    """raw[key], which must be of this type; the default where the key is absent.
+
+    bool is no int here: JSON keeps them apart, Python does not.
+    """
+    value = raw.get(key, default)
+    if value is default:
+        return default
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        name = getattr(kind, "__name__", str(kind))
+        raise CheckpointError(f"{file} has {key} = {value!r}, which is no {name}; restore it")
+    return value
+
+
 def weight_files(folder: Path) -> list[Path]:
     """model.safetensors, or the shards that its index lists."""
     index = folder / "model.safetensors.index.json"
@@ -52,7 +71,7 @@ def weight_files(folder: Path) -> list[Path]:
         names = read_object(index).get("weight_map")
         if not isinstance(names, dict) or not names:
             raise CheckpointError(f"{index} has no weight_map; restore it")
-        files = [folder / str(name) for name in sorted(set(names.values()))]
+        files = [folder / name for name in sorted({str(name) for name in names.values()})]
         for file in files:
             if file.parent != folder or not file.is_file():
                 raise CheckpointError(f"{index} lists {file.name}, which is not there; restore it")
@@ -86,9 +105,9 @@ def headers(file: Path) -> Iterator[Entry]:
 
 
 def check_sha256(file: Path) -> None:
-    """Compare with the checksum that the hub's cache gives a file as its name."""
-    known = file.resolve().name
-    if re.fullmatch("[0-9a-f]{64}", known) and sha256(file) != known:
+    """Compare weights with the checksum that they were published with, where it is known."""
+    known = expected_sha256(file)
+    if known is not None and sha256(file) != known:
         raise CheckpointError(
             f"{file} does not have the checksum it was published with; delete it and fetch it again"
         )

@@ -22,7 +22,7 @@ def read(name: str, kind: str | None, field: str) -> Iterator[str]:
     kind = kind or ("jsonl" if Path(name).suffix in (".jsonl", ".ndjson") else "text")
     source: str | int = sys.stdin.fileno() if name == "-" else name
     where = "stdin" if name == "-" else name
-    with open(source, encoding="utf-8", newline="\n", closefd=name != "-") as stream:
+    with open(source, encoding="utf-8-sig", newline="\n", closefd=name != "-") as stream:
         for number, line in enumerate(decoded(stream, where), start=1):
             line = line.removesuffix("\n").removesuffix("\r")
             yield line if kind == "text" else from_json(line, f"{where}, line {number}", field)
@@ -54,6 +54,8 @@ def writer(output: str) -> Writer:
     path = Path(output)
     if path.suffix not in (".npy", ".jsonl", ".ndjson"):
         raise InputError(f"{output} ends in neither .npy nor .jsonl; choose one of them")
+    if path.is_dir():
+        raise InputError(f"{output} is a folder; name a file")
     if not path.resolve().parent.is_dir():
         raise InputError(f"the folder of {output} does not exist; make it first")
     if path.suffix == ".npy":

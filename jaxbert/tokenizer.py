@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -11,6 +12,9 @@ from tokenizers import normalizers
 
 from jaxbert.errors import CheckpointError, InputError, InputTypeError
 from jaxbert.storage import read_object
+
+# What transformers takes for a BertTokenizer where tokenizer_config.json does not say.
+BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
 
 
 class Tokenizer:
@@ -24,6 +28,8 @@ class Tokenizer:
         backend.no_padding()
         self.backend = backend
         self.side = side
+        # The library keeps truncation as a state of the tokenizer; threads must not share it.
+        self.lock = Lock()
 
     @classmethod
     def from_folder(
@@ -59,9 +65,10 @@ class Tokenizer:
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise InputTypeError(f"text {i} is a {type(text).__name__}; pass str")
-        self.truncate(max_length)
         try:
-            encodings = self.backend.encode_batch_fast(list(texts))
+            with self.lock:
+                self.truncate(max_length)
+                encodings = self.backend.encode_batch_fast(list(texts))
         except (TypeError, UnicodeEncodeError) as error:
             raise invalid_unicode(texts) from error
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
@@ -86,8 +93,9 @@ class Tokenizer:
         Counted as the prompt alone is cut, so that of a prompt that fills a text the last special
         token is left to be pooled.
         """
-        self.truncate(max_length)
-        special = self.backend.encode(prompt).special_tokens_mask
+        with self.lock:
+            self.truncate(max_length)
+            special = self.backend.encode(prompt).special_tokens_mask
         return len(special) - (special[-1] if special else 0)
 
 
@@ -105,9 +113,24 @@ def check_agreement(
     file: Path,
     ignore: Collection[str],
 ) -> None:
-    """Refuse a tokenizer_config.json that contradicts tokenizer.json about the same step."""
+    """Refuse a tokenizer_config.json that contradicts tokenizer.json about the same step.
+
+    transformers rebuilds a BertTokenizer from its vocabulary and tokenizer_config.json, with
+    defaults for what is absent; then tokenizer.json must be what it would build.
+    """
     stored = json.loads(backend.to_str())
     normalizer, splitter = stored["normalizer"] or {}, stored["pre_tokenizer"] or {}
+    name = settings.get("tokenizer_class")
+    by_default = name is None and stored["model"]["type"] == "WordPiece"
+    rebuilt = by_default or str(name).startswith("BertTokenizer")
+    if rebuilt and "tokenizer_class" not in ignore:
+        special = backend.num_special_tokens_to_add(is_pair=False)
+        if normalizer.get("type") != "BertNormalizer" or special != 2:
+            raise CheckpointError(
+                f"{file.parent} has a tokenizer.json that is not the BertTokenizer its files say "
+                'it is; pass ignore_config=("tokenizer_class",) to follow tokenizer.json'
+            )
+        settings = {**BERT_DEFAULTS, **settings}
     said: dict[str, Any] = {}
     if normalizer.get("type") == "BertNormalizer":
         said["do_lower_case"] = normalizer["lowercase"]
@@ -115,8 +138,6 @@ def check_agreement(
         said["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
     if splitter.get("type") == "ByteLevel":
         said["add_prefix_space"] = splitter["add_prefix_space"]
-    if str(settings.get("tokenizer_class", "")).startswith("BertTokenizer"):
-        settings = {"do_lower_case": True, **settings}  # what transformers takes where it is absent
     for key, value in said.items():
         if key not in ignore and settings.get(key, value) != value:
             raise CheckpointError(
@@ -127,12 +148,19 @@ def check_agreement(
 
 def from_vocabulary(folder: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
     """BERT's WordPiece over vocab.txt; lower-casing unless tokenizer_config.json says no."""
+    name = settings.get("tokenizer_class")
+    if name not in (None, "BertTokenizer", "BertTokenizerFast"):
+        raise CheckpointError(f"{folder} wants a {name}, which only tokenizer.json could describe")
+    added = folder / "added_tokens.json"
+    if added.is_file() and read_object(added):
+        raise CheckpointError(f"{folder} has added_tokens.json but no tokenizer.json; make one")
+    chosen = {**BERT_DEFAULTS, **settings}
     try:
         return tokenizers.BertWordPieceTokenizer(
             str(folder / "vocab.txt"),
-            lowercase=settings.get("do_lower_case", True),
-            strip_accents=settings.get("strip_accents"),
-            handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+            lowercase=chosen["do_lower_case"],
+            strip_accents=chosen["strip_accents"],
+            handle_chinese_chars=chosen["tokenize_chinese_chars"],
         )._tokenizer
     except Exception as error:  # as above
         raise CheckpointError(f"{folder}/vocab.txt is no vocabulary ({error})") from error

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxbert import checkpoint
 from jaxbert.encoder import Encoder
-from jaxbert.errors import CheckpointError
+from jaxbert.errors import CheckpointError, InputError
 from jaxbert.rules import Rule
 from tests.models import CONFIGS, FOLDERS, arrays, encoder, published, raw_config, write_folder
 from tests.tolerances import BFLOAT16
@@ -175,7 +175,7 @@ TENSORS = {
         change(lambda t: t.pop(QUERY)),
         "lacks encoder.layer.1.attention.self.query.weight",
     ),
-    "left over": (replace("encoder.layer.2.x", np.ones(3, np.float32)), "has encoder.layer.2.x"),
+    "left over": (replace("encoder.layer.2.x", np.ones(3, np.float32)), r"the layers 0, 1, 2"),
     "misshapen": (replace(QUERY, np.ones((15, 14), np.float32)), r"shape \(15, 14\).*\(15, 15\)"),
     "transposed": (
         replace("encoder.layer.0.intermediate.dense.weight", np.ones((15, 13), np.float32)),
@@ -185,6 +185,10 @@ TENSORS = {
     "infinity": (
         replace(QUERY, np.full((15, 15), np.inf, np.float16)),
         "query.weight holds NaN or",
+    ),
+    "a flipped exponent": (
+        replace(QUERY, np.full((15, 15), -1.24e38, np.float32)),
+        "holds 1.2e.38, which is no weight",
     ),
     "float64": (replace(QUERY, np.ones((15, 15))), "stored as F64"),
     "integers": (replace(QUERY, np.ones((15, 15), np.int8)), "stored as I8"),
@@ -269,7 +273,7 @@ def wrong_checksum(folder):
 FILES = {
     "truncated": (truncate, "model.safetensors is damaged"),
     "header length flipped": (flip(1), "model.safetensors is damaged"),
-    "header flipped": (flip(12), "damaged|lacks|not understood|no embeddings"),
+    "header flipped": (flip(12), "no embeddings.word_embeddings|not understood|damaged|lacks"),
     "empty file": (lambda f: (f / "model.safetensors").write_bytes(b""), "is damaged"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no model.safetensors"),
     "only a pickle": (only_pickle, "a pickle, which is never opened"),
@@ -303,6 +307,7 @@ def test_a_right_checksum_is_accepted(tmp_path):
 
 # --- refusals: config.json ---------------------------------------------------------------------
 
+C = "configuration_bert.JinaBertConfig"
 KEYS = {
     "roberta": ({"model_type": "roberta"}, "model_type = 'roberta'"),
     "xlm-roberta": ({"model_type": "xlm-roberta"}, "model_type = 'xlm-roberta'"),
@@ -316,11 +321,32 @@ KEYS = {
     "pooler": ({"emb_pooler": "cls"}, "emb_pooler"),
     "architecture": ({"architectures": ["RobertaModel"]}, "architecture 'RobertaModel'"),
     "unknown key": ({"rotary_dim": 64}, r'rotary_dim = 64.*ignore_config=\("rotary_dim",\)'),
+    "a billion layers": ({"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000"),
+    "act is a list": ({"hidden_act": ["gelu"]}, r"hidden_act = \['gelu'\]"),
+    "act is null": ({"hidden_act": None}, "hidden_act = None"),
+    "position is null": ({"position_embedding_type": None}, "position_embedding_type = None"),
+    "position is a list": ({"position_embedding_type": ["alibi"]}, "position_embedding_type"),
+    "architectures is a text": ({"architectures": "BertModel"}, "architectures = 'BertModel'"),
+    "eps is null": ({"layer_norm_eps": None}, "layer_norm_eps = None"),
+    "range is a text": ({"initializer_range": "x"}, "initializer_range = 'x'"),
+    "vocabulary is a text": ({"vocab_size": "abc"}, "vocab_size is 'abc'"),
+    "auto_map is a text": ({"auto_map": "x"}, "auto_map = 'x'"),
+    "half of the code is known": (
+        {"auto_map": {"AutoConfig": f"x/y--{C}", "AutoModel": "x/y--m.WeirdModel"}},
+        r"not understood \(x/y--m.WeirdModel\)",
+    ),
+    "a name like a known one": (
+        {"auto_map": {"AutoModel": "x/jina-bert-implementation-tanh--m.TanhModel"}},
+        "not understood",
+    ),
     "unknown code": ({"auto_map": {"AutoModel": "x/y--z.NomicModel"}}, "auto_map"),
     "heads": ({"num_attention_heads": 4}, "4 heads"),
     "no vocabulary": ({"vocab_size": None}, "vocab_size"),
-    "layers": ({"num_hidden_layers": 3}, "lacks encoder.layer.2"),
-    "fewer layers": ({"num_hidden_layers": 1}, "has encoder.layer.1"),
+    "layers": (
+        {"num_hidden_layers": 3},
+        "num_hidden_layers = 3, but the weights have",
+    ),
+    "fewer layers": ({"num_hidden_layers": 1}, "num_hidden_layers = 1, but"),
     "width": ({"intermediate_size": 14}, "shape"),
 }
 
@@ -414,11 +440,22 @@ def test_the_configs_of_published_models_are_understood(file):
     assert (config.position == "alibi") == ("jina" in file.name) == (family != "bert")
 
 
-def test_nothing_is_left_behind_by_a_refusal(tmp_path):
-    folder = write_folder(tmp_path / "in")
-    truncate(folder)
-    before = sorted(path.name for path in tmp_path.rglob("*"))
-    with pytest.raises(CheckpointError):
-        Encoder.from_pretrained(folder)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == before
-    shutil.rmtree(folder)
+@pytest.mark.parametrize("dtype", ["float16", "int8", "bool", "float8_e4m3fn", "abc"])
+def test_refuses_dtypes_that_were_never_measured(dtype, tmp_path):
+    with pytest.raises(InputError, match=f"dtype is {dtype}"):
+        Encoder.from_pretrained(write_folder(tmp_path), dtype=dtype)
+
+
+def test_the_weights_of_the_package_are_compared_with_their_checksum(minilm, tmp_path, monkeypatch):
+    from jaxbert import hub, storage
+
+    assert storage.expected_sha256(minilm / "model.safetensors") == hub.PACKAGE_SHA256
+    copy = tmp_path / "model"
+    shutil.copytree(minilm, copy)
+    data = bytearray((copy / "model.safetensors").read_bytes())
+    data[50_000_000] ^= 1  # the last bit of one weight
+    (copy / "model.safetensors").write_bytes(bytes(data))
+    checkpoint.open_folder(copy)  # nothing is known about a folder of one's own
+    monkeypatch.setattr(hub, "installed_package", lambda: copy)
+    with pytest.raises(CheckpointError, match="checksum"):
+        checkpoint.open_folder(copy)

@@ -172,7 +172,27 @@ def test_a_broken_folder_is_one_sentence_and_status_1(name, command, tmp_path, c
     assert done.err.count("\n") == 1
 
 
+def test_what_nobody_expected_is_one_sentence_too(folder, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(cli, "load", fail)
+    assert run("similarity", "a", "b", "--model", folder) == 1
+    err = capsys.readouterr().err
+    assert err == "jaxbert: RuntimeError: out of memory (JAXBERT_TRACEBACK=1 shows where)\n"
+    monkeypatch.setenv("JAXBERT_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        run("similarity", "a", "b", "--model", folder)
+
+
+def test_a_byte_order_mark_is_no_text(folder, tmp_path):
+    (tmp_path / "in.txt").write_bytes(b"\xef\xbb\xbfa b\n")
+    run("embed", tmp_path / "in.txt", "-o", tmp_path / "out.jsonl", "--model", folder)
+    assert json.loads((tmp_path / "out.jsonl").read_text())["text"] == "a b"
+
+
 BAD = {
+    "output is a folder": (["embed", "{in}", "-o", "{folder}"], "is a folder; name a file"),
     "output": (["embed", "{in}", "-o", "{dir}/out.txt"], "ends in neither .npy nor .jsonl"),
     "folder of output": (["embed", "{in}", "-o", "{dir}/no/out.npy"], "does not exist"),
     "input": (["embed", "{dir}/missing.txt", "-o", "{dir}/o.npy"], "missing.txt"),
@@ -188,12 +208,14 @@ def test_bad_input_is_one_sentence_before_any_work(case, folder, tmp_path, capsy
     (tmp_path / "in.txt").write_text("a\n")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
     names = {"in": tmp_path / "in.txt", "latin": tmp_path / "latin.txt", "dir": tmp_path}
+    names["folder"] = tmp_path / "folder.npy"
+    names["folder"].mkdir()
     assert run(*(argument.format(**names) for argument in arguments)) == 1
     err = capsys.readouterr().err
     assert err.startswith("jaxbert: ")
     assert sentence in err
     assert err.count("\n") == 1
-    assert not list(tmp_path.glob("*.npy*"))
+    assert [path.name for path in tmp_path.glob("*.npy*")] == ["folder.npy"]
 
 
 def test_unknown_options_are_refused():

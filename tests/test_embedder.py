@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxbert import Embedder, JaxbertError, reference
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.errors import ComputationError, InputError, InputTypeError
 from tests.models import CONFIGS, encoder, published, raw_config, write_folder
 from tests.tolerances import COMPANY, ENCODER
 
@@ -212,6 +212,15 @@ REFUSED = {
     "batch_size": (lambda e: e.encode("a", batch_size=0), InputError, "batch_size is 0"),
     "max_length": (lambda e: e.encode("a", max_length=1), InputError, "max_length 1"),
     "truncate_dim": (lambda e: e.encode("a", truncate_dim=16), InputError, "truncate_dim is 16"),
+    "batch_size 2.5": (lambda e: e.encode("a", batch_size=2.5), InputTypeError, "batch_size is a"),
+    "batch_size text": (lambda e: e.encode("a", batch_size="3"), InputTypeError, "batch_size is a"),
+    "max_length 5.5": (lambda e: e.encode("a", max_length=5.5), InputTypeError, "max_length is a"),
+    "max_length huge": (lambda e: e.encode("a", max_length=10**30), InputError, "max_length is 1"),
+    "truncate_dim text": (lambda e: e.encode("a", truncate_dim="2"), InputTypeError, "truncate_d"),
+    "prompt": (lambda e: e.encode("a", prompt=3), InputTypeError, "prompt is a int"),
+    "prompt_name": (lambda e: e.encode("a", prompt_name=["x"]), InputTypeError, "prompt_name is a"),
+    "a set": (lambda e: e.encode({"a", "b"}), InputTypeError, "inputs is a set"),
+    "no axes": (lambda e: e.encode(np.array("a")), InputTypeError, "array without axes"),
     "keyword": (lambda e: e.encode("a", precison="int8"), TypeError, "precison"),
 }
 
@@ -221,6 +230,41 @@ def test_refuses(case, embedder):
     call, kind, sentence = REFUSED[case]
     with pytest.raises(kind, match=sentence):
         call(embedder)
+
+
+def test_any_whole_number_will_do(embedder):
+    options = {"batch_size": np.int64(4), "max_length": np.int32(9), "truncate_dim": np.uint8(3)}
+    assert embedder.encode(["a"], **options).shape == (1, 3)
+
+
+def test_parts_that_are_compiled_in_cannot_be_exchanged(embedder):
+    for name in ("encoder", "stack"):
+        with pytest.raises(AttributeError):
+            setattr(embedder, name, None)
+
+
+def test_a_vector_that_is_not_finite_is_an_error(tmp_path):
+    tensors = published(encoder("bert-gelu"))
+    huge = tensors["encoder.layer.1.output.LayerNorm.weight"] * 0 + 1e6
+    tensors["encoder.layer.1.output.LayerNorm.weight"] = huge
+    folder = write_folder(tmp_path, tensors=tensors)
+    embedder = Embedder.from_pretrained(folder)
+    assert np.isfinite(embedder.encode("a")).all()  # large, and still a number
+    scale = embedder.encoder.layers.output_norm.scale
+    scale[...] = scale[...] * 1e38
+    with pytest.raises(ComputationError, match="the vector of text 1 is not finite"):
+        Embedder(embedder.encoder, OneWrong(embedder.tokenizer), embedder.stack).encode(["a", "b"])
+
+
+class OneWrong:
+    """A tokenizer whose second text alone has tokens."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, texts, max_length):
+        first, *others = self.inner(texts, max_length)
+        return [first[:0], *others]
 
 
 def test_ids_beyond_the_vocabulary(folder, tmp_path):

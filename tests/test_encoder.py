@@ -16,6 +16,7 @@ from jaxbert.config import EncoderConfig
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ConfigError, InputError, InputTypeError
 from jaxbert.layers import Mlp
+from jaxbert.position import Alibi
 from tests.models import CONFIGS, FOLDERS, arrays, encoder, make, published, raw_config
 from tests.tolerances import BFLOAT16, ENCODER, GOLDEN_ENCODER
 
@@ -123,6 +124,8 @@ def test_neighbours_do_not_matter(name):
     order = [2, 0, 3, 1]
     shuffled = np.asarray(model(ids[order], mask[order], types[order]))
     np.testing.assert_array_equal(shuffled, whole[order])
+    ids[1:], mask[1:] = (ids[1:] + 7) % 31, 1
+    np.testing.assert_array_equal(np.asarray(model(ids, mask, types))[0], whole[0])
 
 
 @pytest.mark.parametrize("name", ["jinabert-geglu", "bert-gelu", "no-position"])
@@ -294,6 +297,9 @@ REFUSALS = {
     "positions": (lambda m: m([[1, 2]], positions=[[0]]), InputError, "positions has shape"),
     "too long": (lambda m: m(np.zeros((1, 20), int)), InputError, "learned positions for 19"),
     "position": (lambda m: m([[1]], positions=[[19]]), InputError, "learned positions for 19"),
+    "ragged": (lambda m: m([[1, 2], [3]]), InputError, "rows of different lengths"),
+    "no tokens": (lambda m: m(np.zeros((1, 0), int)), InputError, "with tokens"),
+    "two pieces": (lambda m: m([[1] * 5], segment_ids=[[1, 1, 0, 1, 1]]), InputError, "two pieces"),
     "64 bits": (lambda m: m(np.array([[2**40]])), InputError, "beyond 32 bits"),
 }
 
@@ -303,6 +309,12 @@ def test_refuses(case):
     call, kind, sentence = REFUSALS[case]
     with pytest.raises(kind, match=sentence):
         call(encoder("bert-gelu"))
+
+
+def test_a_bias_for_another_number_of_heads_is_refused():
+    for heads in (1, 8):
+        with pytest.raises(InputError, match="must be the 3 heads"):
+            make(CONFIGS["jinabert-geglu"], position=Alibi(heads))
 
 
 BAD_CONFIGS = {

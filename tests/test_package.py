@@ -13,9 +13,9 @@ ROOT = Path(jaxbert.__file__).parents[1]
 SOURCES = sorted((ROOT / "jaxbert").rglob("*.py"))
 # Each module imports only those before it.
 ORDER = (
-    "errors axes reference config hub rules huggingface storage checkpoint stack layers variants "
-    "position schemes attention.dense attention parts inputs encoder pooling tokenizer batching "
-    "runner embedder verify report textio cli"
+    "errors axes reference config hub rules storage huggingface checkpoint modules stack layers "
+    "variants position schemes attention.dense attention parts inputs encoder pooling tokenizer "
+    "batching runner embedder verify report textio cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxbert import mean_pool
+from jaxbert import mean_pool, pooling
+from jaxbert.modules import ACTIVATIONS, MODES, Dense, Normalize, Pooling
 from jaxbert.pooling import POOLINGS, Head, normalize, pool
-from jaxbert.stack import Dense, Normalize, Pooling, Stack
+from jaxbert.stack import Stack
 from tests.tolerances import FUNCTION
 
 B, T, D = 3, 7, 5
@@ -68,6 +69,11 @@ def test_normalize_gives_length_one_and_leaves_zero():
     y = np.asarray(normalize(jnp.asarray([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0]])))
     np.testing.assert_allclose(y[:2], [[0.6, 0.8], [0.0, 0.0]], atol=FUNCTION)
     assert np.isfinite(y).all()
+
+
+def test_what_a_folder_may_name_can_be_computed():
+    assert set(MODES) == set(POOLINGS)
+    assert set(ACTIVATIONS) == set(pooling.ACTIVATIONS)
 
 
 @pytest.mark.parametrize("activation", ["Tanh", "Identity", "ReLU", "GELU", "SiLU", "Sigmoid"])

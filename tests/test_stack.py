@@ -8,8 +8,11 @@ from safetensors.numpy import save_file
 
 from jaxbert.embedder import Embedder
 from jaxbert.errors import CheckpointError
-from jaxbert.stack import MODES, Dense, Normalize, Pooling, Stack, read_stack
-from tests.models import write_folder
+from jaxbert.modules import MODES, Dense, Normalize, Pooling
+from jaxbert.stack import Stack, read_stack
+from tests.models import CONFIGS, write_folder
+
+CONFIG = CONFIGS["bert-gelu"]
 
 OLD = "sentence_transformers.models."
 NEW = {
@@ -47,7 +50,7 @@ def old_pooling(*modes):
 
 
 def read(tmp_path, **files):
-    return read_stack(write_folder(tmp_path, **files), max_positions=19)
+    return read_stack(write_folder(tmp_path, **files), CONFIG)
 
 
 def test_without_modules_json_it_is_the_plain_mean(tmp_path):
@@ -93,7 +96,7 @@ def test_several_modes(case, tmp_path):
     raw, modes = CONCATENATED[case]
     modules = listed("Transformer", "Pooling")
     folder = write_folder(tmp_path, modules=modules, **{"1_Pooling__config": raw})
-    assert read_stack(folder, 19).pooling.modes == modes
+    assert read_stack(folder, CONFIG).pooling.modes == modes
     embedder = Embedder.from_pretrained(folder)
     assert embedder.encode("a b").shape == (15 * len(modes),)
     assert embedder.get_embedding_dimension() == 15 * len(modes)
@@ -121,7 +124,7 @@ def dense_folder(tmp_path, bias=True, activation="torch.nn.modules.activation.Ta
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense(bias, tmp_path):
     folder, tensors = dense_folder(tmp_path, bias)
-    dense, normalize = read_stack(folder, 19).after
+    dense, normalize = read_stack(folder, CONFIG).after
     assert isinstance(dense, Dense)
     assert isinstance(normalize, Normalize)
     np.testing.assert_array_equal(dense.weight, tensors["linear.weight"])
@@ -185,6 +188,46 @@ def test_settings(tmp_path):
 
 MODULES = listed("Transformer", "Pooling")
 REFUSED = {
+    "code of its own": (
+        {"modules": [MODULES[0], MODULES[1] | {"type": "my.own.Pooling"}]},
+        "'my.own.Pooling', which is code of its own",
+    ),
+    "a transformer of its own": (
+        {"modules": [MODULES[0] | {"type": "custom_st.Transformer"}, MODULES[1]]},
+        "custom_st.Transformer",
+    ),
+    "type is a number": ({"modules": [MODULES[0] | {"type": 3}, MODULES[1]]}, "type = 3"),
+    "mode is a number": (
+        {"modules": MODULES, "1_Pooling__config": {"pooling_mode": 3}},
+        "pooling_mode = 3",
+    ),
+    "mode is an object": (
+        {"modules": MODULES, "1_Pooling__config": {"pooling_mode": {"cls": 1}}},
+        "pooling_mode = ",
+    ),
+    "flag is a text": (
+        {"modules": MODULES, "1_Pooling__config": {"pooling_mode_cls_token": "false"}},
+        "pooling_mode_cls_token = 'false'",
+    ),
+    "include_prompt is a text": (
+        {"modules": MODULES, "1_Pooling__config": {"include_prompt": "false"}},
+        "include_prompt = 'false'",
+    ),
+    "zero is not false": ({"config_sentence_transformers": {"frobnicate": 0}}, "frobnicate = 0"),
+    "prompts are a list": ({"config_sentence_transformers": {"prompts": ["a"]}}, "prompts = "),
+    "prompt is a number": (
+        {"config_sentence_transformers": {"prompts": {"query": 3}}},
+        "query = 3",
+    ),
+    "truncate_dim is a text": (
+        {"config_sentence_transformers": {"truncate_dim": "5"}},
+        "truncate_dim = '5'",
+    ),
+    "lower case is a text": (
+        {"sentence_bert_config": {"do_lower_case": "false"}},
+        "do_lower_case = 'false'",
+    ),
+    "modality is a text": ({"sentence_bert_config": {"modality_config": "x"}}, "modality_config"),
     "unknown module": (
         {"modules": listed("Transformer", "Pooling", "CNN"), "1_Pooling__config": {}},
         "type CNN",
@@ -198,8 +241,11 @@ REFUSED = {
     "no list": ({"modules": {"a": 1}}, "no list of modules"),
     "kwargs": ({"modules": [MODULES[0] | {"kwargs": ["task"]}, MODULES[1]]}, "kwargs"),
     "outside": ({"modules": [MODULES[0], MODULES[1] | {"path": "../x"}]}, "outside the folder"),
-    "no pooling file": ({"modules": MODULES}, "1_Pooling/config.json cannot be read"),
-    "null": ({"modules": MODULES, "1_Pooling__config": {"pooling_mode": None}}, "mode None"),
+    "no pooling file": ({"modules": MODULES}, "1_Pooling/config.json is missing"),
+    "null": (
+        {"modules": MODULES, "1_Pooling__config": {"pooling_mode": None}},
+        "mode = None",
+    ),
     "mode": ({"modules": MODULES, "1_Pooling__config": {"pooling_mode": "median"}}, "'median'"),
     "pooling key": ({"modules": MODULES, "1_Pooling__config": {"weights": 3}}, "weights = 3"),
     "similarity": ({"config_sentence_transformers": {"similarity_fn_name": "maxsim"}}, "maxsim"),
@@ -227,29 +273,51 @@ def test_refuses(case, tmp_path):
         read(tmp_path, **files)
 
 
+def test_the_file_of_the_published_jina_models(tmp_path):
+    """99 bytes: permission to run remote code is no reason to refuse, and none to run any."""
+    folder = write_folder(tmp_path)
+    text = (
+        '{\n  "max_seq_length": 8192,\n  "do_lower_case": false,\n'
+        '  "model_args": {"trust_remote_code": true}\n}'
+    )
+    (folder / "sentence_bert_config.json").write_text(text)
+    assert read_stack(folder, CONFIG).max_length == 8192
+
+
 def test_keys_may_be_passed_over_by_name(tmp_path):
     folder = write_folder(tmp_path, config_sentence_transformers={"scale": 2})
-    assert read_stack(folder, 19, ("scale",)) == Stack(max_length=19)
+    assert read_stack(folder, CONFIG, ("scale",)) == Stack(max_length=19)
 
 
 def test_refuses_dense_modules_it_cannot_compute(tmp_path):
     folder, _ = dense_folder(tmp_path / "a", activation="my.own.Thing")
     with pytest.raises(CheckpointError, match=r"'my\.own\.Thing'"):
-        read_stack(folder, 19)
+        read_stack(folder, CONFIG)
     folder, _ = dense_folder(tmp_path / "b", use_residual=True)
     with pytest.raises(CheckpointError, match="use_residual"):
-        read_stack(folder, 19)
+        read_stack(folder, CONFIG)
     folder, tensors = dense_folder(tmp_path / "c")
     file = folder / "2_Dense" / "model.safetensors"
     save_file(tensors | {"linear.bias": np.full(7, np.nan, np.float32)}, file)
     with pytest.raises(CheckpointError, match="NaN"):
-        read_stack(folder, 19)
+        read_stack(folder, CONFIG)
     save_file({"linear.weight": tensors["linear.weight"]}, file)
     with pytest.raises(CheckpointError, match="does not hold"):
-        read_stack(folder, 19)
+        read_stack(folder, CONFIG)
+    save_file(tensors | {"linear.bias": np.ones(7, np.int8)}, file)
+    with pytest.raises(CheckpointError, match="as I8"):
+        read_stack(folder, CONFIG)
     file.unlink()
     with pytest.raises(CheckpointError, match=r"no model\.safetensors"):
-        read_stack(folder, 19)
+        read_stack(folder, CONFIG)
+
+
+def test_refuses_a_dense_module_of_another_width(tmp_path):
+    folder, _ = dense_folder(tmp_path)
+    wide = {"pooling_mode": ["mean", "cls"]}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(wide))
+    with pytest.raises(CheckpointError, match="takes 15 features, but the vectors .* 30"):
+        read_stack(folder, CONFIG)
 
 
 def test_a_transformer_in_a_folder_of_its_own(tmp_path):

@@ -2,14 +2,15 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import normalizers, pre_tokenizers, processors
 
 from jaxbert.errors import CheckpointError, InputError, InputTypeError
 from jaxbert.tokenizer import Tokenizer
-from tests.models import GOLDEN, word_tokenizer, write_folder
+from tests.models import GOLDEN, WORDS, word_tokenizer, write_folder
 
 CLS, SEP, UNK = 2, 3, 1
 
@@ -84,6 +85,48 @@ def test_an_absent_key_means_what_transformers_takes_it_for(tmp_path):
         Tokenizer.from_folder(folder)
 
 
+def without_normalizer(backend):
+    backend.normalizer = None
+
+
+def without_special_tokens(backend):
+    backend.post_processor = processors.Sequence([])
+
+
+@pytest.mark.parametrize("strip", [without_normalizer, without_special_tokens])
+def test_a_tokenizer_that_is_not_what_transformers_would_build(strip, tmp_path):
+    backend = word_tokenizer()
+    strip(backend)
+    folder = write_folder(tmp_path)
+    backend.save(str(folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="not the BertTokenizer"):
+        Tokenizer.from_folder(folder)
+    Tokenizer.from_folder(folder, ignore_config=("tokenizer_class",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "added", "sentence"),
+    [
+        ({"tokenizer_class": "BertJapaneseTokenizer"}, {}, "wants a BertJapaneseTokenizer"),
+        ({}, {"[X]": 31}, "added_tokens.json but no tokenizer.json"),
+    ],
+)
+def test_vocab_txt_alone_must_be_plain_bert(settings, added, sentence, tmp_path):
+    folder = write_folder(tmp_path, tokenizer_config=settings, added_tokens=added)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    with pytest.raises(CheckpointError, match=sentence):
+        Tokenizer.from_folder(folder)
+
+
+def test_threads_do_not_share_a_length(letters):
+    def lengths(most):
+        return {len(letters(["a " * 40], most)[0]) for _ in range(300)}
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lengths, (5, 9, 30))) == [{5}, {9}, {30}]
+
+
 def test_byte_level_tokenizers_are_compared_too(tmp_path):
     backend = word_tokenizer()
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -113,7 +156,8 @@ def test_nul_and_long_texts_are_texts(letters):
 def test_lower_case_is_put_in_front_where_it_is_missing(tmp_path):
     backend = word_tokenizer()
     backend.normalizer = None
-    folder = write_folder(tmp_path)
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    folder = write_folder(tmp_path, tokenizer_config=settings)
     backend.save(str(folder / "tokenizer.json"))
     upper = Tokenizer.from_folder(folder)(["A"])[0]
     lower = Tokenizer.from_folder(folder, lower_case=True)(["A"])[0]

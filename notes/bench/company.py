@@ -17,7 +17,8 @@ from jaxbert.batching import Batch
 from jaxbert.runner import run
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
-SHAPES = [(1, 16), (2, 16), (4, 16), (8, 16), (32, 16), (1, 32), (2, 32), (1, 48), (1, 64), (8, 64)]
+SHORT = [(1, 16), (2, 16), (4, 16), (8, 16), (32, 16), (1, 32), (2, 32), (1, 48), (1, 64), (8, 64)]
+LONG = [(1, 256), (2, 256), (4, 256), (16, 256), (1, 384), (4, 384), (1, 512)]
 ROUNDS = 7
 
 
@@ -30,14 +31,17 @@ def vectors(embedder, tokens, rows, length):
     return found
 
 
-def company(embedder, texts):
-    tokens = [ids for ids in embedder.tokens(texts) if len(ids) <= 16]
-    found = {shape: vectors(embedder, tokens, *shape) for shape in SHAPES}
+def company(embedder, texts, shapes):
+    longest = min(length for _, length in shapes)
+    tokens = [ids for ids in embedder.tokens(texts) if len(ids) <= longest]
+    found = {shape: vectors(embedder, tokens, *shape) for shape in shapes}
     pairs = [a - b for a, b in itertools.combinations(found.values(), 2)]
-    print(f"{len(tokens)} texts, {len(SHAPES)} shapes, vectors of length one")
     component = max(np.abs(d).max() for d in pairs)
     norm = max(np.linalg.norm(d, axis=1).max() for d in pairs)
-    print(f"largest component of a difference: {component:.1e}; Euclidean norm: {norm:.1e}")
+    print(
+        f"{len(tokens)} texts of up to {max(map(len, tokens))} tokens, {len(shapes)} shapes: "
+        f"largest component of a difference {component:.1e}, Euclidean norm {norm:.1e}"
+    )
 
 
 def cost(name, texts, default, fixed):
@@ -56,7 +60,8 @@ def cost(name, texts, default, fixed):
 if __name__ == "__main__":
     texts = json.loads((GOLDEN / "minilm" / "texts.json").read_text(encoding="utf-8"))
     default = Embedder.from_pretrained(hub.installed_package())
-    company(default, texts)
+    company(default, texts, SHORT)
+    company(default, texts, LONG)
     fixed = Embedder.from_pretrained(hub.installed_package(), deterministic=True)
     cost("one short text", texts[:1], default, fixed)
     cost("22 texts of all lengths", texts, default, fixed)

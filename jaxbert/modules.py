@@ -1,0 +1,210 @@
+"""The modules of a sentence-transformers folder: which there are, and what each one says.
+
+Source: sentence-transformers 6.2 and the older files it still reads: modules.json, 1_Pooling,
+2_Dense, 2_Normalize, sentence_bert_config.json.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxbert.errors import CheckpointError
+from jaxbert.storage import FLOATS, headers, opened, read_json, read_object, typed
+
+# In the order in which several old flags are concatenated.
+OLD_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+MODES = tuple(OLD_FLAGS.values())
+# The activations of a Dense module, by the last part of torch's class name.
+ACTIVATIONS = ("Tanh", "Identity", "ReLU", "GELU", "SiLU", "Sigmoid")
+TRANSFORMER_FILES = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Which vectors are made of the token states; several are put one after the other."""
+
+    modes: tuple[str, ...] = ("mean",)
+    include_prompt: bool = True
+
+
+@dataclass(frozen=True)
+class Dense:
+    """activation(W x + b) on the pooled vector; W is [out, in]."""
+
+    weight: np.ndarray
+    bias: np.ndarray | None
+    activation: str
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """x / ||x|| on the pooled vector."""
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Where config.json and the weights are: mostly the folder itself, once 0_Transformer."""
+    return read_modules(folder)[0][1]
+
+
+def read_modules(folder: Path) -> list[tuple[str, Path]]:
+    """(kind, folder) of each module, in order; the first is the Transformer."""
+    file = folder / "modules.json"
+    if not file.is_file():
+        return [("Transformer", folder)]
+    listed, modules = read_json(file), []
+    if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
+        raise CheckpointError(f"{file} is no list of modules; restore it")
+    for module in listed:
+        path = typed(module, "path", str, "", file)
+        package, _, kind = typed(module, "type", str, "", file).rpartition(".")
+        if not package.startswith("sentence_transformers."):
+            raise CheckpointError(
+                f"{file} has a module of type {module.get('type')!r}, which is code of its own; "
+                "only the modules of sentence_transformers are understood"
+            )
+        if module.get("kwargs"):
+            raise CheckpointError(f"{file} passes kwargs {module['kwargs']!r}; not understood")
+        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{file} points outside the folder ({path}); not followed")
+        modules.append((kind, folder / path))
+    kinds = [kind for kind, _ in modules]
+    once = kinds[:2] == ["Transformer", "Pooling"] and kinds.count("Pooling") == 1
+    if not once:
+        raise CheckpointError(
+            f"{file} lists {', '.join(kinds) or 'nothing'}; understood is a Transformer, then "
+            "Pooling, then Dense and Normalize modules"
+        )
+    return modules
+
+
+def optional(file: Path) -> dict[str, Any]:
+    """The object in the file; empty where there is no file."""
+    return read_object(file) if file.is_file() else {}
+
+
+def check_keys(
+    raw: Mapping[str, Any], file: Path, known: Collection[str], ignore: Collection[str]
+) -> None:
+    """Refuse a key that nobody here has read about, unless it says null or false."""
+    for key, value in raw.items():
+        says_no = value is None or value is False or value == {} or value == []
+        if key not in known and key not in ignore and not says_no:
+            raise CheckpointError(
+                f"{file} has {key} = {value!r}, which is not understood; if it does not change the "
+                f'vectors, pass ignore_config=("{key}",)'
+            )
+
+
+def check_reads_the_vector(raw: Mapping[str, Any], file: Path) -> None:
+    """A module after pooling must read and write the pooled vector."""
+    for key in ("module_input_name", "module_output_name"):
+        if raw.get(key, "sentence_embedding") not in ("sentence_embedding", None):
+            raise CheckpointError(f"{file} has {key} = {raw[key]!r}; not understood")
+
+
+NAMES = frozenset({"module_input_name", "module_output_name"})
+DENSE = NAMES | {"in_features", "out_features", "bias", "activation_function"}
+
+
+def read_transformer(folder: Path, ignore: Collection[str]) -> dict[str, Any]:
+    """sentence_bert_config.json, or the first of its old names that is there."""
+    for name in TRANSFORMER_FILES:
+        if (folder / name).is_file():
+            raw = read_object(folder / name)
+            break
+    else:
+        return {}
+    for key in ("model_args", "tokenizer_args", "config_args"):
+        given = typed(raw, key, Mapping, {}, folder / name) or {}
+        # Permission to run code, which is never asked for here; the tensors decide what this is.
+        raw[key] = {k: value for k, value in given.items() if k != "trust_remote_code"}
+    settings = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config"}
+    check_keys(raw, folder / name, settings | {"module_output_name"}, ignore)
+    modalities = typed(raw, "modality_config", Mapping, {}, folder / name)
+    text = typed(modalities, "text", Mapping, {}, folder / name)
+    given = {
+        "transformer_task": raw.get("transformer_task", "feature-extraction"),
+        "module_output_name": raw.get("module_output_name", "token_embeddings"),
+        "method": text.get("method", "forward"),
+        "method_output_name": text.get("method_output_name", "last_hidden_state"),
+    }
+    expected = ("feature-extraction", "token_embeddings", "forward", "last_hidden_state")
+    for (key, value), good in zip(given.items(), expected, strict=True):
+        if value != good:
+            raise CheckpointError(
+                f"{folder / name} has {key} = {value!r}; only {good!r} is understood"
+            )
+    return raw
+
+
+def read_pooling(folder: Path, ignore: Collection[str]) -> Pooling:
+    """1_Pooling/config.json; old flags count only where the new pooling_mode is absent."""
+    file = folder / "config.json"
+    raw = read_object(file)
+    known = {"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt"}
+    check_keys(raw, file, known | set(OLD_FLAGS), ignore)
+    flagged = [mode for flag, mode in OLD_FLAGS.items() if typed(raw, flag, bool, False, file)]
+    chosen = typed(raw, "pooling_mode", str | list, flagged or "mean", file)
+    modes = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    for mode in modes or (None,):
+        if mode not in MODES:
+            raise CheckpointError(
+                f"{file} has the pooling mode {mode!r}; understood are: {', '.join(MODES)}"
+            )
+    return Pooling(modes, typed(raw, "include_prompt", bool, True, file))
+
+
+def read_normalize(folder: Path, ignore: Collection[str]) -> Normalize:
+    """config.json of a Normalize module; the folder may be absent."""
+    raw = optional(folder / "config.json")
+    check_keys(raw, folder / "config.json", NAMES, ignore)
+    check_reads_the_vector(raw, folder / "config.json")
+    return Normalize()
+
+
+def read_dense(folder: Path, ignore: Collection[str]) -> Dense:
+    """config.json and model.safetensors of a Dense module."""
+    config = folder / "config.json"
+    raw = read_object(config)
+    check_keys(raw, config, DENSE, ignore)
+    check_reads_the_vector(raw, config)
+    name = str(raw.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    activation = name.rsplit(".", 1)[-1]
+    if not name.startswith("torch.nn.") or activation not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{folder}/config.json has activation_function {name!r}; understood are torch.nn's "
+            f"{', '.join(ACTIVATIONS)}"
+        )
+    file = folder / "model.safetensors"
+    if not file.is_file():
+        raise CheckpointError(f"{folder} has no model.safetensors; save the model as safetensors")
+    for entry in headers(file):
+        if entry.dtype not in FLOATS:
+            raise CheckpointError(f"{file} stores {entry.name} as {entry.dtype}; not understood")
+    with opened(file) as held:
+        tensors = {name: held.get_tensor(name).astype(np.float32) for name in held.keys()}  # noqa: SIM118
+    shapes: dict[str, tuple[Any, ...]] = {
+        "linear.weight": (raw.get("out_features"), raw.get("in_features"))
+    }
+    if typed(raw, "bias", bool, True, config):
+        shapes["linear.bias"] = (raw.get("out_features"),)
+    if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
+        raise CheckpointError(
+            f"{file} does not hold what its config.json says ({shapes}); restore it"
+        )
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise CheckpointError(f"{file} holds NaN or infinity; fetch it again")
+    return Dense(tensors["linear.weight"], tensors.get("linear.bias"), activation)
