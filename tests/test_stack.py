@@ -316,7 +316,7 @@ def test_refuses_a_dense_module_of_another_width(tmp_path):
     folder, _ = dense_folder(tmp_path)
     wide = {"pooling_mode": ["mean", "cls"]}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(wide))
-    with pytest.raises(CheckpointError, match="takes 15 features, but the vectors .* 30"):
+    with pytest.raises(CheckpointError, match=r"takes 15 features, but the vectors .* 30"):
         read_stack(folder, CONFIG)
 
 
