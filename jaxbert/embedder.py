@@ -144,22 +144,30 @@ class Embedder:
         if truncate_dim is not None:
             width = integer(truncate_dim, "truncate_dim", 1, full)
         prefix = self.prompt(prompt_name, prompt)
+        tokens = self.tokens([with_prompt(prefix, text) for text in texts], max_length)
         skipped = 0
         if prefix and not self.stack.pooling.include_prompt:
             skipped = self.tokenizer.prompt_length(prefix, max_length or self.max_seq_length)
-        tokens = self.tokens([prefix + text if prefix else text for text in texts], max_length)
-        found = np.zeros((len(texts), full), np.float32)
+        found = self.embed_tokens(tokens, skipped, batch_size, bool(show_progress_bar))[:, :width]
+        if normalize_embeddings:
+            found = unit_length(found)
+        return found[0] if isinstance(inputs, str) else found
+
+    def embed_tokens(
+        self, tokens: list[np.ndarray], skipped: int, batch_size: int, show_progress_bar: bool
+    ) -> np.ndarray:
+        """The vectors [n, width] of token ids, in order; `skipped` leading ones not pooled."""
+        found = np.zeros(
+            (len(tokens), self.stack.width(self.encoder.config.hidden_size)), np.float32
+        )
         batches = self.planner.plan([len(ids) for ids in tokens], batch_size)
-        with tqdm(total=len(texts), unit="text", disable=not show_progress_bar) as bar:
+        with tqdm(total=len(tokens), unit="text", disable=not show_progress_bar) as bar:
             for members, rows in run(self.program, batches, tokens, np.array(skipped, np.int32)):
                 if not np.isfinite(rows).all():
                     raise not_finite(members, rows)
                 found[members] = rows
                 bar.update(len(members))
-        found = found[:, :width]
-        if normalize_embeddings:
-            found = unit_length(found)
-        return found[0] if isinstance(inputs, str) else found
+        return found
 
     def tokens(self, texts: list[str], max_length: int | None = None) -> list[np.ndarray]:
         """The ids of each text, checked against the vocabulary and the encoder's positions."""
@@ -217,6 +225,11 @@ def as_list(inputs: Iterable[str]) -> list[str]:
         return list(inputs)
     except TypeError as error:  # an array without axes calls itself iterable
         raise InputTypeError("inputs is an array without axes; pass a str or a list") from error
+
+
+def with_prompt(prompt: str, text: str) -> str:
+    """The prompt before the text; what is no text is left to be refused by its place."""
+    return prompt + text if isinstance(text, str) else text
 
 
 def integer(value: Any, name: str, low: int, high: int = 2**31 - 1) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from flax import nnx
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from jaxbert.config import EncoderConfig
@@ -139,6 +139,20 @@ def write_folder(folder, name="bert-gelu", *, dtype=np.float32, tensors=None, co
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(contents))
     return folder
+
+
+def sharded(folder):
+    """The folder's weights in two files and an index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names, where = sorted(tensors), {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file)
+        where |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": 0}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return tensors
 
 
 def arrays(seed, rows=4, length=11, vocabulary=31, types=2):

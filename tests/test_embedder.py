@@ -218,6 +218,7 @@ REFUSED = {
     "max_length huge": (lambda e: e.encode("a", max_length=10**30), InputError, "max_length is 1"),
     "truncate_dim text": (lambda e: e.encode("a", truncate_dim="2"), InputTypeError, "truncate_d"),
     "prompt": (lambda e: e.encode("a", prompt=3), InputTypeError, "prompt is a int"),
+    "None behind a prompt": (lambda e: e.encode([None], prompt="a"), InputTypeError, "text 0 is a"),
     "prompt_name": (lambda e: e.encode("a", prompt_name=["x"]), InputTypeError, "prompt_name is a"),
     "a set": (lambda e: e.encode({"a", "b"}), InputTypeError, "inputs is a set"),
     "no axes": (lambda e: e.encode(np.array("a")), InputTypeError, "array without axes"),
