@@ -18,11 +18,11 @@ from jaxbert import checkpoint, hub
 from jaxbert.attention import Attend, attend, probabilities
 from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
 from jaxbert.config import EncoderConfig
-from jaxbert.inputs import Given, Inputs, check_dtype, prepare
+from jaxbert.inputs import Given, Inputs, check_dtype, check_heads, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
 from jaxbert.modules import transformer_folder
 from jaxbert.parts import MakeFeedForward, Parts, parts
-from jaxbert.position import Position, check_heads
+from jaxbert.position import Position
 
 
 class Place(NamedTuple):

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxbert.axes import Ids, Positions, Segments, Types
 from jaxbert.config import EncoderConfig
 from jaxbert.errors import InputError, InputTypeError
+from jaxbert.position import Position
 
 # What callers may pass: NumPy or JAX arrays, or nested lists.
 Given = ArrayLike | Sequence[Any]
@@ -62,6 +63,16 @@ def check_dtype(dtype: DTypeLike) -> DTypeLike:
     if name not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {name}; weights can be float32 or bfloat16")
     return jnp.dtype(dtype)
+
+
+def check_heads(scheme: Position, num_heads: int) -> None:
+    """Refuse a bias for another number of heads: one head would silently do for all."""
+    for leaf in jax.tree.leaves(scheme.bias):
+        if leaf.ndim == 0 or leaf.shape[0] != num_heads:
+            raise InputError(
+                f"a bias of {type(scheme).__name__} has an array of shape {leaf.shape}; its first "
+                f"axis must be the {num_heads} heads"
+            )
 
 
 def check_runs(segments: jax.Array | np.ndarray) -> None:

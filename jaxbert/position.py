@@ -14,7 +14,6 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jaxbert.axes import Hidden, Positions, Queries
-from jaxbert.errors import InputError
 from jaxbert.layers import lookup
 
 Row = Int[Array, "t"]
@@ -59,16 +58,6 @@ class Position(Scheme):
     def rotate(self, qk: Queries, pos: Positions) -> Queries:
         """What queries and keys become before their product."""
         return qk
-
-
-def check_heads(scheme: Position, num_heads: int) -> None:
-    """Refuse a bias for another number of heads: one head would silently do for all."""
-    for leaf in jax.tree.leaves(scheme.bias):
-        if leaf.ndim == 0 or leaf.shape[0] != num_heads:
-            raise InputError(
-                f"a bias of {type(scheme).__name__} has an array of shape {leaf.shape}; its first "
-                f"axis must be the {num_heads} heads"
-            )
 
 
 class Learned(Position):

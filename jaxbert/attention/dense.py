@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
+from jaxtyping import Array, Bool, Float
 
 from jaxbert.axes import Keys, Positions, Queries, Scores, Segments, Values, Visible
 from jaxbert.position import Bias
@@ -36,14 +37,18 @@ def exponentials(
     scores = scores * (q.shape[-1] ** -0.5)
     if bias is not None:
         scores = scores + bias_table(bias, positions)
-    seen = visible(segments)
+    return weigh(scores, visible(segments))
+
+
+def weigh(scores: Float[Array, "... s"], seen: Bool[Array, "... s"]) -> Float[Array, "... s"]:
+    """exp(scores - max) where seen, exactly 0 elsewhere."""
     # The finite minimum, not -inf: a query that sees nothing has max = min and no NaN.
     scores = jnp.where(seen, scores, LOWEST)
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     return jnp.where(seen, jnp.exp(scores - top), 0.0)
 
 
-def normaliser(weights: Scores) -> jax.Array:
+def normaliser(weights: Float[Array, "... s"]) -> Float[Array, "... 1"]:
     """The sum over keys, and 1 for a query that sees none, so that it gets zeros."""
     total = weights.sum(axis=-1, keepdims=True)
     return jnp.where(total == 0.0, 1.0, total)
