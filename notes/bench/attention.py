@@ -1,8 +1,8 @@
 """Time and peak memory of the small JinaBERT encoder, dense against blockwise attention.
 
 python notes/bench/attention.py
-Random weights in the sizes of jina-embeddings-v2-small-en, float32, one text a row. Each figure is a
-process of its own, for peak memory is kept per process; the two kinds take turns.
+Random weights in the sizes of jina-embeddings-v2-small-en, float32, one text a row. Each figure
+is a process of its own, for peak memory is kept per process; the two kinds take turns.
 """
 
 import resource
