@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # Largest |difference| over the largest |state| of a layer, float32 against float64. Rounding gives
-# at most 1e-6 in every model measured (notes/02-parity.md); the smallest mistake that we know of,
+# at most 1e-6 in every model measured (convert/README.md); the smallest mistake that we know of,
 # tanh gelu for exact gelu, gives 1e-4 and more. bfloat16 keeps 8 bits: one rounding is 4e-3, and
 # the roundings of a dozen layers gave at most 8e-3.
 TOLERANCE = {"float32": 1e-5, "bfloat16": 3e-2}

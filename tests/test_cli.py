@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxbert import Embedder, cli
 from tests.models import GOLDEN, write_folder
+from tests.tolerances import FUNCTION
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_several_files_follow_one_another(folder, tmp_path):
 
 def test_similarity(folder, capsys):
     assert run("similarity", "a b", "a b", "--model", folder) == 0
-    assert float(capsys.readouterr().out) == pytest.approx(1.0, abs=1e-6)
+    assert float(capsys.readouterr().out) == pytest.approx(1.0, abs=FUNCTION)
     run("similarity", "a b", "z", "--model", folder)
     assert float(capsys.readouterr().out) < 0.99
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jaxbert import Embedder, JaxbertError, reference
 from jaxbert.errors import ComputationError, InputError, InputTypeError
 from tests.models import CONFIGS, encoder, published, raw_config, write_folder
-from tests.tolerances import COMPANY, ENCODER
+from tests.tolerances import COMPANY, ENCODER, FUNCTION
 
 TEXTS = st.lists(st.text(alphabet="abcdef AZé\x00", max_size=40), max_size=9)
 
@@ -144,11 +144,13 @@ def test_a_table_that_ends_between_two_rungs_is_used_to_its_end(tmp_path):
 def test_normalize_embeddings_and_truncate_dim(embedder):
     raw = embedder.encode(["a", "b c"])
     unit = embedder.encode(["a", "b c"], normalize_embeddings=True)
-    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1.0, atol=1e-6)
-    np.testing.assert_allclose(unit, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1.0, atol=FUNCTION)
+    np.testing.assert_allclose(
+        unit, raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=FUNCTION
+    )
     np.testing.assert_array_equal(embedder.encode(["a", "b c"], truncate_dim=7), raw[:, :7])
     both = embedder.encode(["a", "b c"], truncate_dim=7, normalize_embeddings=True)
-    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(both, axis=1), 1.0, atol=FUNCTION)
 
 
 def test_prompts(embedder):
@@ -185,13 +187,13 @@ def test_a_prompt_may_be_left_out_of_pooling(tmp_path):
 
 def test_similarity(embedder, folder):
     a, b = np.array([[3.0, 4.0]]), np.array([[4.0, 3.0], [0.0, 0.0]])
-    np.testing.assert_allclose(embedder.similarity(a, b), [[0.96, 0.0]], atol=1e-6)
+    np.testing.assert_allclose(embedder.similarity(a, b), [[0.96, 0.0]], atol=FUNCTION)
     expected = {"dot": 24.0, "euclidean": -np.sqrt(2.0), "manhattan": -2.0}
     for name, value in expected.items():
         config = {"similarity_fn_name": name}
         other = write_folder(folder.parent / name, config_sentence_transformers=config)
         got = Embedder.from_pretrained(other).similarity(a[0], b[0])
-        np.testing.assert_allclose(got, [[value]], rtol=1e-6)
+        np.testing.assert_allclose(got, [[value]], rtol=FUNCTION)
     with pytest.raises(InputError, match="width 2 and 3"):
         embedder.similarity(np.ones((1, 2)), np.ones((1, 3)))
 

@@ -60,7 +60,7 @@ def whole(scheme, length):
 
 
 def test_alibi_is_the_reference():
-    np.testing.assert_allclose(whole(Alibi(6), 17), reference.alibi(6, 17), rtol=1e-6)
+    np.testing.assert_allclose(whole(Alibi(6), 17), reference.alibi(6, 17), rtol=FUNCTION)
 
 
 @pytest.mark.parametrize(("buckets", "farthest"), [(8, 11), (32, 128), (6, 100)])
@@ -87,7 +87,9 @@ def test_rope_turns_pairs():
     pos = jnp.arange(7, dtype=jnp.int32)[None]
     got = np.asarray(Rope().rotate(jnp.asarray(q), pos))
     np.testing.assert_allclose(got, rope(q), atol=FUNCTION)
-    np.testing.assert_allclose(np.linalg.norm(got, axis=-1), np.linalg.norm(q, axis=-1), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.linalg.norm(got, axis=-1), np.linalg.norm(q, axis=-1), rtol=FUNCTION
+    )
 
 
 @jax.jit
@@ -103,7 +105,7 @@ def test_a_tile_is_a_part_of_the_whole(name):
         for column in (0, 1, row // 2, 12):
             part = tile(BIASES[name].bias, pos[row : row + 3], pos[column : column + 5])
             expected = everything[:, row : row + 3, column : column + 5]
-            np.testing.assert_allclose(np.asarray(part), expected, rtol=1e-6)
+            np.testing.assert_allclose(np.asarray(part), expected, rtol=FUNCTION)
 
 
 @pytest.mark.parametrize("name", BIASES)

@@ -10,7 +10,7 @@ from jaxbert import reference
 from jaxbert.position import alibi_slopes
 from jaxbert.rules import spelled_out
 from tests.models import FOLDERS
-from tests.tolerances import FUNCTION, GOLDEN_REFERENCE
+from tests.tolerances import FUNCTION, GOLDEN_REFERENCE, PRINTED
 
 # Published values: the slopes of the ALiBi authors' code, written as numbers.
 SLOPES = {
@@ -33,7 +33,7 @@ SLOPES = {
 @pytest.mark.parametrize("heads", SLOPES)
 @pytest.mark.parametrize("slopes", [reference.alibi_slopes, alibi_slopes])
 def test_slopes_are_the_published_numbers(heads, slopes):
-    np.testing.assert_allclose(slopes(heads), SLOPES[heads], rtol=1e-8)
+    np.testing.assert_allclose(slopes(heads), SLOPES[heads], rtol=PRINTED)
 
 
 @pytest.mark.parametrize("heads", range(1, 41))

@@ -24,3 +24,18 @@ MINILM = 1e-6
 # Batches of other shapes sum in another order: a component moves by at most 3.3e-7 of the vector's
 # norm on real MiniLM over ten shapes; the README promises this.
 COMPANY = 5e-7
+
+# Sums of about fifteen float32 products of numbers of size 5.
+PRODUCT = 2e-5
+
+# LayerNorm beside a mean or an outlier of some hundreds, which float32 rounds to 2^-16 of it.
+LARGE_MEAN = 1e-4
+
+# One rounding to bfloat16, eight bits, of numbers of size up to 4.
+BFLOAT16_ROUNDING = 2**-6
+
+# Softmax of scores in the millions: the largest takes all, up to ties that are nearly there.
+ONE_HOT = 1e-3
+
+# Slopes that are written with eleven digits.
+PRINTED = 1e-8

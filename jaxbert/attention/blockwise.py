@@ -13,7 +13,7 @@ from jaxbert.attention.dense import normaliser, weigh
 from jaxbert.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.position import Bias
 
-# Queries at a time: small enough for a block of scores of 8192 keys (4 MiB) to stay in the cache.
+# Queries at a time: the scores of a block against 8192 keys are 4 MiB.
 BLOCK = 128
 
 
