@@ -44,6 +44,10 @@ class Bias(Scheme):
         """The term for queries at pos_q and keys at pos_k, added after the division by sqrt(h)."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(pos_q, pos_k)")
 
+    def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
+        """At least every term of a pair at this distance or farther; lets attention skip it."""
+        return jnp.full(distance.shape, jnp.inf)  # nothing is known, so nothing is skipped
+
 
 class Position(Scheme):
     """No position at all; the base of every scheme, whose three places each do nothing."""
@@ -98,7 +102,11 @@ class AlibiBias(Bias):
 
     def __call__(self, pos_q: Row, pos_k: Column) -> HeadBias:
         """Falls off alike to both sides, without end."""
-        return -self.slopes * jnp.abs(pos_q[:, None] - pos_k[None, :]).astype(jnp.float32)
+        return self.upper(jnp.abs(pos_q[:, None] - pos_k[None, :]))
+
+    def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
+        """Exact: the term is a function of the distance that never rises."""
+        return -self.slopes * distance.astype(jnp.float32)
 
 
 class Alibi(Position):

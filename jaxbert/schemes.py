@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxbert.axes import Hidden, Positions, Queries
 from jaxbert.position import Bias, Column, HeadBias, Position, Row
@@ -38,6 +38,10 @@ class BucketBias(Bias):
         ).astype(jnp.int32)
         bucket = jnp.where(distance < exact, distance, jnp.minimum(far, side - 1))
         return self.table[...][bucket + jnp.where(offset > 0, side, 0)].astype(jnp.float32)
+
+    def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
+        """The largest number of the table, at any distance."""
+        return jnp.full(distance.shape, self.table[...].max().astype(jnp.float32))
 
 
 class T5Bias(Position):
@@ -89,6 +93,10 @@ class SumBias(Bias):
     def __call__(self, pos_q: Row, pos_k: Column) -> HeadBias:
         """Add them."""
         return self.first(pos_q, pos_k) + self.second(pos_q, pos_k)
+
+    def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
+        """The sum of both; without end where one of them knows none."""
+        return self.first.upper(distance) + self.second.upper(distance)
 
 
 class Sum(Position):

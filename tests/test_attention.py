@@ -10,13 +10,13 @@ from jaxtyping import TypeCheckError
 
 from jaxbert import reference
 from jaxbert.attention import blockwise, dense, probabilities
-from jaxbert.attention.blockwise import BLOCK
 from jaxbert.position import Alibi
 from jaxbert.schemes import Sum
 from tests.test_positions import BIASES
 from tests.tolerances import BFLOAT16_ROUNDING, ENCODER, FUNCTION, ONE_HOT
 
 B, N, T, H = 2, 3, 7, 5
+BLOCK = 256
 PLACES = jnp.arange(T, dtype=jnp.int32)[None]
 ATTENTIONS = {"dense": jax.jit(dense), "blockwise": jax.jit(blockwise)}
 each = pytest.mark.parametrize("attend", ATTENTIONS.values(), ids=ATTENTIONS)

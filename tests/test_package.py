@@ -15,7 +15,8 @@ SOURCES = sorted(file for file in (ROOT / "jaxbert").rglob("*.py") if file != PA
 # Each module imports only those before it.
 ORDER = (
     "errors axes reference config hub rules storage huggingface checkpoint modules stack layers "
-    "variants position schemes attention.dense attention.blockwise attention parts inputs encoder "
+    "variants position schemes attention.dense attention.online attention.tiles "
+    "attention.backward attention.blockwise attention.kernel attention parts inputs encoder "
     "pooling tokenizer batching runner embedder verify report textio cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")

@@ -1,77 +1,88 @@
-"""Exact attention in linear memory, in plain XLA: some queries at a time against all keys.
+"""Exact attention in linear memory, in plain XLA: tile after tile of the scores, never all of them.
 
-Of the scores only [BLOCK, s] numbers of one head exist at a time, also in the backward pass, which
-computes each block again. A block sees all its keys at once, so the softmax is the plain one.
+A tile of queries passes over the tiles of keys that it needs with the online softmax; rows and
+heads follow one another, each product being large enough for all cores.
 """
 
+from dataclasses import dataclass
+from functools import partial
+
 import jax
-import jax.numpy as jnp
-from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
-from jaxbert.attention.dense import normaliser, weigh
+from jaxbert.attention.backward import Settings, by_head, differentiable
+from jaxbert.attention.online import State, absorb, finish, nothing, product, sees
+from jaxbert.attention.tiles import cut, needed, span
 from jaxbert.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.position import Bias
 
-# Queries at a time: the scores of a block against 8192 keys are 4 MiB.
-BLOCK = 128
 
-
-def one_block(
-    q: Float[Array, "t h"],
-    k: Float[Array, "s h"],
-    v: Float[Array, "s h"],
+def one_head(
+    settings: Settings,
     bias: Bias | None,
-    places: tuple[Int[Array, " t"], Int[Array, " s"]],
-    segments: tuple[Int[Array, " t"], Int[Array, " s"]],
-) -> Float[Array, "t h"]:
-    """dense on t queries of one head; places and segments are those of (queries, keys)."""
-    scores = jnp.einsum(
-        "th,sh->ts", q, k, precision=Precision.HIGHEST, preferred_element_type=jnp.float32
-    )
-    scores = scores * (q.shape[-1] ** -0.5)
-    if bias is not None:
-        scores = scores + bias(*places)
-    seen = (segments[0][:, None] == segments[1][None, :]) & (segments[1] != 0)[None, :]
-    weights = weigh(scores, seen)
-    context = jnp.einsum(
-        "ts,sh->th",
-        weights.astype(v.dtype),
-        v,
-        precision=Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
-    return (context / normaliser(weights)).astype(q.dtype)
+    positions: Int[Array, " t"],
+    segments: Int[Array, " t"],
+    q: Float[Array, "t h"],
+    k: Float[Array, "t h"],
+    v: Float[Array, "t h"],
+) -> tuple[Float[Array, "t h"], Float[Array, " t"]]:
+    """The context of one head, and the log sum exp of its scores."""
+    t, h = q.shape
+    spans = span(needed(q, k, bias, positions, segments, *settings))
+    tiles = tuple(cut(x, settings.queries) for x in (q, positions, segments))
+    keys = tuple(cut(x, settings.keys) for x in (k, v, positions, segments))
+
+    def one_tile(tile: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        q, place_q, segment_q, first, stop = tile
+
+        def step(j: jax.Array, state: State) -> State:
+            k, v, place, segment = (x[j] for x in keys)
+            scores = product(q, k, None if bias is None else bias(place_q, place))
+            return absorb(state, scores, sees(segment_q, segment), v)
+
+        return finish(jax.lax.fori_loop(first, stop, step, nothing(settings.queries, h)))
+
+    context, lse = jax.lax.map(one_tile, (*tiles, *spans))
+    return context.reshape(-1, h)[:t].astype(q.dtype), lse.reshape(-1)[:t]
 
 
-def blockwise(
-    q: Queries, k: Keys, v: Values, bias: Bias | None, positions: Positions, segments: Segments
-) -> Queries:
-    """softmax(q k^T / sqrt(h) + bias) v; zeros for queries in segment 0: what dense computes.
+@dataclass(frozen=True)
+class Blockwise:
+    """softmax(q k^T / sqrt(h) + bias) v as dense computes it, in memory linear in the length.
 
-    Rows, heads and blocks run one after the other; each product is large enough for all cores.
+    Tiles of keys that ALiBi (or any bias with `upper`) makes negligible are left out: the context
+    moves by at most tolerance times the largest |v|. tolerance=0.0 leaves out nothing but padding
+    and other texts. A shorter text has one tile of its own size.
     """
-    b, _, t, h = q.shape
-    missing = -t % BLOCK
-    positions = jnp.broadcast_to(positions, (b, t))
 
-    def cut(x: jax.Array) -> jax.Array:
-        padded = jnp.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1))
-        return padded.reshape(-1, BLOCK, *x.shape[1:])
+    queries: int = 256
+    keys: int = 512
+    tolerance: float = 1e-7
 
-    def one_row(row: tuple[jax.Array, ...]) -> jax.Array:
-        q, k, v, place, segment = row
+    def __call__(
+        self,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> Queries:
+        """Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t]."""
+        t = q.shape[2]
+        settings = Settings(min(self.queries, t), min(self.keys, t), self.tolerance)
 
-        def one_head(head: tuple[jax.Array, jax.Array, jax.Array, Bias | None]) -> jax.Array:
-            q, k, v, own_bias = head
+        def forward(
+            q: Queries,
+            k: Keys,
+            v: Values,
+            bias: Bias | None,
+            positions: Positions,
+            segments: Segments,
+        ) -> tuple[Queries, Float[Array, "b n t"]]:
+            return by_head(partial(one_head, settings), bias, positions, segments, q, k, v)
 
-            @jax.checkpoint
-            def step(block: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-                q, p, s = block
-                return one_block(q, k, v, own_bias, (p, place), (s, segment))
+        return differentiable(forward, settings)(q, k, v, bias, positions, segments)
 
-            return jax.lax.map(step, (cut(q), cut(place), cut(segment))).reshape(-1, h)[:t]
 
-        return jax.lax.map(one_head, (q, k, v, bias))
-
-    return jax.lax.map(one_row, (q, k, v, positions, segments))
+blockwise = Blockwise()

@@ -1,0 +1,86 @@
+"""What the kernels for TPU and GPU share: whole tiles, the tiles they need, and what they refuse."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+from jaxtyping import Array, Float, Int
+
+from jaxbert.attention.backward import Settings
+from jaxbert.attention.tiles import Span, needed, span
+from jaxbert.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.position import Bias
+
+# What a bias may do inside a kernel: arithmetic on tiles, without looking anything up.
+TRACEABLE = frozenset(
+    "abs add and broadcast_in_dim clamp convert_element_type copy div eq exp exp2 ge gt iota "
+    "integer_pow le log logistic lt max min mul ne neg not or pjit jit reshape rsqrt select_n sign "
+    "sqrt square stop_gradient sub tanh".split()
+)
+
+
+class Whole(NamedTuple):
+    """The arguments of attend, filled up to whole tiles; what was added is padding, segment 0."""
+
+    q: Float[Array, "b n t h"]
+    k: Float[Array, "b n s h"]
+    v: Float[Array, "b n s h"]
+    positions: Int[Array, "b t"]
+    segments: Int[Array, "b t"]
+    spans: Span  # [b, n, i]
+
+
+def fill(x: jax.Array, axis: int, tile: int) -> jax.Array:
+    """x with zeros behind it on axis, up to a multiple of tile."""
+    width = [(0, 0)] * x.ndim
+    width[axis] = (0, -x.shape[axis] % tile)
+    return jnp.pad(x, width)
+
+
+def prepare(
+    settings: Settings,
+    q: Queries,
+    k: Keys,
+    v: Values,
+    bias: Bias | None,
+    positions: Positions,
+    segments: Segments,
+) -> Whole:
+    """Whole tiles, and which of them are needed; the larger side is a multiple of the smaller."""
+    tile = max(settings.queries, settings.keys)
+    positions = jnp.broadcast_to(positions, segments.shape)
+
+    def one_head(
+        bias: Bias | None, q: jax.Array, k: jax.Array, positions: jax.Array, segments: jax.Array
+    ) -> Span:
+        return span(needed(q, k, bias, positions, segments, *settings))
+
+    heads = jax.vmap(one_head, in_axes=(0, 0, 0, None, None))
+    q, k, v = (fill(x, 2, tile) for x in (q, k, v))
+    positions, segments = (fill(x, 1, tile) for x in (positions, segments))
+    spans = jax.vmap(heads, in_axes=(None, 0, 0, 0, 0))(bias, q, k, positions, segments)
+    return Whole(q, k, v, positions, segments, spans)
+
+
+def check_traceable(bias: Bias | None) -> None:
+    """Refuse a bias that does more than arithmetic on tiles; the caller then takes another way."""
+    if bias is None:
+        return
+    head = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), bias)
+    place = jax.ShapeDtypeStruct((8,), jnp.int32)
+    used = primitives(jax.make_jaxpr(lambda b, q, k: b(q, k))(head, place, place).jaxpr)
+    if strange := sorted(used - TRACEABLE):
+        raise NotImplementedError(
+            f"{type(bias).__name__} uses {', '.join(strange)}, which a kernel cannot trace"
+        )
+
+
+def primitives(jaxpr: core.Jaxpr) -> set[str]:
+    """The names of all operations, those of inner functions included."""
+    found = set()
+    for equation in jaxpr.eqns:
+        found.add(equation.primitive.name)
+        for inner in core.jaxprs_in_params(equation.params):
+            found |= primitives(inner)
+    return found

@@ -1,0 +1,76 @@
+"""Softmax of a row of scores that arrives in pieces: the step that every tiled attention repeats.
+
+After any number of keys the state of a query is m = max of the scores so far, z = sum of
+exp(score - m), and c = sum of exp(score - m) v. A new piece may raise m; what was summed before is
+then multiplied by exp(m_old - m_new). At the end the context is c / z.
+Source: Milakov and Gimelshein, arXiv:1805.02867, section 3; Rabe and Staats, arXiv:2112.05682.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax.lax import Precision
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxbert.attention.dense import LOWEST
+
+
+class State(NamedTuple):
+    """What is known of t queries of one head after some keys; float32."""
+
+    top: Float[Array, "t 1"]
+    total: Float[Array, "t 1"]
+    context: Float[Array, "t h"]
+
+
+def nothing(t: int, h: int) -> State:
+    """The state before the first key."""
+    return State(
+        jnp.full((t, 1), LOWEST, jnp.float32),
+        jnp.zeros((t, 1), jnp.float32),
+        jnp.zeros((t, h), jnp.float32),
+    )
+
+
+def product(
+    q: Float[Array, "t h"], k: Float[Array, "s h"], term: Float[Array, "t s"] | None
+) -> Float[Array, "t s"]:
+    """q k^T / sqrt(h) + term, in float32."""
+    scores = jnp.einsum(
+        "th,sh->ts", q, k, precision=Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
+    scores = scores * (q.shape[-1] ** -0.5)
+    return scores if term is None else scores + term
+
+
+def sees(queries: Int[Array, " t"], keys: Int[Array, " s"]) -> Bool[Array, "t s"]:
+    """True where both are of one text; nothing sees segment 0, the padding."""
+    return (queries[:, None] == keys[None, :]) & (keys != 0)[None, :]
+
+
+def absorb(
+    state: State,
+    scores: Float[Array, "t s"],
+    seen: Bool[Array, "t s"],
+    v: Float[Array, "s h"],
+) -> State:
+    """The state after s more keys, of which a query sees those where seen is true."""
+    scores = jnp.where(seen, scores, LOWEST)
+    top = jnp.maximum(state.top, scores.max(axis=1, keepdims=True))
+    weights = jnp.where(seen, jnp.exp(scores - top), 0.0)
+    shrink = jnp.exp(state.top - top)
+    context = jnp.einsum(
+        "ts,sh->th",
+        weights.astype(v.dtype),
+        v,
+        precision=Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    total = state.total * shrink + weights.sum(axis=1, keepdims=True)
+    return State(top, total, state.context * shrink + context)
+
+
+def finish(state: State) -> tuple[Float[Array, "t h"], Float[Array, "t 1"]]:
+    """The context and log sum exp of the scores; zeros for a query that has seen no key."""
+    total = jnp.where(state.total == 0.0, 1.0, state.total)
+    return state.context / total, state.top + jnp.log(total)
