@@ -10,6 +10,8 @@ from typing import Any
 from jaxbert import __version__, hub
 from jaxbert.errors import JaxbertError
 
+ATTENTIONS = ("auto", "dense", "blockwise", "tpu", "gpu")
+
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
@@ -62,16 +64,22 @@ def add(
         help="a key of the model's JSON files to pass over; may be repeated",
     )
     command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    command.add_argument(
+        "--attention", choices=ATTENTIONS, default="auto", help="default: by length and platform"
+    )
     return command
 
 
 def model_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The options that all commands have, as from_pretrained takes them."""
+    from jaxbert.attention import named
+
     return {
         "name": getattr(options, "name", None) or options.model,
         "revision": options.revision,
         "ignore_config": tuple(options.ignore_config),
         "dtype": options.dtype,
+        "attention": named(options.attention),
     }
 
 

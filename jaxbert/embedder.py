@@ -20,6 +20,7 @@ from jaxbert.batching import ByLength, ByText, Planner
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, InputError, InputTypeError
 from jaxbert.inputs import Inputs, check_length
+from jaxbert.memory import check_memory
 from jaxbert.modules import transformer_folder
 from jaxbert.pooling import SMALLEST_NORM, Head
 from jaxbert.runner import Program, run
@@ -161,6 +162,9 @@ class Embedder:
             (len(tokens), self.stack.width(self.encoder.config.hidden_size)), np.float32
         )
         batches = self.planner.plan([len(ids) for ids in tokens], batch_size)
+        encoder, dtype = self.encoder, self.encoder.embeddings.word[...].dtype
+        for shape in {(batch.rows, batch.length) for batch in batches}:
+            check_memory(encoder.config, encoder.attention, dtype, *shape)
         with tqdm(total=len(tokens), unit="text", disable=not show_progress_bar) as bar:
             for members, rows in run(self.program, batches, tokens, np.array(skipped, np.int32)):
                 if not np.isfinite(rows).all():

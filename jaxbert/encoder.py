@@ -6,7 +6,7 @@ follows each residual sum, and none follows the last layer.
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +15,15 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxbert import checkpoint, hub
-from jaxbert.attention import Attend, attend, probabilities
+from jaxbert.attention import Attend, attend, dense, probabilities
 from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
 from jaxbert.config import EncoderConfig
-from jaxbert.inputs import Given, Inputs, check_dtype, check_heads, prepare
+from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
+from jaxbert.memory import check_memory
 from jaxbert.modules import transformer_folder
 from jaxbert.parts import MakeFeedForward, Parts, parts
+from jaxbert.pieces import in_pieces
 from jaxbert.position import Position
 
 
@@ -98,7 +100,7 @@ class Layer(nnx.Module):
         a = self.attention_norm(x + self.attention(x, place, attention))
         r = self.rejoin(x, a)
         with jax.named_scope("feed_forward"):
-            return self.output_norm(r + self.feed_forward(r))
+            return in_pieces(lambda r: self.output_norm(r + self.feed_forward(r)), r)
 
 
 class Encoder(nnx.Module):
@@ -175,6 +177,12 @@ class Encoder(nnx.Module):
         """Layer i by itself."""
         return jax.tree.map(lambda stacked: stacked[i], self.layers)
 
+    def prepared(self, attention: Attend, *texts: Any) -> Inputs:
+        """What callers pass, as the strict types hold it, if the device can hold it too."""
+        inputs = prepare(self.config, self.position.limit, *texts)
+        check_memory(self.config, attention, self.embeddings.word[...].dtype, *inputs.ids.shape)
+        return inputs
+
     def forward(self, inputs: Inputs) -> Hidden:
         """The states after the last layer; for use inside jit, on prepared inputs."""
         place = Place(self.position, inputs.positions, inputs.segments)
@@ -200,11 +208,11 @@ class Encoder(nnx.Module):
     def __call__(
         self,
         input_ids: Given,
-        attention_mask: Given | None = None,
-        token_type_ids: Given | None = None,
+        attention_mask: Perhaps = None,
+        token_type_ids: Perhaps = None,
         *,
-        segment_ids: Given | None = None,
-        positions: Given | None = None,
+        segment_ids: Perhaps = None,
+        positions: Perhaps = None,
     ) -> Hidden:
         """The last states [b, t, d]; rows of padding hold numbers that mean nothing.
 
@@ -213,28 +221,22 @@ class Encoder(nnx.Module):
         learned table of positions.
         """
         texts = (input_ids, attention_mask, token_type_ids, segment_ids, positions)
-        return _forward(self, prepare(self.config, self.position.limit, *texts))
+        return _forward(self, self.prepared(self.attention, *texts))
 
     def hidden_states(
-        self,
-        input_ids: Given,
-        attention_mask: Given | None = None,
-        token_type_ids: Given | None = None,
+        self, input_ids: Given, attention_mask: Perhaps = None, token_type_ids: Perhaps = None
     ) -> list[Hidden]:
         """The states after the embeddings and after each layer: l + 1 arrays [b, t, d]."""
         texts = (input_ids, attention_mask, token_type_ids)
-        first, rest = _forward_states(self, prepare(self.config, self.position.limit, *texts))
+        first, rest = _forward_states(self, self.prepared(self.attention, *texts))
         return [first, *rest]
 
     def attentions(
-        self,
-        input_ids: Given,
-        attention_mask: Given | None = None,
-        token_type_ids: Given | None = None,
+        self, input_ids: Given, attention_mask: Perhaps = None, token_type_ids: Perhaps = None
     ) -> list[Scores]:
         """Who looks at whom: one array [b, n, t, s] per layer, rows summing to one (float32)."""
         texts = (input_ids, attention_mask, token_type_ids)
-        return _forward_attentions(self, prepare(self.config, self.position.limit, *texts))
+        return _forward_attentions(self, self.prepared(dense, *texts))
 
 
 def weight_name(path: tuple[object, ...]) -> str:

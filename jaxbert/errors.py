@@ -25,5 +25,9 @@ class ComputationError(JaxbertError, ArithmeticError):
     """A result that is not finite; no such vector is returned."""
 
 
+class DeviceMemoryError(JaxbertError, MemoryError):
+    """Texts that need more memory than the device has, by an estimate made before compiling."""
+
+
 class ModelNotFoundError(JaxbertError, FileNotFoundError):
     """A model name that is no folder here and could not be fetched."""

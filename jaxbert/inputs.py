@@ -15,6 +15,7 @@ from jaxbert.position import Position
 
 # What callers may pass: NumPy or JAX arrays, or nested lists.
 Given = ArrayLike | Sequence[Any]
+Perhaps = Given | None
 
 
 class Inputs(NamedTuple):

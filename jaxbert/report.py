@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
 from jaxbert import checkpoint, hub, reference
+from jaxbert.attention import ATTENTIONS, Attend, attend, plan
 from jaxbert.encoder import Encoder
 from jaxbert.modules import Dense, transformer_folder
 from jaxbert.pooling import pool
@@ -34,6 +36,7 @@ def open_model(
     revision: str | None,
     ignore_config: Sequence[str],
     dtype: DTypeLike,
+    attention: Attend = attend,
 ) -> Model:
     """Load all parts of a model, strictly."""
     folder = hub.resolve(name, revision=revision)
@@ -44,7 +47,9 @@ def open_model(
     tokenizer = None
     if not bare:
         tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
-    return Model(stored, Encoder.from_checkpoint(stored, dtype=dtype), stack, tokenizer)
+    return Model(
+        stored, Encoder.from_checkpoint(stored, dtype=dtype, attention=attention), stack, tokenizer
+    )
 
 
 # --- info --------------------------------------------------------------------------------------
@@ -65,6 +70,7 @@ def describe(model: Model) -> str:
         "vocabulary": f"{config.vocab_size} tokens, {config.type_vocab_size} types",
         "position": f"{config.position}, {'any length' if limit is None else f'up to {limit}'}",
         "feed-forward": f"{config.feed_forward}, {config.activation}",
+        "attention": attention_title(model.encoder.attention),
         "parameters": f"{sum(weight.size for weight in model.encoder.weights().values()):,}",
         "stored as": ", ".join(sorted({entry.dtype for entry in stored.entries.values()})),
         "sha256": ", ".join(sha256(file) for file in stored.files),
@@ -83,6 +89,14 @@ def step_title(step: object) -> str:
     if isinstance(step, Dense):
         return f"dense {step.weight.shape[1]} -> {step.weight.shape[0]} ({step.activation})"
     return "unit length"
+
+
+def attention_title(attention: Attend) -> str:
+    """How attention is computed here: the choice by length, or what was asked for."""
+    if attention is attend:
+        return plan(jax.default_backend())
+    given = [name for name, known in ATTENTIONS.items() if known is attention]
+    return f"{given[0] if given else attention}, as asked for"
 
 
 def layer_table(encoder: Encoder) -> str:

@@ -14,10 +14,11 @@ PACKAGE = ROOT / "jaxbert" / "__init__.py"  # only names where things are
 SOURCES = sorted(file for file in (ROOT / "jaxbert").rglob("*.py") if file != PACKAGE)
 # Each module imports only those before it.
 ORDER = (
-    "errors axes reference config hub rules storage huggingface checkpoint modules stack layers "
-    "variants position schemes attention.dense attention.online attention.tiles "
-    "attention.backward attention.blockwise attention.kernel attention parts inputs encoder "
-    "pooling tokenizer batching runner embedder verify report textio cli"
+    "errors axes reference config hub rules storage huggingface checkpoint modules stack pieces "
+    "layers variants position schemes attention.dense attention.online attention.tiles "
+    "attention.backward attention.blockwise attention.kernel attention.tpu attention.gpu "
+    "attention memory parts inputs encoder pooling tokenizer batching runner embedder verify "
+    "report textio cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")
 

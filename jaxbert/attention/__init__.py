@@ -1,17 +1,118 @@
 """attend(q, k, v, bias, positions, segments): attention, and the choice of how to compute it.
 
-attend is the dense definition; blockwise computes the same in memory that grows with the length and
-not with its square, for long texts: `Encoder.from_pretrained(folder, attention=blockwise)`.
+Short texts take the dense definition, long ones blockwise or the kernel of the platform, all with
+the same result. To force one, pass it: `Encoder.from_pretrained(folder, attention=dense)`, or
+`named("tpu")` for a kernel.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from jaxbert.attention.blockwise import blockwise
+import jax
+
+from jaxbert.attention.blockwise import Blockwise, blockwise
 from jaxbert.attention.dense import dense, probabilities
-from jaxbert.axes import Queries
+from jaxbert.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.errors import InputError
+from jaxbert.position import Bias
 
 Attend = Callable[..., Queries]
 
-attend: Attend = dense
+# Up to this many tokens the scores of a head are one small tile, and dense is at least as fast
+# (notes/05-attention.md).
+SHORT = 256
 
-__all__ = ["Attend", "attend", "blockwise", "dense", "probabilities"]
+log = logging.getLogger(__name__)
+
+
+def kernel_tpu(*arguments: Any) -> Queries:
+    """The kernel for TPU; imported when first needed, for Pallas takes a second to import."""
+    from jaxbert.attention.tpu import tpu
+
+    return tpu(*arguments)
+
+
+def kernel_gpu(*arguments: Any) -> Queries:
+    """The kernel for NVIDIA GPUs."""
+    from jaxbert.attention.gpu import gpu
+
+    return gpu(*arguments)
+
+
+KERNELS: Mapping[str, Attend] = {"tpu": kernel_tpu, "cuda": kernel_gpu}
+
+
+def with_fallback(kernel: Attend) -> Attend:
+    """The kernel, and blockwise for what it cannot do."""
+
+    def run(*arguments: Any) -> Queries:
+        try:
+            return kernel(*arguments)
+        except NotImplementedError as error:
+            log.warning("attention: blockwise instead of the kernel: %s", error)
+            return blockwise(*arguments)
+
+    return run
+
+
+def attend(
+    q: Queries, k: Keys, v: Values, bias: Bias | None, positions: Positions, segments: Segments
+) -> Queries:
+    """softmax(q k^T / sqrt(h) + bias) v; zeros for queries in segment 0.
+
+    Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t]. Which implementation computes
+    it depends on t and on the platform that the program is compiled for; see `plan`.
+    """
+    b, n, t, _ = q.shape
+    arguments = (q, k, v, bias, positions, segments)
+    backend = jax.default_backend()
+    log.info("attention of %d x %d heads x %d tokens: %s", b, n, t, implementation(backend, t))
+    if t <= SHORT:
+        return dense(*arguments)
+    if backend == "cpu":  # no accelerator is there: the kernels need not even be traced
+        return blockwise(*arguments)
+    kernels = {platform: with_fallback(kernel) for platform, kernel in KERNELS.items()}
+    return jax.lax.platform_dependent(*arguments, default=blockwise, **kernels)
+
+
+def implementation(backend: str, t: int) -> str:
+    """The name of what attend takes for t tokens on a backend, as jax.default_backend() has it."""
+    if t <= SHORT:
+        return "dense"
+    return {"tpu": "tpu", "gpu": "gpu", "cuda": "gpu"}.get(backend, "blockwise")
+
+
+def plan(backend: str) -> str:
+    """What attend takes on a backend, as a sentence for people."""
+    long = implementation(backend, SHORT + 1)
+    return f"dense up to {SHORT} tokens, then {long} (on {backend})"
+
+
+ATTENTIONS: Mapping[str, Attend] = {
+    "auto": attend,
+    "dense": dense,
+    "blockwise": blockwise,
+    "tpu": kernel_tpu,
+    "gpu": kernel_gpu,
+}
+
+
+def named(name: str) -> Attend:
+    """The implementation of that name: auto, dense, blockwise, tpu or gpu."""
+    if name not in ATTENTIONS:
+        raise InputError(f"attention {name!r} is unknown; there are {', '.join(ATTENTIONS)}")
+    return ATTENTIONS[name]
+
+
+__all__ = [
+    "ATTENTIONS",
+    "Attend",
+    "Blockwise",
+    "attend",
+    "blockwise",
+    "dense",
+    "named",
+    "plan",
+    "probabilities",
+]

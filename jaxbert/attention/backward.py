@@ -16,7 +16,7 @@ from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
 from jaxbert.attention.online import product, sees
-from jaxbert.attention.tiles import cut, needed, span
+from jaxbert.attention.tiles import cut, span
 from jaxbert.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.position import Bias
 
@@ -87,7 +87,7 @@ def one_head(
     t, h = q.shape
     scale = h**-0.5
     delta = (out.astype(jnp.float32) * d_out.astype(jnp.float32)).sum(axis=1, keepdims=True)
-    spans = span(needed(q, k, bias, positions, segments, *settings))
+    spans = span(q, k, bias, positions, segments, *settings)
     per_query = (q, positions, segments, d_out, lse[:, None], delta)
     tiles = Tile(*(cut(x, settings.queries) for x in per_query))
     keys = tuple(cut(x, settings.keys) for x in (k, v, positions, segments))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxbert.attention.backward import Settings, by_head, differentiable
 from jaxbert.attention.online import State, absorb, finish, nothing, product, sees
-from jaxbert.attention.tiles import cut, needed, span
+from jaxbert.attention.tiles import cut, span
 from jaxbert.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.position import Bias
 
@@ -28,7 +28,7 @@ def one_head(
 ) -> tuple[Float[Array, "t h"], Float[Array, " t"]]:
     """The context of one head, and the log sum exp of its scores."""
     t, h = q.shape
-    spans = span(needed(q, k, bias, positions, segments, *settings))
+    spans = span(q, k, bias, positions, segments, *settings)
     tiles = tuple(cut(x, settings.queries) for x in (q, positions, segments))
     keys = tuple(cut(x, settings.keys) for x in (k, v, positions, segments))
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxbert.axes import Keys, Positions, Queries, Scores, Segments, Values, Visible
 from jaxbert.position import Bias
@@ -37,11 +37,7 @@ def exponentials(
     scores = scores * (q.shape[-1] ** -0.5)
     if bias is not None:
         scores = scores + bias_table(bias, positions)
-    return weigh(scores, visible(segments))
-
-
-def weigh(scores: Float[Array, "... s"], seen: Bool[Array, "... s"]) -> Float[Array, "... s"]:
-    """exp(scores - max) where seen, exactly 0 elsewhere."""
+    seen = visible(segments)
     # The finite minimum, not -inf: a query that sees nothing has max = min and no NaN.
     scores = jnp.where(seen, scores, LOWEST)
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))

@@ -1,4 +1,4 @@
-"""What the kernels for TPU and GPU share: whole tiles, the tiles they need, and what they refuse."""
+"""What the kernels for TPU and GPU share: whole tiles, which are needed, and what is refused."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from jax.extend import core
 from jaxtyping import Array, Float, Int
 
 from jaxbert.attention.backward import Settings
-from jaxbert.attention.tiles import Span, needed, span
+from jaxbert.attention.tiles import Span, span
 from jaxbert.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.position import Bias
 
@@ -54,12 +54,13 @@ def prepare(
     def one_head(
         bias: Bias | None, q: jax.Array, k: jax.Array, positions: jax.Array, segments: jax.Array
     ) -> Span:
-        return span(needed(q, k, bias, positions, segments, *settings))
+        return span(q, k, bias, positions, segments, *settings)
 
     heads = jax.vmap(one_head, in_axes=(0, 0, 0, None, None))
     q, k, v = (fill(x, 2, tile) for x in (q, k, v))
     positions, segments = (fill(x, 1, tile) for x in (positions, segments))
-    spans = jax.vmap(heads, in_axes=(None, 0, 0, 0, 0))(bias, q, k, positions, segments)
+    # Row by row: float32 copies of all rows would be the largest arrays of a whole encoder.
+    spans = jax.lax.map(lambda row: heads(bias, *row), (q, k, positions, segments))
     return Whole(q, k, v, positions, segments, spans)
 
 
@@ -67,9 +68,9 @@ def check_traceable(bias: Bias | None) -> None:
     """Refuse a bias that does more than arithmetic on tiles; the caller then takes another way."""
     if bias is None:
         return
-    head = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), bias)
-    place = jax.ShapeDtypeStruct((8,), jnp.int32)
-    used = primitives(jax.make_jaxpr(lambda b, q, k: b(q, k))(head, place, place).jaxpr)
+    place = jnp.zeros((8,), jnp.int32)
+    one = jax.make_jaxpr(jax.vmap(lambda head: head(place, place)))(bias)
+    used = primitives(one.jaxpr)
     if strange := sorted(used - TRACEABLE):
         raise NotImplementedError(
             f"{type(bias).__name__} uses {', '.join(strange)}, which a kernel cannot trace"

@@ -6,8 +6,9 @@ then multiplied by exp(m_old - m_new). At the end the context is c / z.
 Source: Milakov and Gimelshein, arXiv:1805.02867, section 3; Rabe and Staats, arXiv:2112.05682.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.lax import Precision
 from jaxtyping import Array, Bool, Float, Int
@@ -26,20 +27,28 @@ class State(NamedTuple):
 def nothing(t: int, h: int) -> State:
     """The state before the first key."""
     return State(
-        jnp.full((t, 1), LOWEST, jnp.float32),
+        jnp.full((t, 1), LOWEST / 2, jnp.float32),
         jnp.zeros((t, 1), jnp.float32),
         jnp.zeros((t, h), jnp.float32),
     )
 
 
+def precision(x: Float[Array, "..."]) -> Precision:
+    """Full float32; bfloat16 products are exact in it, and the TPU kernel compiler takes no more."""
+    return Precision.HIGHEST if x.dtype == jnp.float32 else Precision.DEFAULT
+
+
 def product(
-    q: Float[Array, "t h"], k: Float[Array, "s h"], term: Float[Array, "t s"] | None
+    q: Float[Array, "t h"],
+    k: Float[Array, "s h"],
+    term: Float[Array, "t s"] | None,
+    width: int | None = None,
 ) -> Float[Array, "t s"]:
-    """q k^T / sqrt(h) + term, in float32."""
+    """q k^T / sqrt(h) + term, in float32; width is h where zeros were added behind it."""
     scores = jnp.einsum(
-        "th,sh->ts", q, k, precision=Precision.HIGHEST, preferred_element_type=jnp.float32
+        "th,sh->ts", q, k, precision=precision(q), preferred_element_type=jnp.float32
     )
-    scores = scores * (q.shape[-1] ** -0.5)
+    scores = scores * ((width or q.shape[-1]) ** -0.5)
     return scores if term is None else scores + term
 
 
@@ -57,13 +66,13 @@ def absorb(
     """The state after s more keys, of which a query sees those where seen is true."""
     scores = jnp.where(seen, scores, LOWEST)
     top = jnp.maximum(state.top, scores.max(axis=1, keepdims=True))
-    weights = jnp.where(seen, jnp.exp(scores - top), 0.0)
+    weights = jnp.exp(scores - top)
     shrink = jnp.exp(state.top - top)
     context = jnp.einsum(
         "ts,sh->th",
         weights.astype(v.dtype),
         v,
-        precision=Precision.HIGHEST,
+        precision=precision(v),
         preferred_element_type=jnp.float32,
     )
     total = state.total * shrink + weights.sum(axis=1, keepdims=True)
@@ -74,3 +83,19 @@ def finish(state: State) -> tuple[Float[Array, "t h"], Float[Array, "t 1"]]:
     """The context and log sum exp of the scores; zeros for a query that has seen no key."""
     total = jnp.where(state.total == 0.0, 1.0, state.total)
     return state.context / total, state.top + jnp.log(total)
+
+
+def alike(*arguments: Any) -> Any:
+    """The same arrays, each varying over all mesh axes that one of them varies over (shard_map).
+
+    A loop and a kernel want one kind of array; the gradient of what was the same on every device
+    is then summed over the devices.
+    """
+    axes = [jax.typeof(x).manual_axis_type.varying for x in jax.tree.leaves(arguments)]
+    together = frozenset().union(*axes)
+
+    def vary(x: jax.Array) -> jax.Array:
+        missing = together - jax.typeof(x).manual_axis_type.varying
+        return jax.lax.pcast(x, tuple(sorted(missing)), to="varying")
+
+    return jax.tree.map(vary, arguments)

@@ -1,7 +1,7 @@
 """Which tiles of the scores are worth computing, found before any of them is.
 
 A tile is some queries against some keys. It is left out if no query of it sees a key of it, or if
-all that is left out cannot move a query's context by more than `tolerance` times the largest |v|.
+all that is left out cannot move any context by more than `tolerance` times the largest |v|.
 notes/05-attention.md has the proof.
 """
 
@@ -57,19 +57,61 @@ def gap(
 
 def norms(x: Float[Array, "t h"]) -> Float[Array, " t"]:
     """The Euclidean norm of each token's vector."""
-    return jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum(axis=1))
+    return jnp.sqrt(jnp.square(x).sum(axis=1))
 
 
-def own_scores(
-    q: Float[Array, "t h"], k: Float[Array, "t h"], bias: Bias, positions: Int[Array, " t"]
-) -> Float[Array, " t"]:
-    """At most the score of each token with itself, which its softmax is sure to hold."""
-    scores = (q.astype(jnp.float32) * k.astype(jnp.float32)).sum(axis=1)
-    scores = (scores - ROUNDING * norms(q) * norms(k)) * (q.shape[-1] ** -0.5)
-    return scores + jax.vmap(lambda p: bias(p[None], p[None])[0, 0])(positions)
+def sure(
+    q: Float[Array, "t h"],
+    k: Float[Array, "t h"],
+    bias: Bias,
+    positions: Int[Array, " t"],
+    segments: Int[Array, " t"],
+) -> Float[Array, ""]:
+    """At most log sum exp of the scores of any of t queries that are keys themselves; inf: none.
+
+    A query sees itself; and where all t are of one text, the sum over them is at least t times the
+    exponential of their mean score, for exp is convex (Jensen).
+    """
+    real = segments != 0
+    scale = q.shape[-1] ** -0.5
+    terms = bias(positions, positions)
+    own = (q * k).sum(axis=1) * scale + jnp.diagonal(terms)
+    mean = (q * k.mean(axis=0)[None, :]).sum(axis=1) * scale + terms.mean(axis=1)
+    together = real.all() & (segments == segments[0]).all()
+    many = jnp.where(together, mean + math.log(len(q)), -jnp.inf)
+    error = ROUNDING * scale * norms(q) * norms(k).max()
+    return jnp.where(real, jnp.maximum(own, many) - error, jnp.inf).min()
 
 
-def needed(
+def masses(
+    q: Float[Array, "t h"],
+    k: Float[Array, "t h"],
+    bias: Bias,
+    positions: Int[Array, " t"],
+    segments: Int[Array, " t"],
+    size_q: int,
+    size_k: int,
+) -> Float[Array, "i j"]:
+    """At least the share of softmax that a tile's keys have together, for each of its queries.
+
+    Keys are taken less their mean: this moves all scores of a query alike, and softmax not at all,
+    while the norms that bound the scores shrink.
+    """
+    real = segments != 0
+    q, k = q.astype(jnp.float32), k.astype(jnp.float32)
+    k = k - k.mean(axis=0, where=real[:, None], keepdims=True)
+    k = jnp.where(real[:, None], k, 0.0)
+    distance = gap(extent(positions, real, size_q), extent(positions, real, size_k))
+    longest_q = cut(jnp.where(real, norms(q), 0.0), size_q).max(axis=1)
+    longest_k = cut(norms(k), size_k).max(axis=1)
+    scores = longest_q[:, None] * longest_k[None, :] * ((1 + ROUNDING) * q.shape[-1] ** -0.5)
+    tiles = (cut(x, size_q) for x in (q, k, positions, segments))
+    least = jax.lax.map(lambda tile: sure(tile[0], tile[1], bias, *tile[2:]), tuple(tiles))
+    keys = cut(real, size_k).sum(axis=1).astype(jnp.float32)
+    return keys[None, :] * jnp.exp(scores + bias.upper(distance) + MARGIN - least[:, None])
+
+
+def span(
     q: Float[Array, "t h"],
     k: Float[Array, "t h"],
     bias: Bias | None,
@@ -78,27 +120,20 @@ def needed(
     size_q: int,
     size_k: int,
     tolerance: float,
-) -> Bool[Array, "i j"]:
-    """True for the tiles of one head that must be computed, of size_q queries and size_k keys.
+) -> Span:
+    """The tiles of keys that each tile of queries of one head needs; 0, 0 where it is all padding.
 
-    Every exponential that is left out is at most tolerance / 2t of one that is kept.
+    From the outside in, tiles are left out on each side while their share of the softmax together
+    is at most tolerance / 4.
     """
     real = segments != 0
     together = gap(extent(segments, real, size_q), extent(segments, real, size_k)) == 0
-    if bias is None or tolerance == 0.0:
-        return together
-    distance = gap(extent(positions, real, size_q), extent(positions, real, size_k))
-    longest_q = cut(jnp.where(real, norms(q), 0.0), size_q).max(axis=1)
-    longest_k = cut(jnp.where(real, norms(k), 0.0), size_k).max(axis=1)
-    scores = longest_q[:, None] * longest_k[None, :] * ((1 + ROUNDING) * q.shape[-1] ** -0.5)
-    most = scores + bias.upper(distance) + (math.log(2 * len(q) / tolerance) + MARGIN)
-    own = jnp.where(real, own_scores(q, k, bias, positions), jnp.inf)
-    return together & (most >= cut(own, size_q, jnp.inf).min(axis=1)[:, None])
-
-
-def span(tiles: Bool[Array, "i j"]) -> Span:
-    """From the first to the last needed tile of each row; 0, 0 for a row that needs none."""
-    some = tiles.any(axis=1)
-    first = jnp.argmax(tiles, axis=1).astype(jnp.int32)
-    after = jnp.argmax(tiles[:, ::-1], axis=1).astype(jnp.int32)
-    return Span(jnp.where(some, first, 0), jnp.where(some, tiles.shape[1] - after, 0))
+    share = together.astype(jnp.float32)
+    if bias is not None and tolerance > 0.0:
+        shares = masses(q, k, bias, positions, segments, size_q, size_k)
+        share = jnp.where(together, shares, 0.0)
+    spare = tolerance / 4
+    left = (jnp.cumsum(share, axis=1) <= spare).sum(axis=1)
+    right = (jnp.cumsum(share[:, ::-1], axis=1) <= spare).sum(axis=1)
+    stop = share.shape[1] - right
+    return Span(jnp.minimum(left, stop).astype(jnp.int32), stop.astype(jnp.int32))

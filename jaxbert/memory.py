@@ -1,0 +1,89 @@
+"""How much memory a forward pass needs, estimated before anything is compiled.
+
+The factors were fitted to what XLA reports for the compiled programs; tests/test_memory.py holds
+the estimate against it. It is meant to stop what cannot run, so it rather says too little.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxbert.attention import SHORT, Attend, attend, dense
+from jaxbert.config import EncoderConfig
+from jaxbert.errors import DeviceMemoryError
+from jaxbert.pieces import PIECE
+
+GIB = 2**30
+# Where Linux says how much memory a container may use.
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def parameters(config: EncoderConfig) -> int:
+    """How many numbers the tables and products hold; norms and biases are too few to count."""
+    d, f = config.hidden_size, config.intermediate_size
+    products = 3 if config.feed_forward == "glu" else 2
+    rows = config.vocab_size + (config.max_positions if config.position == "learned" else 0)
+    return rows * d + config.num_layers * (4 * d * d + products * d * f)
+
+
+def estimate(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, t: int) -> int:
+    """Bytes for b rows of t tokens, weights included.
+
+    Six arrays [b, t, d] live beside the scores; four, and four [b, piece, f], in the feed-forward.
+    dense keeps two arrays [b, n, t, t], and the bias two [n, t, t]; other implementations are taken
+    to keep none.
+    """
+    states = 4 * b * t * config.hidden_size
+    scores = 0
+    if attention is dense or (attention is attend and t <= SHORT):
+        tables = 2 * b + (2 if config.position == "alibi" else 0)
+        scores = 4 * tables * config.num_heads * t * t
+    inner = 4 * b * min(t, PIECE) * config.intermediate_size
+    return parameters(config) * jnp.dtype(dtype).itemsize + max(
+        6 * states + scores, 4 * states + 4 * inner
+    )
+
+
+@cache
+def device_memory() -> int | None:
+    """Bytes that the default device has in all; None where nobody says."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    if not hasattr(os, "sysconf"):
+        return None
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = CGROUP.read_text().strip() if CGROUP.is_file() else "max"
+    return host if limit == "max" else min(host, int(limit))
+
+
+def longest(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, most: int) -> int:
+    """The largest t whose estimate is at most `most`; 0 if there is none."""
+    low, high = 0, 1
+    while estimate(config, attention, dtype, b, high) <= most:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = estimate(config, attention, dtype, b, middle) <= most
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def check_memory(
+    config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, t: int
+) -> None:
+    """Refuse b rows of t tokens that the device cannot hold. Raises DeviceMemoryError."""
+    most = device_memory()
+    needed = estimate(config, attention, dtype, b, t)
+    if most is None or needed <= most:
+        return
+    fit = longest(config, attention, dtype, b, most)
+    raise DeviceMemoryError(
+        f"{b} x {t} tokens need about {needed / GIB:.1f} GiB, but the device has "
+        f"{most / GIB:.1f} GiB: with {b} rows {fit} tokens would fit; shorten the texts "
+        "(max_length), take fewer rows (batch_size), or attention=blockwise if it is dense"
+    )
