@@ -22,18 +22,23 @@ GIB = 2**30
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
+def products(config: EncoderConfig) -> int:
+    """How many products [d, f] a feed-forward has."""
+    return 3 if config.feed_forward == "glu" else 2
+
+
 def parameters(config: EncoderConfig) -> int:
     """How many numbers the tables and products hold; norms and biases are too few to count."""
     d, f = config.hidden_size, config.intermediate_size
-    products = 3 if config.feed_forward == "glu" else 2
     rows = config.vocab_size + (config.max_positions if config.position == "learned" else 0)
-    return rows * d + config.num_layers * (4 * d * d + products * d * f)
+    return rows * d + config.num_layers * (4 * d * d + products(config) * d * f)
 
 
 def estimate(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, t: int) -> int:
     """Bytes for b rows of t tokens, weights included.
 
-    Six arrays [b, t, d] live beside the scores; four, and four [b, piece, f], in the feed-forward.
+    Six arrays [b, t, d] live beside the scores; four of them in the feed-forward, beside four
+    [b, piece, f] if it is gated, else two.
     dense keeps two arrays [b, n, t, t], and the bias two [n, t, t]; other implementations are taken
     to keep none.
     """
@@ -42,9 +47,9 @@ def estimate(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int,
     if attention is dense or (attention is attend and t <= SHORT):
         tables = 2 * b + (2 if config.position == "alibi" else 0)
         scores = 4 * tables * config.num_heads * t * t
-    inner = 4 * b * min(t, PIECE) * config.intermediate_size
+    inner = 4 * 2 * (products(config) - 1) * b * min(t, PIECE) * config.intermediate_size
     return parameters(config) * jnp.dtype(dtype).itemsize + max(
-        6 * states + scores, 4 * states + 4 * inner
+        6 * states + scores, 4 * states + inner
     )
 
 

@@ -9,17 +9,38 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from jaxbert import reference
-from jaxbert.attention import blockwise, dense, probabilities
+from jaxbert.attention import Blockwise, blockwise, dense, probabilities
+from jaxbert.attention.gpu import Gpu
+from jaxbert.attention.tpu import Tpu
 from jaxbert.position import Alibi
-from jaxbert.schemes import Sum
 from tests.test_positions import BIASES
 from tests.tolerances import BFLOAT16_ROUNDING, ENCODER, FUNCTION, ONE_HOT
 
 B, N, T, H = 2, 3, 7, 5
 BLOCK = 256
-PLACES = jnp.arange(T, dtype=jnp.int32)[None]
-ATTENTIONS = {"dense": jax.jit(dense), "blockwise": jax.jit(blockwise)}
+IMPLEMENTATIONS = {
+    "dense": dense,
+    "blockwise": blockwise,
+    "blockwise, small tiles": Blockwise(queries=3, keys=5),
+    "tpu kernel": Tpu(queries=128, keys=128, interpret=True),
+    "gpu kernel": Gpu(queries=32, keys=16, interpret=True),
+}
+ATTENTIONS = {name: jax.jit(attend) for name, attend in IMPLEMENTATIONS.items()}
 each = pytest.mark.parametrize("attend", ATTENTIONS.values(), ids=ATTENTIONS)
+# Every tiled implementation with every scheme; kernels refuse T5, which looks its table up.
+TILED = [
+    (kind, name)
+    for kind in list(IMPLEMENTATIONS)[1:]
+    for name in [*BIASES, "none"]
+    if not ("kernel" in kind and "t5" in name)
+]
+
+
+def row(length):
+    return jnp.arange(length, dtype=jnp.int32)[None]
+
+
+PLACES = row(T)
 
 
 def draw(seed, b=B, t=T):
@@ -60,43 +81,55 @@ def ragged(length):
     return jnp.asarray(np.stack([first, np.ones(length)]).astype(np.int32))
 
 
-@pytest.mark.parametrize("length", [1, BLOCK - 1, BLOCK, 2 * BLOCK + 3])
-@pytest.mark.parametrize("name", [*BIASES, "none"])
-def test_blockwise_is_dense_for_every_scheme_and_odd_lengths(name, length):
-    q, k, v = draw(length, t=length)
+@pytest.mark.parametrize(
+    ("length", "dtype"),
+    [(1, jnp.float32), (128, jnp.float32), (389, jnp.float32), (131, jnp.bfloat16)],
+    ids=["1", "128", "389", "131 in bfloat16"],
+)
+@pytest.mark.parametrize(("kind", "name"), TILED)
+def test_is_dense_for_every_scheme_and_odd_lengths(kind, name, length, dtype):
+    """Lengths of one token, of one tile, of one more and of several tiles; packed and padded."""
+    q, k, v = draw(length, t=length).astype(dtype)
     bias = None if name == "none" else BIASES[name].bias
-    places = jnp.arange(length, dtype=jnp.int32)[None]
-    a, b = (f(q, k, v, bias, places, ragged(length)) for f in ATTENTIONS.values())
-    np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=FUNCTION)
+    arguments = q, k, v, bias, row(length), ragged(length)
+    got = ATTENTIONS[kind](*arguments)
+    assert got.dtype == dtype
+    tolerance = FUNCTION if dtype == jnp.float32 else BFLOAT16_ROUNDING
+    expected = np.asarray(jax.jit(dense)(*arguments), np.float32)
+    np.testing.assert_allclose(np.asarray(got, np.float32), expected, atol=tolerance)
 
 
-def test_blockwise_has_the_gradients_of_dense():
-    length = BLOCK + 5
-    arguments, segments = draw(5, t=length), ragged(length)
-    places = jnp.arange(length, dtype=jnp.int32)[None]
-    bias = Sum(Alibi(N), BIASES["t5"]).bias
+@pytest.mark.parametrize(
+    ("kind", "name"), [case for case in TILED if case[1] not in ("none", "t5")]
+)
+def test_has_the_gradients_of_dense(kind, name):
+    length = 131
+    arguments, bias = draw(5, t=length), BIASES[name].bias
 
-    def loss(attend):
+    def gradients(attend):
         def scalar(qkv, bias):
-            return jnp.sin(attend(*qkv, bias, places, segments)).sum()
+            return jnp.sin(attend(*qkv, bias, row(length), ragged(length))).sum()
 
-        return jax.jit(jax.grad(scalar, argnums=(0, 1)))
+        return jax.jit(jax.grad(scalar, argnums=(0, 1)))(tuple(arguments), bias)
 
-    ours, theirs = (loss(f)(tuple(arguments), bias) for f in (blockwise, dense))
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    ours, theirs = gradients(IMPLEMENTATIONS[kind]), gradients(dense)
+    leaves = zip(*map(jax.tree.leaves, (ours, theirs)), strict=True)
+    for a, b in leaves:
         scale = max(1.0, float(jnp.abs(b).max()))
+        assert scale < 1e3
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=ENCODER * scale)
 
 
-def test_blockwise_in_bfloat16_is_near_dense():
-    length = BLOCK + 5
-    half = draw(6, t=length).astype(jnp.bfloat16)
-    places = jnp.arange(length, dtype=jnp.int32)[None]
-    a, b = (f(*half, Alibi(N).bias, places, ragged(length)) for f in ATTENTIONS.values())
-    assert a.dtype == b.dtype == jnp.bfloat16
-    np.testing.assert_allclose(
-        np.asarray(a, np.float32), np.asarray(b, np.float32), atol=BFLOAT16_ROUNDING
-    )
+@each
+def test_can_be_mapped_over_an_axis_and_scanned(attend):
+    q, k, v = draw(3)
+    ones, bias = jnp.ones((B, T), jnp.int32), Alibi(N).bias
+    expected = np.asarray(attend(q, k, v, bias, PLACES, ones))
+    mapped = jax.vmap(attend, in_axes=(None, None, 0, None, None, None))
+    twice = np.asarray(mapped(q, k, jnp.stack([v, 2 * v]), bias, PLACES, ones))
+    np.testing.assert_allclose(twice, np.stack([expected, 2 * expected]), atol=FUNCTION)
+    _, steps = jax.lax.scan(lambda c, v: (c, attend(q, k, v, bias, PLACES, ones)), 0, v[None])
+    np.testing.assert_allclose(np.asarray(steps[0]), expected, atol=FUNCTION)
 
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["forward", "backward"])
@@ -108,8 +141,7 @@ def test_the_memory_of_blockwise_is_linear_in_the_length(gradient):
 
     def temporary(length):
         q, k, v = draw(0, b=1, t=length)
-        places = jnp.arange(length, dtype=jnp.int32)[None]
-        lowered = function.lower(q, k, v, Alibi(N).bias, places, jnp.ones_like(places))
+        lowered = function.lower(q, k, v, Alibi(N).bias, row(length), jnp.ones_like(row(length)))
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporary(16 * BLOCK) < 2.5 * temporary(8 * BLOCK)
@@ -144,7 +176,7 @@ def test_the_same_call_gives_the_same_bits(attend):
     np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("attend", [dense, blockwise])
+@pytest.mark.parametrize("attend", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
 def test_shapes_are_checked_in_these_tests(attend):
     q, k, v = draw(3)
     with pytest.raises(TypeCheckError):

@@ -39,3 +39,7 @@ ONE_HOT = 1e-3
 
 # Slopes that are written with eleven digits.
 PRINTED = 1e-8
+
+# A factor, not a difference: the estimate counts the large arrays that live together, and XLA's
+# choice of what it fuses moved the truth by 0.7 to 1.5 of that over fourteen programs.
+ESTIMATE = 1.6

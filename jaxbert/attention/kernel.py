@@ -59,8 +59,7 @@ def prepare(
     heads = jax.vmap(one_head, in_axes=(0, 0, 0, None, None))
     q, k, v = (fill(x, 2, tile) for x in (q, k, v))
     positions, segments = (fill(x, 1, tile) for x in (positions, segments))
-    # Row by row: float32 copies of all rows would be the largest arrays of a whole encoder.
-    spans = jax.lax.map(lambda row: heads(bias, *row), (q, k, positions, segments))
+    spans = jax.vmap(heads, in_axes=(None, 0, 0, 0, 0))(bias, q, k, positions, segments)
     return Whole(q, k, v, positions, segments, spans)
 
 

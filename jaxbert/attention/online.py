@@ -26,6 +26,7 @@ class State(NamedTuple):
 
 def nothing(t: int, h: int) -> State:
     """The state before the first key."""
+    # Far above LOWEST, which hidden scores get: their exponentials are 0 even before any other.
     return State(
         jnp.full((t, 1), LOWEST / 2, jnp.float32),
         jnp.zeros((t, 1), jnp.float32),
@@ -34,7 +35,7 @@ def nothing(t: int, h: int) -> State:
 
 
 def precision(x: Float[Array, "..."]) -> Precision:
-    """Full float32; bfloat16 products are exact in it, and the TPU kernel compiler takes no more."""
+    """Full float32; products of bfloat16 are exact in it, and a TPU kernel may not ask for more."""
     return Precision.HIGHEST if x.dtype == jnp.float32 else Precision.DEFAULT
 
 

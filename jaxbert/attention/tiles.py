@@ -57,7 +57,7 @@ def gap(
 
 def norms(x: Float[Array, "t h"]) -> Float[Array, " t"]:
     """The Euclidean norm of each token's vector."""
-    return jnp.sqrt(jnp.square(x).sum(axis=1))
+    return jnp.sqrt(jnp.square(x.astype(jnp.float32)).sum(axis=1))
 
 
 def sure(
@@ -98,17 +98,23 @@ def masses(
     while the norms that bound the scores shrink.
     """
     real = segments != 0
-    q, k = q.astype(jnp.float32), k.astype(jnp.float32)
-    k = k - k.mean(axis=0, where=real[:, None], keepdims=True)
-    k = jnp.where(real[:, None], k, 0.0)
+    mean = k.mean(axis=0, where=real[:, None], keepdims=True, dtype=jnp.float32)
+
+    def centred(k: jax.Array, real: jax.Array) -> jax.Array:
+        return jnp.where(real[:, None], k.astype(jnp.float32) - mean, 0.0)
+
+    # float32 inside a tile only: of all tokens it would be the largest array of a whole encoder.
+    def least(tile: tuple[jax.Array, ...]) -> jax.Array:
+        q, k, positions, segments = tile
+        return sure(q.astype(jnp.float32), centred(k, segments != 0), bias, positions, segments)
+
     distance = gap(extent(positions, real, size_q), extent(positions, real, size_k))
     longest_q = cut(jnp.where(real, norms(q), 0.0), size_q).max(axis=1)
-    longest_k = cut(norms(k), size_k).max(axis=1)
+    longest_k = cut(norms(centred(k, real)), size_k).max(axis=1)
     scores = longest_q[:, None] * longest_k[None, :] * ((1 + ROUNDING) * q.shape[-1] ** -0.5)
-    tiles = (cut(x, size_q) for x in (q, k, positions, segments))
-    least = jax.lax.map(lambda tile: sure(tile[0], tile[1], bias, *tile[2:]), tuple(tiles))
+    kept = jax.lax.map(least, tuple(cut(x, size_q) for x in (q, k, positions, segments)))
     keys = cut(real, size_k).sum(axis=1).astype(jnp.float32)
-    return keys[None, :] * jnp.exp(scores + bias.upper(distance) + MARGIN - least[:, None])
+    return keys[None, :] * jnp.exp(scores + bias.upper(distance) + MARGIN - kept[:, None])
 
 
 def span(

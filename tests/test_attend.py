@@ -1,0 +1,109 @@
+"""attend: which implementation it takes, and that it says so."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxbert import attention
+from jaxbert.attention import ATTENTIONS, SHORT, attend, blockwise, dense, named, plan
+from jaxbert.cli import ATTENTIONS as NAMES
+from jaxbert.errors import InputError
+from jaxbert.position import Alibi
+from tests.models import encoder
+from tests.test_positions import BIASES
+from tests.tolerances import FUNCTION
+
+B, N, H = 2, 3, 5
+
+
+def arguments(t, bias=None):
+    q, k, v = np.random.default_rng(t).normal(size=(3, B, N, t, H)).astype(np.float32)
+    place = jnp.arange(t, dtype=jnp.int32)[None]
+    bias = Alibi(N).bias if bias is None else bias
+    return *map(jnp.asarray, (q, k, v)), bias, place, jnp.ones((B, t), jnp.int32)
+
+
+def same(t, other):
+    """Whether attend gives the very bits of another implementation."""
+
+    def fresh(*given):  # traced anew: a trace holds its choice
+        return attend(*given)
+
+    given = arguments(t)
+    a, b = (np.asarray(jax.jit(f)(*given)) for f in (fresh, other))
+    np.testing.assert_allclose(a, b, atol=FUNCTION)
+    return (a == b).all()
+
+
+def test_short_texts_take_dense_and_long_ones_blockwise_on_cpu():
+    assert same(SHORT, dense)
+    assert not same(SHORT, blockwise)
+    assert same(SHORT + 1, blockwise)
+    assert not same(SHORT + 1, dense)
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """The choice as it is where the default device is not a CPU."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+
+
+def test_beside_an_accelerator_the_platform_of_the_program_decides(accelerator):
+    assert same(SHORT + 1, blockwise)  # compiled for the CPU after all
+
+
+def lowered(given, platform):
+    return jax.export.export(
+        jax.jit(lambda *given: attend(*given)),
+        platforms=[platform],
+        disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("tpu_custom_call")],
+    )(*given).mlir_module()
+
+
+def test_a_program_for_tpu_holds_the_kernel(accelerator):
+    assert "tpu_custom_call" in lowered(arguments(SHORT + 1), "tpu")
+    assert "tpu_custom_call" not in lowered(arguments(SHORT), "tpu")
+
+
+def test_a_bias_that_the_kernel_cannot_trace_takes_blockwise_and_says_so(accelerator, caplog):
+    with caplog.at_level(logging.WARNING, "jaxbert"):
+        text = lowered(arguments(SHORT + 1, BIASES["t5"].bias), "tpu")
+    assert "tpu_custom_call" not in text
+    assert any("BucketBias uses gather" in record.message for record in caplog.records)
+
+
+def test_the_choice_is_logged(caplog):
+    with caplog.at_level(logging.INFO, "jaxbert"):
+        jax.eval_shape(attend, *arguments(SHORT + 7))
+    assert f"2 x 3 heads x {SHORT + 7} tokens: blockwise" in caplog.text
+
+
+def test_the_plan_in_words():
+    assert plan("cpu") == f"dense up to {SHORT} tokens, then blockwise (on cpu)"
+    assert "then tpu" in plan("tpu")
+    assert "then gpu" in plan("gpu")
+    assert "then blockwise" in plan("METAL")
+
+
+def test_names():
+    assert tuple(ATTENTIONS) == NAMES
+    assert named("dense") is dense
+    assert named("auto") is attend
+    with pytest.raises(InputError, match="'flash' is unknown; there are auto, dense"):
+        named("flash")
+
+
+def test_forced_kernels_are_the_kernels(monkeypatch):
+    given = arguments(11)
+    for name in ("tpu", "gpu"):
+        module = __import__(f"jaxbert.attention.{name}", fromlist=["x"])
+        marked = 7 * given[0]
+        monkeypatch.setattr(module, name, lambda *_, marked=marked: marked)
+        assert named(name)(*given) is marked
+
+
+def test_the_encoder_takes_attend_unless_it_is_told():
+    assert encoder("jinabert-geglu").attention is attention.attend
