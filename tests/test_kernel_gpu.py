@@ -94,6 +94,24 @@ def test_an_encoder_runs_on_two_devices():
     np.testing.assert_allclose(np.asarray(got)[real], expected, atol=ENCODER)
 
 
+def test_some_arguments_may_be_shared_by_devices_and_some_not():
+    q, k, v = draw(7)
+    shared, own, bias = P(), P("data"), BIASES["alibi"].bias
+
+    def run(*arguments):
+        result = gpu(*arguments)
+        assert jax.typeof(result).manual_axis_type.varying == {"data"}
+        return result
+
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    specs = (shared, shared, own, shared, shared, own)
+    split = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=own, check_vma=True)
+    got = jax.jit(split)(q[:1], k[:1], v, bias, PLACES, ONES)
+    twice = (jnp.concatenate([x[:1], x[:1]]) for x in (q, k))
+    expected = dense(*twice, v, bias, PLACES, ONES)
+    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), atol=FUNCTION)
+
+
 def test_a_bias_that_looks_something_up_is_refused():
     with pytest.raises(NotImplementedError, match=r"BucketBias uses .*gather"):
         gpu(*draw(5), BIASES["t5"].bias, PLACES, ONES)

@@ -20,22 +20,21 @@ ONES = jnp.ones((B, T), jnp.int32)
 
 
 class Steep(Bias):
-    """-slope |distance| + shift with leaves of every kind that a kernel may get."""
+    """-slope factor |distance|, with leaves of any dtype and shape."""
 
-    def __init__(self, slopes, shift):
+    def __init__(self, slopes, factor):
         self.slopes = slopes
-        self.shift = shift
+        self.factor = factor
 
     def __call__(self, pos_q, pos_k):
         return self.upper(jnp.abs(pos_q[:, None] - pos_k[None, :]))
 
     def upper(self, distance):
-        slope = self.slopes.astype(jnp.float32)
-        shift = self.shift.astype(jnp.float32).reshape((1,) * distance.ndim)
-        return shift - slope * distance.astype(jnp.float32)
+        factor = self.factor.astype(jnp.float32).reshape((1,) * distance.ndim)
+        return -self.slopes.astype(jnp.float32) * factor * distance.astype(jnp.float32)
 
 
-STEEP = Steep(jnp.full((N,), 7, jnp.int32), jnp.zeros((N, 1), jnp.float32))
+STEEP = Steep(jnp.full((N,), 7, jnp.int32), jnp.ones((N, 1), jnp.float32))
 
 
 def draw(seed=0, b=B):
@@ -48,11 +47,11 @@ def agree(a, b, tolerance=FUNCTION):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "shift"), [(jnp.float32, (N,)), (jnp.bfloat16, (N, 1)), (jnp.int32, (N, 1, 1))]
+    ("dtype", "shape"), [(jnp.float32, (N,)), (jnp.bfloat16, (N, 1)), (jnp.int32, (N, 1, 1))]
 )
-def test_leaves_of_a_bias_reach_the_kernel_head_by_head(dtype, shift):
-    leaves = jnp.arange(1, N + 1).astype(dtype), jnp.arange(N).astype(dtype).reshape(shift)
-    arguments = *draw(), Steep(*leaves), PLACES, ONES
+def test_leaves_of_a_bias_reach_the_kernel_head_by_head(dtype, shape):
+    slopes = jnp.arange(1, N + 1).astype(dtype)
+    arguments = *draw(), Steep(slopes, slopes[::-1].reshape(shape)), PLACES, ONES
     agree(jax.jit(SMALL)(*arguments), dense(*arguments))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
-from jaxbert.attention.online import product, sees
+from jaxbert.attention.online import alike, product, sees
 from jaxbert.attention.tiles import cut, span
 from jaxbert.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.position import Bias
@@ -116,12 +116,12 @@ def one_head(
             d_v = d_v.at[j].add(multiply("ts,th->sh", p.astype(v.dtype), tile.d_out))
             return d_q, d_k, d_v, d_leaves
 
-        start = jnp.zeros((settings.queries, h), jnp.float32)
+        _, start = alike(tile.q, jnp.zeros((settings.queries, h), jnp.float32))
         d_q, *totals = jax.lax.fori_loop(first, stop, absorb, (start, *totals))
         return tuple(totals), d_q
 
     empty = jnp.zeros(keys[0].shape, jnp.float32)
-    totals = (empty, empty, [jnp.zeros_like(leaf) for leaf in leaves])
+    _, totals = alike(q, (empty, empty, [jnp.zeros_like(leaf) for leaf in leaves]))
     (d_k, d_v, d_leaves), d_q = jax.lax.scan(step, totals, (tiles, spans))
     return *(x.reshape(-1, h)[:t].astype(q.dtype) for x in (d_q, d_k, d_v)), d_leaves
 

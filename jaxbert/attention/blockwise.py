@@ -11,7 +11,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from jaxbert.attention.backward import Settings, by_head, differentiable
-from jaxbert.attention.online import State, absorb, finish, nothing, product, sees
+from jaxbert.attention.online import State, absorb, alike, finish, nothing, product, sees
 from jaxbert.attention.tiles import cut, span
 from jaxbert.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.position import Bias
@@ -40,7 +40,8 @@ def one_head(
             scores = product(q, k, None if bias is None else bias(place_q, place))
             return absorb(state, scores, sees(segment_q, segment), v)
 
-        return finish(jax.lax.fori_loop(first, stop, step, nothing(settings.queries, h)))
+        _, start = alike(q, nothing(settings.queries, h))
+        return finish(jax.lax.fori_loop(first, stop, step, start))
 
     context, lse = jax.lax.map(one_tile, (*tiles, *spans))
     return context.reshape(-1, h)[:t].astype(q.dtype), lse.reshape(-1)[:t]
@@ -55,8 +56,8 @@ class Blockwise:
     and other texts. A shorter text has one tile of its own size.
     """
 
-    queries: int = 256
-    keys: int = 512
+    queries: int = 512
+    keys: int = 256
     tolerance: float = 1e-7
 
     def __call__(
@@ -82,7 +83,7 @@ class Blockwise:
         ) -> tuple[Queries, Float[Array, "b n t"]]:
             return by_head(partial(one_head, settings), bias, positions, segments, q, k, v)
 
-        return differentiable(forward, settings)(q, k, v, bias, positions, segments)
+        return differentiable(forward, settings)(*alike(q, k, v, bias, positions, segments))
 
 
 blockwise = Blockwise()

@@ -59,7 +59,8 @@ def prepare(
     heads = jax.vmap(one_head, in_axes=(0, 0, 0, None, None))
     q, k, v = (fill(x, 2, tile) for x in (q, k, v))
     positions, segments = (fill(x, 1, tile) for x in (positions, segments))
-    spans = jax.vmap(heads, in_axes=(None, 0, 0, 0, 0))(bias, q, k, positions, segments)
+    # Row by row: the tiles of all rows at once would be the largest array of a whole encoder.
+    spans = jax.lax.map(lambda row: heads(bias, *row), (q, k, positions, segments))
     return Whole(q, k, v, positions, segments, spans)
 
 

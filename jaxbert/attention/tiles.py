@@ -112,7 +112,9 @@ def masses(
     longest_q = cut(jnp.where(real, norms(q), 0.0), size_q).max(axis=1)
     longest_k = cut(norms(centred(k, real)), size_k).max(axis=1)
     scores = longest_q[:, None] * longest_k[None, :] * ((1 + ROUNDING) * q.shape[-1] ** -0.5)
-    kept = jax.lax.map(least, tuple(cut(x, size_q) for x in (q, k, positions, segments)))
+    # Some tiles at once, for one after the other would leave an accelerator idle.
+    tiles = tuple(cut(x, size_q) for x in (q, k, positions, segments))
+    kept = jax.lax.map(least, tiles, batch_size=4)
     keys = cut(real, size_k).sum(axis=1).astype(jnp.float32)
     return keys[None, :] * jnp.exp(scores + bias.upper(distance) + MARGIN - kept[:, None])
 

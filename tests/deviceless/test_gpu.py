@@ -131,7 +131,7 @@ def test_not_even_one_head_s_scores_are_in_memory():
 
 def test_the_base_model_reads_eight_texts_of_8192_tokens_in_1_25_gib():
     # 1045 MiB with jax 0.11: 262 of weights, and eight times the states [b, t, d] with their 96.
-    # Half a GiB less than what the scores of one row would add, were they written in bfloat16.
+    # The scores of one row alone, [n, t, s] in bfloat16, would add 1536.
     memory = compiled(h100(1), Encoder.forward, *base_model(h100(1), 8, 8192)).memory_analysis()
     assert memory.peak_memory_in_bytes < 1280 * MIB
 
