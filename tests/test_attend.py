@@ -14,7 +14,7 @@ from jaxbert.errors import InputError
 from jaxbert.position import Alibi
 from tests.models import encoder
 from tests.test_positions import BIASES
-from tests.tolerances import FUNCTION
+from tests.tolerances import ENCODER, FUNCTION
 
 B, N, H = 2, 3, 5
 
@@ -53,6 +53,35 @@ def accelerator(monkeypatch):
 
 def test_beside_an_accelerator_the_platform_of_the_program_decides(accelerator):
     assert same(SHORT + 1, blockwise)  # compiled for the CPU after all
+
+
+@pytest.mark.parametrize("backend", ["cpu", "tpu"])
+def test_rows_on_devices_of_their_own(backend, monkeypatch):
+    """Contexts and gradients under shard_map; the bias, shared, gets the gradients of all rows."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    q, _, _, bias, place, _ = arguments(SHORT + 3)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows, same = jax.P("data"), jax.P()
+
+    def context(q, bias):
+        ones = jnp.ones(q.shape[::2], jnp.int32)
+        return attend(q, jnp.sin(7 * q), jnp.cos(5 * q), bias, place, ones)
+
+    def loss(q, bias):
+        return jnp.square(context(q, bias)).sum()
+
+    def summed(q, bias):
+        return jax.lax.psum(loss(q, bias), "data")
+
+    specs = {"mesh": mesh, "in_specs": (rows, same)}
+    sharded = jax.jit(jax.shard_map(context, out_specs=rows, **specs))(q, bias)
+    np.testing.assert_allclose(np.asarray(sharded), np.asarray(context(q, bias)), atol=FUNCTION)
+    total = jax.shard_map(summed, out_specs=same, **specs)
+    ours = jax.jit(jax.grad(total, argnums=(0, 1)))(q, bias)
+    theirs = jax.jit(jax.grad(loss, argnums=(0, 1)))(q, bias)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        scale = max(1.0, float(jnp.abs(b).max()))
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=ENCODER * scale)
 
 
 def lowered(given, platform):

@@ -112,11 +112,19 @@ def test_info(minilm, capsys):
         "22,565,376",
         "mean, then unit length",
         "256 tokens",
+        "dense up to 256 tokens, then blockwise (on cpu)",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "6 x 384 x 12 x 32",
         "ignored in the checkpoint: embeddings.position_ids, pooler.dense.bias",
     ):
         assert part in out
+
+
+def test_the_kind_of_attention_can_be_forced(minilm, capsys):
+    assert run("info", minilm, "--attention", "blockwise") == 0
+    assert "blockwise, as asked for" in capsys.readouterr().out
+    assert run("similarity", "a b", "a b", "--attention", "dense") == 0
+    assert float(capsys.readouterr().out) == pytest.approx(1.0, abs=FUNCTION)
 
 
 def test_info_says_what_is_inferred():
