@@ -57,7 +57,7 @@ class Blockwise:
     """
 
     queries: int = 512
-    keys: int = 256
+    keys: int = 512
     tolerance: float = 1e-7
 
     def __call__(

@@ -18,6 +18,8 @@ from jaxbert.position import Bias
 ROUNDING = 1e-5
 # In units of the score: more than the float32 error of a bias that matters, 50 x 2^-23.
 MARGIN = 1e-4
+# Tokens whose scores among themselves are looked at; more would cost more than they save.
+PART = 128
 # Numbers beyond are taken for this one, which only brings tiles closer; differences fit 32 bits.
 FAR = 2**30 - 1
 
@@ -112,9 +114,10 @@ def masses(
     longest_q = cut(jnp.where(real, norms(q), 0.0), size_q).max(axis=1)
     longest_k = cut(norms(centred(k, real)), size_k).max(axis=1)
     scores = longest_q[:, None] * longest_k[None, :] * ((1 + ROUNDING) * q.shape[-1] ** -0.5)
-    # Some tiles at once, for one after the other would leave an accelerator idle.
-    tiles = tuple(cut(x, size_q) for x in (q, k, positions, segments))
-    kept = jax.lax.map(least, tiles, batch_size=4)
+    # Some parts at once, for one after the other would leave an accelerator idle.
+    part = PART if size_q % PART == 0 else size_q
+    parts = tuple(cut(x, part) for x in (q, k, positions, segments))
+    kept = cut(jax.lax.map(least, parts, batch_size=16), size_q // part, jnp.inf).min(axis=1)
     keys = cut(real, size_k).sum(axis=1).astype(jnp.float32)
     return keys[None, :] * jnp.exp(scores + bias.upper(distance) + MARGIN - kept[:, None])
 
@@ -137,7 +140,8 @@ def span(
     real = segments != 0
     together = gap(extent(segments, real, size_q), extent(segments, real, size_k)) == 0
     share = together.astype(jnp.float32)
-    if bias is not None and tolerance > 0.0:
+    # One tile of queries is near all keys, so that nothing can be left out.
+    if bias is not None and tolerance > 0.0 and len(q) > size_q:
         shares = masses(q, k, bias, positions, segments, size_q, size_k)
         share = jnp.where(together, shares, 0.0)
     spare = tolerance / 4
