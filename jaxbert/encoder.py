@@ -145,7 +145,7 @@ class Encoder(nnx.Module):
 
         dtype is that of the weights here, float32 whatever is stored. Raises CheckpointError for
         anything missing, left over, misshapen, not finite or not understood; ignore_config names
-        keys of config.json that may be passed over.
+        keys of config.json that may be passed over. attention=None chooses by length and platform.
         """
         folder = transformer_folder(hub.resolve(name, revision=revision, token=token))
         stored = checkpoint.open_folder(folder, ignore_config=ignore_config)

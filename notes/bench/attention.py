@@ -1,6 +1,7 @@
 """Time and peak memory of the small JinaBERT encoder by length: dense, blockwise, torch's SDPA.
 
 python notes/bench/attention.py [--rounds 3] [--output FILE] [LENGTH ...]
+python notes/bench/attention.py --turns 512 8 12      (tokens, rows, rounds)
 needs torch (the parity extra). Random weights in the sizes of jina-embeddings-v2-small-en, float32.
 torch gets the encoder written plainly, with scaled_dot_product_attention and the bias as a tensor
 that is made once; "and mask" adds the mask of padding to it in each call, as an encoder that takes
@@ -113,6 +114,22 @@ def measure(kind, length, rows, calls):
     print(json.dumps({"seconds": min(times), "peak": peak}))
 
 
+def turns(length, rows, rounds):
+    """dense and blockwise in one process, taking turns: for texts where they are nearly alike."""
+    import numpy as np
+
+    ids = np.random.default_rng(0).integers(0, SIZES["vocab_size"], (rows, length))
+    calls = {kind: ours(kind, ids) for kind in ("dense", "blockwise")}
+    times = {kind: [] for kind in calls}
+    for _ in range(rounds + 1):
+        for kind, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[kind].append(time.perf_counter() - start)
+    for kind, seconds in times.items():
+        print(f"{kind}: {min(seconds[1:]):.3f} s, median {np.median(seconds[1:]):.3f} s")
+
+
 def compare(lengths, rounds):
     """{length: {kind: (seconds, GiB)}}, the smallest of `rounds` processes each."""
     found = {}
@@ -139,6 +156,9 @@ def compare(lengths, rounds):
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
         measure(sys.argv[2], *map(int, sys.argv[3:]))
+        sys.exit()
+    if sys.argv[1:2] == ["--turns"]:
+        turns(*map(int, sys.argv[2:]))
         sys.exit()
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("lengths", nargs="*", type=int, default=LENGTHS)
