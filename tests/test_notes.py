@@ -50,3 +50,13 @@ def test_the_parity_table_of_the_readme_is_that_of_the_note():
     section = readme[readme.index("## Parity") : readme.index("## Reading order")]
     for number in re.findall(r"\d\.\de-\d\d", section):
         assert number in note, number
+
+
+def test_the_figures_of_long_texts_in_the_readme_are_those_of_the_note():
+    note = (ROOT / "notes" / "05-attention.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("## Long texts") : readme.index("## Parity")]
+    figures = re.findall(r"[\d.]+ s, [\d.]+ GiB", section)
+    assert len(figures) == 5
+    for figure in figures:
+        assert figure in note, figure

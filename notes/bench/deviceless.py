@@ -49,7 +49,7 @@ def peak(compile_program):
     try:
         found = compile_program().memory_analysis().peak_memory_in_bytes
     except jax.errors.JaxRuntimeError as error:
-        needs = re.search(r"[Uu]sed ([\d.]+\w) of", str(error))
+        needs = re.search(r"\(([\d.]+\w)\) exceeds", str(error))
         return f"refused: {needs[1] if needs else 'out of memory'}"
     return f"{found / 2**30:.2f} GiB"
 

@@ -73,7 +73,7 @@ def draw_lengths() -> None:
     figures = json.loads((HERE.parent / "bench" / "attention.json").read_text())
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
     for kind, colour in COLOURS.items():
-        lengths = [length for length in figures if kind in figures[length]]
+        lengths = sorted((n for n in figures if kind in figures[n]), key=int)
         for axis, key in zip(axes, ("seconds", "peak"), strict=True):
             values = [figures[length][kind][key] for length in lengths]
             if key == "seconds":  # of one text; short ones ran several at a time
@@ -81,7 +81,8 @@ def draw_lengths() -> None:
             axis.plot([int(n) for n in lengths], values, "o-", ms=3, color=colour, label=kind)
     for axis, title in zip(axes, ("seconds a text", "peak memory, GiB"), strict=True):
         axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
+        axis.set_yscale("log", base=2)
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("tokens", fontsize=8)
         axis.tick_params(labelsize=7)
