@@ -89,6 +89,6 @@ def check_memory(
     fit = longest(config, attention, dtype, b, most)
     raise DeviceMemoryError(
         f"{b} x {t} tokens need about {needed / GIB:.1f} GiB, but the device has "
-        f"{most / GIB:.1f} GiB: with {b} rows {fit} tokens would fit; shorten the texts "
-        "(max_length), take fewer rows (batch_size), or attention=blockwise if it is dense"
+        f"{most / GIB:.1f} GiB, enough for {b} x {fit}; shorten the texts (max_length), take fewer "
+        "rows (batch_size), or attention=blockwise if it is dense"
     )
