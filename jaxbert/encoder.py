@@ -180,7 +180,9 @@ class Encoder(nnx.Module):
     def prepared(self, attention: Attend, *texts: Any) -> Inputs:
         """What callers pass, as the strict types hold it, if the device can hold it too."""
         inputs = prepare(self.config, self.position.limit, *texts)
-        check_memory(self.config, attention, self.embeddings.word[...].dtype, *inputs.ids.shape)
+        if not isinstance(inputs.ids, jax.core.Tracer):  # a trace may be for another device
+            dtype = self.embeddings.word[...].dtype
+            check_memory(self.config, attention, dtype, *inputs.ids.shape)
         return inputs
 
     def forward(self, inputs: Inputs) -> Hidden:

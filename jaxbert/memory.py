@@ -1,7 +1,7 @@
 """How much memory a forward pass needs, estimated before anything is compiled.
 
 The factors were fitted to what XLA reports for the compiled programs; tests/test_memory.py holds
-the estimate against it. It is meant to stop what cannot run, so it rather says too little.
+the estimate against it. It stops what is far too large; what nearly fits it may judge either way.
 """
 
 import os
@@ -18,8 +18,11 @@ from jaxbert.errors import DeviceMemoryError
 from jaxbert.pieces import PIECE
 
 GIB = 2**30
-# Where Linux says how much memory a container may use.
-CGROUP = Path("/sys/fs/cgroup/memory.max")
+# Where Linux says how much memory a container may use, in its two versions.
+CGROUPS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def products(config: EncoderConfig) -> int:
@@ -42,28 +45,38 @@ def estimate(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int,
     dense keeps two arrays [b, n, t, t], and the bias two [n, t, t]; other implementations are taken
     to keep none.
     """
-    states = 4 * b * t * config.hidden_size
+    width = jnp.dtype(dtype).itemsize
+    states = width * b * t * config.hidden_size
     scores = 0
     if attention is dense or (attention is attend and t <= SHORT):
         tables = 2 * b + (2 if config.position == "alibi" else 0)
         scores = 4 * tables * config.num_heads * t * t
-    inner = 4 * 2 * (products(config) - 1) * b * min(t, PIECE) * config.intermediate_size
-    return parameters(config) * jnp.dtype(dtype).itemsize + max(
-        6 * states + scores, 4 * states + inner
-    )
+    inner = width * 2 * (products(config) - 1) * b * min(t, PIECE) * config.intermediate_size
+    return parameters(config) * width + max(6 * states + scores, 4 * states + inner)
+
+
+def container_memory() -> int | None:
+    """Bytes that the container may use; None where nothing limits it, or nobody says."""
+    limits = []
+    for file in CGROUPS:
+        try:
+            limits.append(int(file.read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return min((limit for limit in limits if limit > 0), default=None)
 
 
 @cache
 def device_memory() -> int | None:
     """Bytes that the default device has in all; None where nobody says."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    if not hasattr(os, "sysconf"):
-        return None
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = CGROUP.read_text().strip() if CGROUP.is_file() else "max"
-    return host if limit == "max" else min(host, int(limit))
+    try:
+        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return container_memory()
+    return min(host, container_memory() or host)
 
 
 def longest(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, most: int) -> int:

@@ -14,7 +14,8 @@ PIECE = 1024
 def in_pieces(function: Callable[[Hidden], Hidden], x: Hidden, size: int = PIECE) -> Hidden:
     """function(x) for a function of each token by itself, on size tokens of a row at a time.
 
-    Its inner states then exist for one piece only: at 65,536 tokens they would be 1.5 GiB.
+    In a forward pass its inner states then exist for one piece only: at 65,536 tokens they would
+    be 1.5 GiB.
     """
     b, t, d = x.shape
     if t <= size:

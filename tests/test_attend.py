@@ -11,7 +11,7 @@ from jaxbert import attention
 from jaxbert.attention import ATTENTIONS, SHORT, attend, blockwise, dense, named, plan
 from jaxbert.cli import ATTENTIONS as NAMES
 from jaxbert.errors import InputError
-from jaxbert.position import Alibi
+from jaxbert.position import Alibi, Bias
 from tests.models import encoder
 from tests.test_positions import BIASES
 from tests.tolerances import ENCODER, FUNCTION
@@ -102,6 +102,26 @@ def test_a_bias_that_the_kernel_cannot_trace_takes_blockwise_and_says_so(acceler
         text = lowered(arguments(SHORT + 1, BIASES["t5"].bias), "tpu")
     assert "tpu_custom_call" not in text
     assert any("BucketBias uses gather" in record.message for record in caplog.records)
+
+
+class Captured(Bias):
+    """ALiBi with a factor that is no leaf but an array from outside."""
+
+    def __init__(self):
+        self.slopes = jnp.ones((N,), jnp.float32)
+
+    def __call__(self, pos_q, pos_k):
+        return -FACTOR * self.slopes * jnp.abs(pos_q[:, None] - pos_k[None, :]).astype(jnp.float32)
+
+
+FACTOR = jnp.asarray(0.25)
+
+
+def test_a_bias_that_captures_an_array_takes_blockwise_and_says_so(accelerator, caplog):
+    with caplog.at_level(logging.WARNING, "jaxbert"):
+        text = lowered(arguments(SHORT + 1, Captured()), "tpu")
+    assert "tpu_custom_call" not in text
+    assert any("Captured uses an array that is not its own" in r.message for r in caplog.records)
 
 
 def test_the_choice_is_logged(caplog):

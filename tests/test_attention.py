@@ -12,7 +12,7 @@ from jaxbert import reference
 from jaxbert.attention import Blockwise, blockwise, dense, probabilities
 from jaxbert.attention.gpu import Gpu
 from jaxbert.attention.tpu import Tpu
-from jaxbert.position import Alibi
+from jaxbert.position import Alibi, Bias
 from tests.test_positions import BIASES
 from tests.tolerances import BFLOAT16_ROUNDING, ENCODER, FUNCTION, ONE_HOT
 
@@ -118,6 +118,34 @@ def test_has_the_gradients_of_dense(kind, name):
         scale = max(1.0, float(jnp.abs(b).max()))
         assert scale < 1e3
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=ENCODER * scale)
+
+
+class Halved(Bias):
+    """A bias that computes in the dtype of its slopes."""
+
+    def __init__(self, slopes):
+        self.slopes = slopes
+
+    def __call__(self, pos_q, pos_k):
+        distance = jnp.abs(pos_q[:, None] - pos_k[None, :])
+        return -self.slopes * distance.astype(self.slopes.dtype)
+
+
+@pytest.mark.parametrize("attend", list(IMPLEMENTATIONS.values())[1:3])
+def test_a_bias_in_bfloat16_has_its_gradient(attend):
+    length = 17
+    q, k, v = draw(8, t=length)
+    bias = Halved(jnp.asarray([0.5, 0.25, 0.125], jnp.bfloat16))
+
+    def scalar(bias):
+        return jnp.sin(attend(q, k, v, bias, row(length), ragged(length))).sum()
+
+    got = jax.jit(jax.grad(scalar))(bias).slopes
+    wide = Halved(bias.slopes.astype(jnp.float32))
+    expected = jax.jit(jax.grad(scalar))(wide).slopes
+    assert got.dtype == jnp.bfloat16
+    assert np.abs(expected).max() > 1
+    np.testing.assert_allclose(np.asarray(got, np.float32), expected, rtol=0.05)
 
 
 @each

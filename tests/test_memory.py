@@ -99,12 +99,19 @@ def test_what_the_device_has():
     assert total is None or total > GIB
 
 
-def test_a_limit_of_the_container_counts(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path / "memory.max")
-    memory.device_memory.cache_clear()
-    (tmp_path / "memory.max").write_text("123456789\n")
-    assert memory.device_memory() == 123456789
-    memory.device_memory.cache_clear()
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.device_memory() > 123456789
-    memory.device_memory.cache_clear()
+@pytest.mark.parametrize(
+    ("contents", "limit"), [("123456789\n", 123456789), ("max\n", None), ("", None), ("-1", None)]
+)
+def test_a_limit_of_the_container_counts(contents, limit, monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CGROUPS", (tmp_path / "missing", tmp_path / "memory.max"))
+    (tmp_path / "memory.max").write_text(contents)
+    assert memory.container_memory() == limit
+    whole = memory.device_memory.__wrapped__()  # without the cache
+    assert whole == limit if limit else whole > GIB
+
+
+def test_a_trace_is_not_refused(small_device):
+    """It may be for another device than the one at hand."""
+    model = encoder("jinabert-geglu")
+    ids = jax.ShapeDtypeStruct((3, 97), jnp.int32)
+    assert jax.eval_shape(model, ids).shape == (3, 97, 15)

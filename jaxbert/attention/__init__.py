@@ -40,17 +40,21 @@ def kernel_gpu(*arguments: Any) -> Queries:
     return gpu(*arguments)
 
 
-KERNELS: Mapping[str, Attend] = {"tpu": kernel_tpu, "cuda": kernel_gpu}
+# By backend, as jax.default_backend() has it: the platform of its programs, and their kernel.
+KERNELS: Mapping[str, tuple[str, Attend]] = {
+    "tpu": ("tpu", kernel_tpu),
+    "gpu": ("cuda", kernel_gpu),
+}
 
 
-def with_fallback(kernel: Attend) -> Attend:
+def with_fallback(platform: str, kernel: Attend) -> Attend:
     """The kernel, and blockwise for what it cannot do."""
 
     def run(*arguments: Any) -> Queries:
         try:
             return kernel(*arguments)
         except NotImplementedError as error:
-            log.warning("attention: blockwise instead of the kernel: %s", error)
+            log.warning("attention on %s: blockwise instead of the kernel: %s", platform, error)
             return blockwise(*arguments)
 
     return run
@@ -70,17 +74,18 @@ def attend(
     log.info("attention of %d x %d heads x %d tokens: %s", b, n, t, implementation(backend, t))
     if t <= SHORT:
         return dense(*arguments)
-    if backend == "cpu":  # no accelerator is there: the kernels need not even be traced
+    if backend not in KERNELS:  # no accelerator is there: kernels need not even be traced
         return blockwise(*arguments)
-    kernels = {platform: with_fallback(kernel) for platform, kernel in KERNELS.items()}
-    return jax.lax.platform_dependent(*arguments, default=blockwise, **kernels)
+    platform, kernel = KERNELS[backend]
+    own = {platform: with_fallback(platform, kernel)}
+    return jax.lax.platform_dependent(*arguments, default=blockwise, **own)
 
 
 def implementation(backend: str, t: int) -> str:
     """The name of what attend takes for t tokens on a backend, as jax.default_backend() has it."""
     if t <= SHORT:
         return "dense"
-    return {"tpu": "tpu", "gpu": "gpu", "cuda": "gpu"}.get(backend, "blockwise")
+    return backend if backend in KERNELS else "blockwise"
 
 
 def plan(backend: str) -> str:

@@ -102,7 +102,7 @@ def one_head(
 
             def term(values: list[jax.Array]) -> jax.Array | None:
                 own = join(values)
-                return None if own is None else own(tile.positions, place)
+                return None if own is None else own(tile.positions, place).astype(jnp.float32)
 
             added, pull = jax.vjp(term, leaves)
             p = jnp.exp(product(tile.q, k, added) - tile.lse)

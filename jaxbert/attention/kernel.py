@@ -68,8 +68,13 @@ def check_traceable(bias: Bias | None) -> None:
     """Refuse a bias that does more than arithmetic on tiles; the caller then takes another way."""
     if bias is None:
         return
+    heads = jax.vmap(lambda head, q, k: head(q, k), in_axes=(0, None, None))
     place = jnp.zeros((8,), jnp.int32)
-    one = jax.make_jaxpr(jax.vmap(lambda head: head(place, place)))(bias)
+    one = jax.make_jaxpr(heads)(bias, place, place)
+    if one.consts:
+        raise NotImplementedError(
+            f"{type(bias).__name__} uses an array that is not its own; make it a leaf with axis n"
+        )
     used = primitives(one.jaxpr)
     if strange := sorted(used - TRACEABLE):
         raise NotImplementedError(

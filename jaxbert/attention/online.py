@@ -50,7 +50,7 @@ def product(
         "th,sh->ts", q, k, precision=precision(q), preferred_element_type=jnp.float32
     )
     scores = scores * ((width or q.shape[-1]) ** -0.5)
-    return scores if term is None else scores + term
+    return scores if term is None else scores + term.astype(jnp.float32)
 
 
 def sees(queries: Int[Array, " t"], keys: Int[Array, " s"]) -> Bool[Array, "t s"]:

@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxbert.position import Bias
 
-# Relative to |q| |k|: what a product of up to 128 features may lose in float32, 128 x 2^-24.
-ROUNDING = 1e-5
+# What a float32 rounds off, relative to it; a sum of n products loses n times that at most.
+ROUND = 2.0**-24
 # In units of the score: more than the float32 error of a bias that matters, 50 x 2^-23.
 MARGIN = 1e-4
 # Tokens whose scores among themselves are looked at; more would cost more than they save.
@@ -76,12 +76,14 @@ def sure(
     """
     real = segments != 0
     scale = q.shape[-1] ** -0.5
-    terms = bias(positions, positions)
+    terms = bias(positions, positions).astype(jnp.float32)
     own = (q * k).sum(axis=1) * scale + jnp.diagonal(terms)
     mean = (q * k.mean(axis=0)[None, :]).sum(axis=1) * scale + terms.mean(axis=1)
     together = real.all() & (segments == segments[0]).all()
-    many = jnp.where(together, mean + math.log(len(q)), -jnp.inf)
-    error = ROUNDING * scale * norms(q) * norms(k).max()
+    many = mean + math.log(len(q)) - len(q) * ROUND * jnp.abs(terms).max(axis=1)
+    many = jnp.where(together, many, -jnp.inf)
+    # Of the product over h features, and of the mean over t keys.
+    error = (q.shape[-1] + len(q)) * ROUND * scale * norms(q) * norms(k).max()
     return jnp.where(real, jnp.maximum(own, many) - error, jnp.inf).min()
 
 
@@ -113,7 +115,8 @@ def masses(
     distance = gap(extent(positions, real, size_q), extent(positions, real, size_k))
     longest_q = cut(jnp.where(real, norms(q), 0.0), size_q).max(axis=1)
     longest_k = cut(norms(centred(k, real)), size_k).max(axis=1)
-    scores = longest_q[:, None] * longest_k[None, :] * ((1 + ROUNDING) * q.shape[-1] ** -0.5)
+    h = q.shape[-1]
+    scores = longest_q[:, None] * longest_k[None, :] * ((1 + 2 * h * ROUND) * h**-0.5)
     # Some parts at once, for one after the other would leave an accelerator idle.
     part = PART if size_q % PART == 0 else size_q
     parts = tuple(cut(x, part) for x in (q, k, positions, segments))
