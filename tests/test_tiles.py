@@ -85,6 +85,38 @@ def test_what_is_left_out_has_at_most_half_the_tolerance(tolerance, seed, size, 
         assert np.where(kept, 0.0, p).sum(axis=1).max() <= tolerance / 2
 
 
+class Needle(Bias):
+    """0 at the same position, -c at any other: the bounds are as tight as they can be."""
+
+    def __init__(self, c):
+        self.c = c
+
+    def __call__(self, pos_q, pos_k):
+        return self.upper(jnp.abs(pos_q[:, None] - pos_k[None, :]))
+
+    def upper(self, distance):
+        return jnp.where(distance == 0, 0.0, -self.c)
+
+
+@pytest.mark.parametrize(
+    ("places", "segments"),
+    [(np.arange(T), np.ones(T)), (np.arange(T) // QUERIES, 1 + (np.arange(T) > 28))],
+    ids=["the keys of a tile add up", "a tile of two texts is no sum of one"],
+)
+def test_the_bound_holds_where_it_is_tight(places, segments):
+    places, segments = places.astype(np.int32), segments.astype(np.int32)
+    zeros, tolerance = np.zeros((T, H), np.float32), 1e-2
+    weight = tolerance / 4 / 9  # of a key elsewhere: nine of them may be left out on a side
+    bias = Needle(-jnp.log(jnp.asarray([weight], jnp.float32)))
+    found = SPANS[tolerance](zeros, zeros, places, segments, bias=bias)
+    seen = segments[:, None] == segments[None, :]
+    weights = np.where(places[:, None] == places[None, :], 1.0, weight) * seen
+    p = weights / weights.sum(axis=1, keepdims=True)
+    kept = inside(*(np.asarray(x)[0] for x in found))[np.arange(T) // QUERIES]
+    left_out = np.where(kept, 0.0, p).sum(axis=1).max()
+    assert 0 < left_out <= tolerance / 2
+
+
 def share(found):
     """How many of all tiles are computed."""
     return float((found.stop - found.first).sum() / found.first.size / -(-T // KEYS))
