@@ -69,7 +69,7 @@ def sure(
     positions: Int[Array, " t"],
     segments: Int[Array, " t"],
 ) -> Float[Array, ""]:
-    """At most log sum exp of the scores of any of t queries that are keys themselves; inf: none.
+    """A lower bound of log sum exp of the scores, of t queries that are keys too; inf: no query.
 
     A query sees itself; and where all t are of one text, the sum over them is at least t times the
     exponential of their mean score, for exp is convex (Jensen).
@@ -96,7 +96,7 @@ def masses(
     size_q: int,
     size_k: int,
 ) -> Float[Array, "i j"]:
-    """At least the share of softmax that a tile's keys have together, for each of its queries.
+    """An upper bound of the share of softmax that a tile's keys have, for each of its queries.
 
     Keys are taken less their mean: this moves all scores of a query alike, and softmax not at all,
     while the norms that bound the scores shrink.
