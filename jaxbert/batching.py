@@ -2,88 +2,191 @@
 
 XLA compiles a program per shape, so texts are put into a small ladder of lengths and row counts.
 A planner is an object: ByLength wastes little, ByText makes the shape a function of the text alone.
+What the numbers here were chosen from: notes/06-cpu.md.
 """
 
+import os
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from jaxbert.batches import Batch, Packed, Padded
+
 # The lowest rung of the ladder of lengths: below it a batch costs its overhead, not its tokens.
 SHORTEST = 16
-
-
-class Batch(NamedTuple):
-    """Which texts run together, in an array of `rows` x `length` tokens."""
-
-    members: np.ndarray  # indices of texts; at most `rows`
-    rows: int
-    length: int
+# Tokens of a batch for each core of a CPU: what it works on then stays in the caches.
+CORE = 256
+# Tokens of a batch on an accelerator, where a larger one costs nothing but memory.
+CHIP = 32768
 
 
 class Planner(Protocol):
     """How texts are put into batches."""
 
-    def plan(self, counts: Sequence[int], batch_size: int) -> list[Batch]:
+    def plan(self, counts: Sequence[int], batch_size: int | None) -> Sequence[Batch]:
         """Every text in exactly one batch that is long enough for it."""
         ...
 
+    def usual(self, most: int) -> Sequence[Batch]:
+        """Empty batches of the shapes that texts of up to `most` tokens usually get."""
+        ...
 
-def rung(tokens: int) -> int:
-    """The smallest length of the ladder that holds so many tokens: 16, 32, 48, 64, 96, 128 ...
 
-    From 32 on the ladder has two rungs per doubling, so at most a third of a row is padding.
+def rung(tokens: int, steps: int) -> int:
+    """The smallest length of the ladder that holds so many tokens.
+
+    From 16 * steps on the ladder has `steps` rungs to a doubling, below they are 16 apart: with 8
+    steps 16, 32, 48 ... 256, 288, 320 ... 512, 576 ...
     """
-    power = SHORTEST
-    while power < tokens:
-        power *= 2
-    three_quarters = 3 * power // 4
-    return three_quarters if power >= 64 and tokens <= three_quarters else power
+    below = floor_power(tokens - 1)
+    step = max(SHORTEST, below // steps)
+    return max(SHORTEST, -(-tokens // step) * step)
 
 
 def floor_power(number: int) -> int:
-    """The largest power of two that is not above number."""
+    """The largest power of two that is not above number, and at least 1."""
     return 1 << (max(number, 1).bit_length() - 1)
 
 
 def rows_for(rest: int, full: int) -> int:
     """How many rows the next batch gets, if `rest` texts are left and `full` rows are allowed.
 
-    A power of two: the next above `rest`, unless that leaves over a quarter of it empty.
+    `full`, or a power of two: the next above `rest`, unless that leaves over a quarter of it empty.
     """
     if rest >= full:
         return full
     below = floor_power(rest)
-    above = below if below == rest else 2 * below
+    above = below if below == rest else min(2 * below, full)
     return above if 4 * rest >= 3 * above else below
+
+
+def capped(length: int, longest: int | None) -> int:
+    """The length, or the longest that there is."""
+    return length if longest is None else min(length, longest)
+
+
+def lengths(most: int, steps: int, longest: int | None) -> Iterator[int]:
+    """The rungs of the ladder for texts of up to `most` tokens."""
+    tokens = 0
+    while tokens < most:
+        length = capped(rung(tokens + 1, steps), longest)
+        yield length
+        tokens = length if length > tokens else most
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Texts of up to `longest` tokens, at most `texts` of them in a row of `length`."""
+
+    longest: int = 32
+    length: int = 64
+    texts: int = 8
+
+    def shelves(self, counts: Sequence[int], members: Sequence[int]) -> Iterator[list[int]]:
+        """The texts of each row: the longest that fits first, then the longest that still fits."""
+        stacks: list[list[int]] = [[] for _ in range(self.longest + 1)]
+        for i in reversed(members):
+            stacks[counts[i]].append(i)
+        left = len(members)
+        while left:
+            row: list[int] = []
+            room, size = self.length, self.longest
+            while len(row) < self.texts:
+                size = min(size, room)
+                while size >= 0 and not stacks[size]:
+                    size -= 1
+                if size < 0:
+                    break
+                row.append(stacks[size].pop())
+                room -= size
+            left -= len(row)
+            yield row
+
+    def batch(self, shelves: Sequence[Sequence[int]], rows: int) -> Packed:
+        """A batch of these rows, and of empty ones up to `rows`."""
+        return Packed(
+            members=np.array([i for shelf in shelves for i in shelf], np.int64),
+            row=np.repeat(np.arange(len(shelves)), [len(shelf) for shelf in shelves]),
+            rows=rows,
+            length=self.length,
+            texts=rows * self.texts,
+            longest=self.longest,
+        )
 
 
 @dataclass(frozen=True)
 class ByLength:
-    """Longest first, cut into batches of about `budget` tokens; small inputs get small batches."""
+    """Longest first, cut into batches of about `budget` tokens; short texts share rows.
 
-    budget: int = 4096
+    Small inputs get small batches.
+    """
+
+    budget: int = 2 * CORE
+    steps: int = 8  # rungs of the ladder of lengths to a doubling
     longest: int | None = None  # no row may be longer (a learned table of positions ends there)
+    packing: Packing | None = Packing()
 
-    def plan(self, counts: Sequence[int], batch_size: int) -> list[Batch]:
-        """batch_size bounds the rows of a batch.
+    def full(self, length: int, batch_size: int | None) -> int:
+        """The rows of a full batch of that length."""
+        rows = max(1, round(self.budget / length))
+        return rows if batch_size is None else min(rows, batch_size)
 
-        A batch gets as many rows as there are texts of more than half its length; only rows that
-        are there anyway are given to shorter ones.
+    def plan(self, counts: Sequence[int], batch_size: int | None = None) -> list[Batch]:
+        """batch_size bounds the rows of a batch, None leaves it to the budget.
+
+        A batch gets as many rows as there are texts of more than three quarters of its length;
+        only rows that are there anyway are given to shorter ones.
         """
-        order = np.argsort(-np.asarray(counts, np.int64), kind="stable")
+        order = np.argsort(-np.asarray(counts, np.int64), kind="stable").tolist()
         falling = [-counts[i] for i in order]
-        batches, start = [], 0
-        while start < len(order):
-            length = capped(rung(counts[order[start]]), self.longest)
-            full = floor_power(min(batch_size, max(1, self.budget // length)))
-            half = length // 2 if length > SHORTEST else -1
-            alike = bisect_left(falling, -half, lo=start + 1) - start
-            rows = rows_for(alike, full)
-            batches.append(Batch(order[start : start + rows], rows, length))
+        rest = self.short_from(falling)
+        batches: list[Batch] = []
+        start = 0
+        while start < rest:
+            length = capped(rung(-falling[start], self.steps), self.longest)
+            alike = -(3 * length // 4) if length > SHORTEST else 1
+            near = bisect_left(falling, alike, lo=start + 1, hi=rest) - start
+            rows = rows_for(near, self.full(length, batch_size))
+            batches.append(Padded(np.array(order[start : min(start + rows, rest)]), rows, length))
             start += rows
+        return batches + self.packed(counts, order[rest:], batch_size)
+
+    def short_from(self, falling: Sequence[int]) -> int:
+        """Where in the sorted texts those begin that share rows; the end, if one row holds all."""
+        if self.packing is None:
+            return len(falling)
+        start = bisect_left(falling, -self.packing.longest)
+        return start if -sum(falling[start:]) > self.packing.length else len(falling)
+
+    def packed(
+        self, counts: Sequence[int], members: Sequence[int], batch_size: int | None
+    ) -> list[Batch]:
+        """Batches of rows that short texts share."""
+        if self.packing is None or not members:
+            return []
+        shelves = list(self.packing.shelves(counts, members))
+        full = self.full(self.packing.length, batch_size)
+        batches: list[Batch] = []
+        while shelves:
+            rows = rows_for(len(shelves), full)
+            batches.append(self.packing.batch(shelves[:rows], rows))
+            shelves = shelves[rows:]
+        return batches
+
+    def usual(self, most: int) -> list[Batch]:
+        """A text alone, for each length, and a full batch, of shared rows where texts are short."""
+        none = np.zeros(0, np.int64)
+        batches: list[Batch] = []
+        for length in lengths(most, self.steps, self.longest):
+            batches.append(Padded(none, 1, length))
+            full = self.full(length, None)
+            if full > 1 and (self.packing is None or length > self.packing.longest):
+                batches.append(Padded(none, full, length))
+        if self.packing is not None:
+            batches.append(self.packing.batch([], self.full(self.packing.length, None)))
         return batches
 
 
@@ -91,26 +194,52 @@ class ByLength:
 class ByText:
     """The shape depends on a text's own token count alone, so its bits do too.
 
-    Batches that stay partly empty are filled up; batch_size changes nothing.
+    Batches that stay partly empty are filled up; batch_size changes nothing, no row is shared.
     """
 
-    budget: int = 2048
-    most_rows: int = 32
+    budget: int = 512
+    most_rows: int = 16
+    steps: int = 8
     longest: int | None = None
 
-    def plan(self, counts: Sequence[int], batch_size: int) -> list[Batch]:
+    def shape(self, tokens: int) -> tuple[int, int]:
+        """Rows and length for a text of so many tokens."""
+        length = capped(rung(tokens, self.steps), self.longest)
+        return min(self.most_rows, max(1, round(self.budget / length))), length
+
+    def plan(self, counts: Sequence[int], batch_size: int | None = None) -> list[Batch]:
         """One row count per rung of the ladder."""
-        groups: dict[int, list[int]] = {}
+        groups: dict[tuple[int, int], list[int]] = {}
         for i, tokens in enumerate(counts):
-            groups.setdefault(capped(rung(tokens), self.longest), []).append(i)
+            groups.setdefault(self.shape(tokens), []).append(i)
         return [
-            Batch(np.array(members[start : start + rows]), rows, length)
-            for length, members in sorted(groups.items(), reverse=True)
-            for rows in [floor_power(min(self.most_rows, max(1, self.budget // length)))]
+            Padded(np.array(members[start : start + rows]), rows, length)
+            for (rows, length), members in sorted(groups.items(), key=lambda group: -group[0][1])
             for start in range(0, len(members), rows)
         ]
 
+    def usual(self, most: int) -> list[Batch]:
+        """The one shape of each length."""
+        none = np.zeros(0, np.int64)
+        return [
+            Padded(none, *self.shape(length)) for length in lengths(most, self.steps, self.longest)
+        ]
 
-def capped(length: int, longest: int | None) -> int:
-    """The length, or the longest that there is."""
-    return length if longest is None else min(length, longest)
+
+def by_length(backend: str, longest: int | None) -> ByLength:
+    """The planner for a backend, as jax.default_backend() has it.
+
+    An accelerator takes large batches of few shapes, for it compiles each of them slowly.
+    """
+    if backend == "cpu":
+        return ByLength(budget=CORE * cores(), longest=longest)
+    return ByLength(budget=CHIP, steps=2, longest=longest)
+
+
+def cores() -> int:
+    """The cores that this process may use, at least 2 and at most 32."""
+    try:
+        number = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        number = os.cpu_count() or 2
+    return min(max(number, 2), 32)

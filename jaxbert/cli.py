@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     )
     embed.add_argument("--format", choices=("text", "jsonl"), help="default: by the file's name")
     embed.add_argument("--text-field", default="text", help="of JSONL input (default: text)")
-    embed.add_argument("--batch-size", type=int, default=32, help="most rows at once (default: 32)")
+    embed.add_argument("--batch-size", type=int, help="most rows at once (default: by tokens)")
     embed.add_argument("--max-length", type=int, help="tokens per text (default: the model's)")
     embed.add_argument("--normalize", action="store_true", help="scale vectors to length one")
     embed.add_argument("--prompt", help="put before each text")

@@ -1,44 +1,60 @@
 """Text -> vectors: tokenise, plan batches, run, pool, put back in order."""
 
 import dataclasses
-import operator
+import logging
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
 from jaxbert import checkpoint, hub
+from jaxbert.arguments import as_list, integer
 from jaxbert.attention import Attend
-from jaxbert.batching import ByLength, ByText, Planner
+from jaxbert.axes import Hidden, Mask
+from jaxbert.batches import Filled
+from jaxbert.batching import ByText, Planner, by_length
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, InputError, InputTypeError
 from jaxbert.inputs import Inputs, check_length
 from jaxbert.memory import check_memory
 from jaxbert.modules import transformer_folder
-from jaxbert.pooling import SMALLEST_NORM, Head
-from jaxbert.runner import Program, run
+from jaxbert.pooling import Head
+from jaxbert.runner import Program, Stats, Tally, ahead, run, windows
+from jaxbert.similarity import similarity, unit_length
 from jaxbert.stack import Stack, read_stack
 from jaxbert.tokenizer import Tokenizer
+from jaxbert.unrolled import Unrolled
 
-# Iterables whose order or elements are not a list of texts.
-UNORDERED = (bytes, bytearray, dict, set, frozenset)
-DISTANCES = {"euclidean": "euclidean", "manhattan": "cityblock"}
+log = logging.getLogger(__name__)
+
+
+def cut(hidden: Hidden, places: jax.Array) -> tuple[Hidden, Mask]:
+    """Rows [b, t, d] that several texts share -> a row per text [m, u, d], and where it has tokens.
+
+    places [m, u] are indices into b * t, -1 beyond the end of a text.
+    """
+    flat = hidden.reshape(-1, hidden.shape[-1]).at[places]
+    own = flat.get(mode="fill", fill_value=0, wrap_negative_indices=False)
+    return own, places >= 0
 
 
 def vectors(
-    encoder: Encoder, head: Head, ids: jax.Array, segments: jax.Array, skipped: jax.Array
+    encoder: Encoder | Unrolled, head: Head, batch: Filled, skipped: jax.Array
 ) -> jax.Array:
-    """Ids and segments [b, t] -> [b, d]; the first `skipped` tokens of a row are not pooled."""
-    positions = jnp.arange(ids.shape[1], dtype=jnp.int32)[None, :]
+    """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
+    ids, segments, positions = map(jnp.asarray, batch[:3])
     hidden = encoder.forward(Inputs(ids, segments, jnp.zeros_like(ids), positions))
-    return head(hidden, (segments != 0) & (positions >= skipped))
+    mask = segments != 0
+    if batch.places is not None:
+        hidden, mask = cut(hidden, jnp.asarray(batch.places))
+    return head(hidden, mask & (jnp.arange(mask.shape[1])[None, :] >= skipped))
 
 
 class Embedder:
@@ -51,8 +67,11 @@ class Embedder:
         self._encoder = encoder  # read-only: the compiled programs hold it
         self._stack = stack
         self.tokenizer = tokenizer
-        self.planner = planner or ByLength(longest=encoder.position.limit)
-        self.program = Program(vectors, encoder, Head(stack))
+        backend = jax.default_backend()
+        self.planner = planner or by_length(backend, encoder.position.limit)
+        runs = Unrolled(encoder) if backend == "cpu" else encoder
+        self.program = Program(vectors, runs, Head(stack))
+        self.tally = Tally()
 
     @classmethod
     def from_pretrained(
@@ -70,7 +89,10 @@ class Embedder:
 
         deterministic: the same text gives the same bits in any company (one device and version), at
         the price of full batches. ignore_config names keys of the folder's JSON files that may be
-        passed over. Raises ModelNotFoundError and CheckpointError.
+        passed over. dtype is float32 or bfloat16, that of the weights and of the states between
+        layers; sums, norms, softmax and pooling are float32 in both. bfloat16 is faster where the
+        processor multiplies it, and moves vectors by about 1e-3 of their norm (notes/06-cpu.md), so
+        float32 is the default. Raises ModelNotFoundError and CheckpointError.
         """
         folder = Path(hub.resolve(name, revision=revision, token=token))
         inner = transformer_folder(folder)
@@ -78,8 +100,8 @@ class Embedder:
         stack = read_stack(folder, stored.config, ignore_config)
         tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
         encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
-        planner = ByText if deterministic else ByLength
-        return cls(encoder, tokenizer, stack, planner(longest=encoder.position.limit))
+        planner = ByText(longest=encoder.position.limit) if deterministic else None
+        return cls(encoder, tokenizer, stack, planner)
 
     @property
     def encoder(self) -> Encoder:
@@ -103,12 +125,20 @@ class Embedder:
 
     @property
     def compilations(self) -> int:
-        """How many shapes have been compiled so far."""
+        """How many shapes have been compiled, or read from the cache, so far."""
         return self.program.compilations
+
+    @property
+    def stats(self) -> Stats:
+        """What has been embedded so far; subtract an earlier one to see what was done since."""
+        program = self.program
+        return dataclasses.replace(
+            self.tally.total, compilations=program.compilations, compile_seconds=program.seconds
+        )
 
     def get_embedding_dimension(self) -> int:
         """The width of a vector."""
-        width = self.stack.width(self.encoder.config.hidden_size)
+        width = self.full_width
         return width if self.stack.truncate_dim is None else min(width, self.stack.truncate_dim)
 
     def encode(
@@ -116,7 +146,7 @@ class Embedder:
         inputs: str | Iterable[str],
         prompt_name: str | None = None,
         prompt: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         show_progress_bar: bool | None = None,
         *,
         normalize_embeddings: bool = False,
@@ -126,52 +156,90 @@ class Embedder:
         """One float32 vector per text: [n, d] for a list, [d] for one str, [0, d] for nothing.
 
         prompt (or prompts[prompt_name], or the default of the folder) is put before each text.
-        batch_size is the most rows that run together. max_length overrides the folder's; beyond it
-        texts are cut, special tokens kept. truncate_dim keeps the first features;
-        normalize_embeddings then divides by the length of what is left. show_progress_bar: None
-        shows none.
-        Raises InputTypeError, InputError, before anything is computed; ComputationError for a
-        vector that is not finite.
+        batch_size is the most rows that run together, None leaves it to the planner's budget of
+        tokens. max_length overrides the folder's; beyond it texts are cut, special tokens kept.
+        truncate_dim keeps the first features; normalize_embeddings then divides by the length of
+        what is left. show_progress_bar: None shows none. What was done is added to `stats`.
+        Raises InputTypeError, InputError, before anything is computed if the list shows it;
+        ComputationError for a vector that is not finite.
         Differs: sentence-transformers sorts by characters and its vectors change with the batch;
         here no component moves by more than 5e-7 of the vector's norm (float32), and no bit does
         with deterministic=True.
         """
-        texts = [inputs] if isinstance(inputs, str) else as_list(inputs)
-        batch_size = integer(batch_size, "batch_size", 1)
+        start, before = time.perf_counter(), self.stats
+        texts = as_list([inputs] if isinstance(inputs, str) else inputs)
+        if batch_size is not None:
+            batch_size = integer(batch_size, "batch_size", 1)
         if max_length is not None:
             max_length = integer(max_length, "max_length", 1)
-        full = self.stack.width(self.encoder.config.hidden_size)
+        found = np.zeros((len(texts), self.full_width), np.float32)
         width = self.get_embedding_dimension()
         if truncate_dim is not None:
-            width = integer(truncate_dim, "truncate_dim", 1, full)
+            width = integer(truncate_dim, "truncate_dim", 1, self.full_width)
         prefix = self.prompt(prompt_name, prompt)
-        tokens = self.tokens([with_prompt(prefix, text) for text in texts], max_length)
         skipped = 0
         if prefix and not self.stack.pooling.include_prompt:
             skipped = self.tokenizer.prompt_length(prefix, max_length or self.max_seq_length)
-        found = self.embed_tokens(tokens, skipped, batch_size, bool(show_progress_bar))[:, :width]
-        if normalize_embeddings:
-            found = unit_length(found)
-        return found[0] if isinstance(inputs, str) else found
-
-    def embed_tokens(
-        self, tokens: list[np.ndarray], skipped: int, batch_size: int, show_progress_bar: bool
-    ) -> np.ndarray:
-        """The vectors [n, width] of token ids, in order; `skipped` leading ones not pooled."""
-        found = np.zeros(
-            (len(tokens), self.stack.width(self.encoder.config.hidden_size)), np.float32
-        )
-        batches = self.planner.plan([len(ids) for ids in tokens], batch_size)
-        encoder, dtype = self.encoder, self.encoder.embeddings.word[...].dtype
-        for shape in {(batch.rows, batch.length) for batch in batches}:
-            check_memory(encoder.config, encoder.attention, dtype, *shape)
-        with tqdm(total=len(tokens), unit="text", disable=not show_progress_bar) as bar:
-            for members, rows in run(self.program, batches, tokens, np.array(skipped, np.int32)):
+        jobs = self.jobs(texts, prefix, max_length, batch_size)
+        with tqdm(total=len(texts), unit="text", disable=not show_progress_bar) as bar:
+            for members, rows in run(self.program, jobs, np.array(skipped, np.int32)):
                 if not np.isfinite(rows).all():
                     raise not_finite(members, rows)
                 found[members] = rows
                 bar.update(len(members))
-        return found
+        self.tally.add(texts=len(texts), seconds=time.perf_counter() - start)
+        log.info("%s", self.stats - before)
+        found = found[:, :width]
+        if normalize_embeddings:
+            found = unit_length(found)
+        return found[0] if isinstance(inputs, str) else found
+
+    @property
+    def full_width(self) -> int:
+        """The width of a vector before truncation."""
+        return self.stack.width(self.encoder.config.hidden_size)
+
+    def jobs(
+        self, texts: list[str], prefix: str, max_length: int | None, batch_size: int | None
+    ) -> Iterator[tuple[np.ndarray, Filled]]:
+        """(indices of texts, their arrays) of each batch; the next texts are tokenised ahead."""
+
+        def tokenise(window: tuple[int, Sequence[str]]) -> tuple[int, list[np.ndarray]]:
+            first, part = window
+            return first, self.tokens([prefix + text for text in part], max_length)
+
+        for first, tokens in ahead(tokenise, list(windows(texts))):
+            counts = [len(ids) for ids in tokens]
+            batches = self.planner.plan(counts, batch_size)
+            for shape in {(batch.rows, batch.length) for batch in batches}:
+                self.check_memory(*shape)
+            self.tally.add(
+                tokens=sum(counts),
+                slots=sum(batch.rows * batch.length for batch in batches),
+                batches=len(batches),
+            )
+            for batch in batches:
+                yield first + batch.members, batch.fill(tokens)
+
+    def check_memory(self, rows: int, length: int) -> None:
+        """Refuse a batch that the device cannot hold."""
+        encoder = self.encoder
+        dtype = encoder.embeddings.word[...].dtype
+        check_memory(encoder.config, encoder.attention, dtype, rows, length)
+
+    def warmup(self, max_length: int | None = None) -> int:
+        """Compile what texts of up to max_length tokens usually need; how many shapes were new.
+
+        That is a text alone and a full batch of every length of the ladder. None stands for 512, or
+        max_seq_length if that is less. With the cache of compiled programs (notes/06-cpu.md) only
+        the first process on a machine compiles, the others read.
+        """
+        longest = min(self.max_seq_length, 512) if max_length is None else max_length
+        before = self.compilations
+        for batch in self.planner.usual(integer(longest, "max_length", 1)):
+            self.check_memory(batch.rows, batch.length)
+            self.program.compile(batch.fill([]), np.array(0, np.int32))
+        return self.compilations - before
 
     def tokens(self, texts: list[str], max_length: int | None = None) -> list[np.ndarray]:
         """The ids of each text, checked against the vocabulary and the encoder's positions."""
@@ -210,41 +278,7 @@ class Embedder:
         Source: sentence-transformers' similarity_fn_name; euclidean and manhattan are negated there
         too, so that larger is always more alike.
         """
-        a, b = np.atleast_2d(np.asarray(a, np.float32)), np.atleast_2d(np.asarray(b, np.float32))
-        if a.shape[1] != b.shape[1]:
-            raise InputError(f"vectors of width {a.shape[1]} and {b.shape[1]} cannot be compared")
-        if self.stack.similarity in DISTANCES:
-            distance = cdist(a, b, DISTANCES[self.stack.similarity])
-            return (-distance).astype(np.float32)
-        if self.stack.similarity == "cosine":
-            a, b = unit_length(a), unit_length(b)
-        return a @ b.T
-
-
-def as_list(inputs: Iterable[str]) -> list[str]:
-    """The texts as a list; what cannot be a list of texts is refused."""
-    if isinstance(inputs, UNORDERED) or not isinstance(inputs, Iterable):
-        raise InputTypeError(f"inputs is a {type(inputs).__name__}; pass a str or a list of str")
-    try:
-        return list(inputs)
-    except TypeError as error:  # an array without axes calls itself iterable
-        raise InputTypeError("inputs is an array without axes; pass a str or a list") from error
-
-
-def with_prompt(prompt: str, text: str) -> str:
-    """The prompt before the text; what is no text is left to be refused by its place."""
-    return prompt + text if isinstance(text, str) else text
-
-
-def integer(value: Any, name: str, low: int, high: int = 2**31 - 1) -> int:
-    """The value as an int in [low, high], from any type that is a whole number."""
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise InputTypeError(f"{name} is a {type(value).__name__}; pass an integer") from error
-    if not low <= number <= high:
-        raise InputError(f"{name} is {number}; it must be from {low} to {high}")
-    return number
+        return similarity(a, b, self.stack.similarity)
 
 
 def not_finite(members: np.ndarray, rows: np.ndarray) -> ComputationError:
@@ -253,9 +287,3 @@ def not_finite(members: np.ndarray, rows: np.ndarray) -> ComputationError:
     return ComputationError(
         f"the vector of text {text} is not finite; check the weights with `jaxbert verify`"
     )
-
-
-def unit_length(x: np.ndarray) -> np.ndarray:
-    """x / max(||x||, 1e-12) over the last axis, in float32."""
-    norm = np.sqrt(np.square(x).sum(axis=-1, keepdims=True, dtype=np.float32))
-    return x / np.maximum(norm, np.float32(SMALLEST_NORM))

@@ -28,11 +28,12 @@ def lookup(table: Float[Array, "v d"], index: Int[Array, "b t"]) -> Float[Array,
 
 
 def gelu(x: jax.Array) -> jax.Array:
-    """x Phi(x) with the exact normal distribution function.
+    """x Phi(x) with the exact normal distribution function, x (1 + erf(x / sqrt 2)) / 2.
 
-    Differs: jax.nn.gelu approximates by tanh unless told otherwise, 4.7e-4 off per activation.
+    Differs: jax.nn.gelu approximates by tanh unless told otherwise, 4.7e-4 off per activation; its
+    exact form takes erfc, which is closer in the left tail and over twice as slow.
     """
-    return jax.nn.gelu(x, approximate=False)
+    return 0.5 * x * (1.0 + jax.lax.erf(x * 0.5**0.5))
 
 
 def gelu_tanh(x: jax.Array) -> jax.Array:
@@ -80,8 +81,9 @@ class Projection(nnx.Module):
         use_bias: bool = True,
     ) -> None:
         """Draw the weights for spec, a product of the states and W; sizes is per letter."""
-        _, own, out = re.split(",|->", spec)
-        self.spec = spec
+        states, own, out = re.split(",|->", spec)
+        natural = "".join([i for i in states if i not in own] + [i for i in own if i not in states])
+        self.product, self.layout = f"{states},{own}->{natural}", f"{natural}->{out}"
         self.unshared = tuple(i for i, axis in enumerate(out) if axis not in own)
         shape = tuple(sizes[axis] for axis in own)
         self.weight = nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
@@ -89,14 +91,15 @@ class Projection(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(bias_shape, jnp.float32)) if use_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The product, at full float32 precision (a TPU's default would round to bfloat16)."""
+        """The product, at full float32 precision (a TPU's default would round to bfloat16).
+
+        Computed in the order of its operands' axes, then laid out: one einsum is slower on a CPU.
+        """
+        weight, wide = self.weight[...], jnp.float32
         y = jnp.einsum(
-            self.spec,
-            x,
-            self.weight[...],
-            precision=Precision.HIGHEST,
-            preferred_element_type=jnp.float32,
+            self.product, x, weight, precision=Precision.HIGHEST, preferred_element_type=wide
         )
+        y = jnp.einsum(self.layout, y)
         if self.bias is None:
             return y
         return y + jnp.expand_dims(self.bias[...].astype(jnp.float32), self.unshared)

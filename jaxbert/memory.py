@@ -42,15 +42,16 @@ def estimate(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int,
 
     Six arrays [b, t, d] live beside the scores; four of them in the feed-forward, beside four
     [b, piece, f] if it is gated, else two.
-    dense keeps two arrays [b, n, t, t], and the bias two [n, t, t]; other implementations are taken
-    to keep none.
+    dense keeps an array [b, n, t, t] and a mask [b, 1, t, t], and the bias one [n, t, t]; other
+    implementations are taken to keep none.
     """
     width = jnp.dtype(dtype).itemsize
     states = width * b * t * config.hidden_size
     scores = 0
     if attention is dense or (attention is attend and t <= SHORT):
-        tables = 2 * b + (2 if config.position == "alibi" else 0)
-        scores = 4 * tables * config.num_heads * t * t
+        tables = b * (config.num_heads + 1)
+        tables += config.num_heads if config.position == "alibi" else 0
+        scores = 4 * tables * t * t
     inner = width * 2 * (products(config) - 1) * b * min(t, PIECE) * config.intermediate_size
     return parameters(config) * width + max(6 * states + scores, 4 * states + inner)
 

@@ -1,64 +1,77 @@
 """Batches -> device -> rows of results: one program per shape, the host a step ahead."""
 
+import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from jaxbert.batching import Batch
+from jaxbert.batches import Filled
+from jaxbert.cache import through_cache
 
 # Batches under way at once: one runs while the next is being put together.
 AHEAD = 2
+# A window of texts is tokenised at a time: the most texts, and the most characters (a single longer
+# text is a window of its own). It bounds what is in memory beside the vectors.
+WINDOW = 8192, 2**22
+
+log = logging.getLogger(__name__)
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 class Program:
-    """A function jitted once per shape of its inputs; `compilations` says how often that was."""
+    """A function jitted once per shape of its inputs; it counts and times its compilations."""
 
     def __init__(self, function: Callable[..., jax.Array], *fixed: Any) -> None:
         """The leading arguments, such as the weights, stay the same in every call."""
-        self.jitted = jax.jit(function)
-        self.fixed = fixed
+        self.fixed, tree = jax.tree.flatten(fixed)  # once, not in every call
+        self.jitted = jax.jit(
+            lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
+        )
         self.compiled: dict[tuple[tuple[int, ...], ...], Callable[..., jax.Array]] = {}
+        self.seconds = 0.0
 
     @property
     def compilations(self) -> int:
-        """How many shapes have been compiled."""
+        """How many shapes have been compiled, or read from the cache of compiled programs."""
         return len(self.compiled)
 
-    def __call__(self, *arrays: np.ndarray) -> jax.Array:
-        """Run, compiling first where the shapes are new."""
-        shapes = tuple(array.shape for array in arrays)
+    def compile(self, *arrays: Any) -> Callable[..., jax.Array]:
+        """The program for arrays of these shapes."""
+        shapes = tuple(np.shape(array) for array in jax.tree.leaves(arrays))
         if shapes not in self.compiled:
-            self.compiled[shapes] = self.jitted.lower(*self.fixed, *arrays).compile()
-        return self.compiled[shapes](*self.fixed, *arrays)
+            start = time.perf_counter()
+            lowered = self.jitted.lower(self.fixed, arrays)
+            self.compiled[shapes] = through_cache(lowered.compile)
+            seconds = time.perf_counter() - start
+            self.seconds += seconds
+            log.info("program %d, for %s: %.2f s", self.compilations, shapes[0], seconds)
+        return self.compiled[shapes]
 
-
-def fill(batch: Batch, tokens: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and segments [rows, length]: 0 where there is no token.
-
-    The padding id is of no consequence: nothing sees a token of segment 0.
-    """
-    ids = np.zeros((batch.rows, batch.length), np.int32)
-    segments = np.zeros((batch.rows, batch.length), np.int32)
-    for row, member in enumerate(batch.members):
-        own = tokens[member]
-        ids[row, : len(own)] = own
-        segments[row, : len(own)] = 1
-    return ids, segments
+    def __call__(self, *arrays: Any) -> jax.Array:
+        """Run, compiling first where the shapes are new."""
+        return self.compile(*arrays)(self.fixed, arrays)
 
 
 def run(
     program: Callable[..., jax.Array],
-    batches: Iterable[Batch],
-    tokens: Sequence[np.ndarray],
+    jobs: Iterable[tuple[np.ndarray, Filled]],
     *extra: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(members, their results [len(members), ...]) of each batch, in the order of the batches."""
+    """(members, their results [len(members), ...]) of each job, in the order of the jobs.
+
+    Jobs are taken as they are needed, so that a generator of them works while the device does.
+    """
     waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
-    for batch in batches:
-        waiting.append((batch.members, program(*fill(batch, tokens), *extra)))
+    for members, arrays in jobs:
+        waiting.append((members, program(arrays, *extra)))
         if len(waiting) == AHEAD:
             yield finished(*waiting.popleft())
     while waiting:
@@ -68,3 +81,91 @@ def run(
 def finished(members: np.ndarray, result: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """Wait for a result, and drop the rows that only filled up the batch."""
     return members, np.asarray(result)[: len(members)]
+
+
+# --- in order, the next one begun ---------------------------------------------------------------
+
+
+def windows(
+    texts: Sequence[str], most: tuple[int, int] = WINDOW
+) -> Iterator[tuple[int, Sequence[str]]]:
+    """(index of the first, texts that follow one another), up to so many texts and characters."""
+    start = size = 0
+    for i, text in enumerate(texts):
+        if i > start and (i - start == most[0] or size + len(text) > most[1]):
+            yield start, texts[start:i]
+            start, size = i, 0
+        size += len(text)
+    if len(texts) > start:
+        yield start, texts[start:]
+
+
+def ahead(function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
+    """function(part) of each part in order; the next is computed while the caller has the last."""
+    if len(parts) == 1:
+        yield function(parts[0])
+        return
+    with ThreadPoolExecutor(1) as pool:
+        begun: deque[Future[Result]] = deque()
+        for part in parts:
+            begun.append(pool.submit(function, part))
+            if len(begun) == 2:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+
+
+# --- what was done ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What has been embedded so far; differences of two are those of the calls between them."""
+
+    texts: int = 0
+    tokens: int = 0  # special tokens included
+    slots: int = 0  # tokens that the batches had room for
+    batches: int = 0
+    compilations: int = 0
+    compile_seconds: float = 0.0
+    seconds: float = 0.0  # of encode in all, compilations included
+
+    def __sub__(self, before: "Stats") -> "Stats":
+        """What was done since then."""
+        mine, theirs = vars(self), vars(before)
+        return Stats(**{name: mine[name] - theirs[name] for name in mine})
+
+    @property
+    def padding_efficiency(self) -> float:
+        """tokens / slots: the share of the computed tokens that are text; 1 before any."""
+        return self.tokens / self.slots if self.slots else 1.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens of text per second, without the time of compilations."""
+        running = self.seconds - self.compile_seconds
+        return self.tokens / running if running > 0 else 0.0
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        return (
+            f"{self.texts} texts, {self.tokens} tokens in {self.seconds:.2f} s, "
+            f"{self.tokens_per_second:.0f} tokens/s; {self.batches} batches, padding efficiency "
+            f"{self.padding_efficiency:.3f}; {self.compilations} compilations in "
+            f"{self.compile_seconds:.2f} s"
+        )
+
+
+class Tally:
+    """Stats that grow; threads may share it."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.total, self.lock = Stats(), Lock()
+
+    def add(self, **numbers: float) -> None:
+        """Add to some of the numbers."""
+        with self.lock:
+            self.total = Stats(
+                **{name: value + numbers.get(name, 0) for name, value in vars(self.total).items()}
+            )

@@ -37,11 +37,10 @@ def exponentials(
     scores = scores * (q.shape[-1] ** -0.5)
     if bias is not None:
         scores = scores + bias_table(bias, positions)
-    seen = visible(segments)
-    # The finite minimum, not -inf: a query that sees nothing has max = min and no NaN.
-    scores = jnp.where(seen, scores, LOWEST)
-    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
-    return jnp.where(seen, jnp.exp(scores - top), 0.0)
+    # No maximum goes below LOWEST / 2, so a query that sees nothing has zeros too, and no NaN.
+    scores = scores + jnp.where(visible(segments), 0.0, LOWEST)
+    top = jnp.maximum(scores.max(axis=-1, keepdims=True), LOWEST / 2)
+    return jnp.exp(scores - jax.lax.stop_gradient(top))
 
 
 def normaliser(weights: Float[Array, "... s"]) -> Float[Array, "... 1"]:
