@@ -7,8 +7,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +15,22 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError
 from jaxbert.huggingface import config_and_family
 from jaxbert.rules import FAMILIES, PREFIX, UNUSED, Rule, rules, spelled_out
-from jaxbert.storage import FLOATS, Entry, headers, read_object, weight_files
+from jaxbert.storage import (
+    FLOATS,
+    Entry,
+    aligned,
+    headers,
+    read_object,
+    readers,
+    weight_files,
+)
 
-# Weights of trained encoders are below 100; a flipped high bit of an exponent makes 1e9 and more.
-LARGEST = 1e6
 WORD = "embeddings.word_embeddings.weight"
 
 
@@ -164,8 +168,8 @@ def fill(stored: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> dict[str
             f"no tensor fills {', '.join(sorted(unfilled))}; pass its own weights"
         )
     check_names(stored, table, targets)
-    weights = {path: np.empty(shape, np.float32) for path, shape in targets.items()}
-    with readers(stored) as read:
+    weights = {path: aligned(shape) for path, shape in targets.items()}
+    with readers(stored.files) as read:
         for rule in table:
             target = rule.own_part(weights[rule.path])
             target[...] = rule.unpack(read(stored.entries[rule.name]), target.shape)
@@ -213,34 +217,6 @@ def listing(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-@contextmanager
-def readers(stored: Checkpoint) -> Iterator[Any]:
-    """A function that reads the tensor of an entry, and refuses one that is not finite."""
-    handles: dict[Path, Any] = {}
-
-    def read(entry: Entry) -> np.ndarray:
-        if entry.file not in handles:
-            handles[entry.file] = safe_open(entry.file, framework="np")
-        tensor: np.ndarray = handles[entry.file].get_tensor(entry.name)
-        if entry.dtype in FLOATS:
-            check_numbers(tensor, entry.name)
-        return tensor
-
-    try:
-        yield read
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{stored.folder} is damaged ({error}); fetch it again") from error
-
-
-def check_numbers(tensor: np.ndarray, name: str) -> None:
-    """Refuse what no training leaves behind: NaN, infinity, or a flipped bit of an exponent."""
-    largest = np.abs(tensor.astype(np.float32)).max(initial=0.0)
-    if not np.isfinite(largest):
-        raise CheckpointError(f"{name} holds NaN or infinity; fetch the weights again")
-    if largest > LARGEST:
-        raise CheckpointError(f"{name} holds {largest:.1e}, which is no weight; fetch it again")
-
-
 def check_position_ids(name: str, ids: np.ndarray) -> None:
     """Stored position_ids must count 0, 1, 2 ...: that is what they are taken for."""
     if not np.array_equal(ids.ravel(), np.arange(ids.size, dtype=ids.dtype)):
@@ -249,7 +225,7 @@ def check_position_ids(name: str, ids: np.ndarray) -> None:
 
 def tensors(stored: Checkpoint) -> dict[str, np.ndarray]:
     """The needed tensors by published name without prefix, as stored: what reference.py takes."""
-    with readers(stored) as read:
+    with readers(stored.files) as read:
         return {name: read(entry) for name, entry in stored.entries.items()}
 
 
@@ -275,7 +251,7 @@ def save(
         own = rule.own_part(weight)
         packed = np.ascontiguousarray(rule.pack(own).astype(np.dtype(FLOATS[entry.dtype])))
         shards[entry.file.name][entry.name] = packed
-    with readers(stored) as read:
+    with readers(stored.files) as read:
         for name, entry in stored.unused.items():
             shards[entry.file.name][name] = read(entry)
     folder = Path(folder)

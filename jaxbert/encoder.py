@@ -20,6 +20,7 @@ from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments
 from jaxbert.config import EncoderConfig
 from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
+from jaxbert.loading import load, weights
 from jaxbert.memory import check_memory
 from jaxbert.modules import transformer_folder
 from jaxbert.parts import MakeFeedForward, Parts, parts
@@ -161,17 +162,11 @@ class Encoder(nnx.Module):
     ) -> "Encoder":
         """The encoder that an opened checkpoint describes, with its weights."""
         dtype = check_dtype(dtype)
-        empty = jax.eval_shape(lambda: cls(stored.config, rngs=nnx.Rngs(0), attention=attention))
-        paths, tree = jax.tree.flatten_with_path(empty)
-        names = [weight_name(path) for path, _ in paths]
-        weights = checkpoint.fill(
-            stored, {name: leaf.shape for name, (_, leaf) in zip(names, paths, strict=True)}
-        )
-        return jax.tree.unflatten(tree, [jnp.asarray(weights.pop(name), dtype) for name in names])
+        return load(stored, lambda c: cls(c, rngs=nnx.Rngs(0), attention=attention), dtype)
 
     def weights(self) -> dict[str, jax.Array]:
         """Every weight by its path, such as layers.attention.query.weight with leading axis l."""
-        return {weight_name(path): leaf for path, leaf in jax.tree.leaves_with_path(self)}
+        return weights(self)
 
     def layer(self, i: int) -> Layer:
         """Layer i by itself."""
@@ -239,11 +234,6 @@ class Encoder(nnx.Module):
         """Who looks at whom: one array [b, n, t, s] per layer, rows summing to one (float32)."""
         texts = (input_ids, attention_mask, token_type_ids)
         return _forward_attentions(self, self.prepared(dense, *texts))
-
-
-def weight_name(path: tuple[object, ...]) -> str:
-    """The path of a leaf as a dotted name, without the wrapper that holds its value."""
-    return jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".value")
 
 
 _forward = jax.jit(Encoder.forward)

@@ -37,18 +37,18 @@ def resolve(
     if Path(name).is_dir():
         return Path(name)
     name = os.fspath(name)
+    if name == DEFAULT_MODEL.split("/")[1]:
+        name = DEFAULT_MODEL
+    package = installed_package() if name == DEFAULT_MODEL and revision is None else None
+    if package is not None:
+        return package
     if not looks_like_hub_name(name):
         raise ModelNotFoundError(f"{name} is not a folder, and not a hub name (owner/model) either")
-    if revision is None and name in (DEFAULT_MODEL, DEFAULT_MODEL.split("/")[1]):
-        package = installed_package()
-        if package is not None:
-            return package
-        name = DEFAULT_MODEL
     return cached(name, revision) or download(name, revision, token)
 
 
 def looks_like_hub_name(name: str) -> bool:
-    """Owner/model, as the hub spells names; the default model may leave its owner out."""
+    """Owner/model, as the hub spells names."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -56,7 +56,7 @@ def looks_like_hub_name(name: str) -> bool:
         validate_repo_id(name)
     except HFValidationError:
         return False
-    return "/" in name or name == DEFAULT_MODEL.split("/")[1]
+    return "/" in name
 
 
 def installed_package() -> Path | None:

@@ -5,17 +5,24 @@ Only safetensors are read: a pickle can run code, and no code of a checkpoint ru
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxbert.errors import CheckpointError
 from jaxbert.hub import expected_sha256
 
+# Weights of trained encoders are below 100; a flipped high bit of an exponent makes 1e9 and more.
+LARGEST = 1e6
+# Bytes: where an array must begin for JAX to take it as it is.
+ALIGNMENT = 64
 # Stored dtypes that weights may have, and NumPy's names of them.
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -96,8 +103,7 @@ def opened(file: Path) -> Iterator[Any]:
 
 
 def headers(file: Path) -> Iterator[Entry]:
-    """What the file says it holds; a file whose known checksum differs is refused."""
-    check_sha256(file)
+    """What the file says it holds."""
     with opened(file) as tensors:
         for name in tensors.keys():  # noqa: SIM118
             part = tensors.get_slice(name)
@@ -117,3 +123,47 @@ def sha256(file: Path) -> str:
     """The file's SHA-256, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def readers(files: Sequence[Path]) -> Iterator[Callable[[Entry], np.ndarray]]:
+    """A function that reads the tensor of an entry, and refuses one that is not finite.
+
+    Meanwhile files whose checksum is known are compared with it; that error goes before others.
+    """
+
+    def read(entry: Entry) -> np.ndarray:
+        tensor: np.ndarray = handles[entry.file].get_tensor(entry.name)
+        if entry.dtype in FLOATS:
+            check_numbers(tensor, entry.name)
+        return tensor
+
+    with ThreadPoolExecutor(1) as pool:
+        checks = [pool.submit(check_sha256, file) for file in files]
+        try:
+            handles: dict[Path, Any] = {file: safe_open(file, framework="np") for file in files}
+            yield read
+        except (SafetensorError, OSError) as error:
+            folder = files[0].parent
+            raise CheckpointError(f"{folder} is damaged ({error}); fetch it again") from error
+        finally:
+            for check in checks:
+                check.result()
+
+
+def check_numbers(tensor: np.ndarray, name: str) -> None:
+    """Refuse what no training leaves behind: NaN, infinity, or a flipped bit of an exponent."""
+    wide = tensor.astype(np.float32, copy=False)
+    largest = np.maximum(-wide.min(initial=0.0), wide.max(initial=0.0))  # NaN where there is one
+    if not np.isfinite(largest):
+        raise CheckpointError(f"{name} holds NaN or infinity; fetch the weights again")
+    if largest > LARGEST:
+        raise CheckpointError(f"{name} holds {largest:.1e}, which is no weight; fetch it again")
+
+
+def aligned(shape: tuple[int, ...]) -> np.ndarray:
+    """float32 numbers to be filled, where JAX on a CPU takes them without a copy."""
+    size = 4 * math.prod(shape)
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % ALIGNMENT
+    return room[first : first + size].view(np.float32).reshape(shape)

@@ -318,7 +318,7 @@ def test_the_weights_of_the_package_are_compared_with_their_checksum(minilm, tmp
     data = bytearray((copy / "model.safetensors").read_bytes())
     data[50_000_000] ^= 1  # the last bit of one weight
     (copy / "model.safetensors").write_bytes(bytes(data))
-    checkpoint.open_folder(copy)  # nothing is known about a folder of one's own
+    checkpoint.tensors(checkpoint.open_folder(copy))  # nothing is known about a folder of one's own
     monkeypatch.setattr(hub, "installed_package", lambda: copy)
     with pytest.raises(CheckpointError, match="checksum"):
-        checkpoint.open_folder(copy)
+        checkpoint.tensors(checkpoint.open_folder(copy))
