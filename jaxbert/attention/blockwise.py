@@ -28,6 +28,11 @@ def one_head(
 ) -> tuple[Float[Array, "t h"], Float[Array, " t"]]:
     """The context of one head, and the log sum exp of its scores."""
     t, h = q.shape
+    if t == settings.queries == settings.keys:  # one tile, so there is nothing to go over
+        scores = product(q, k, None if bias is None else bias(positions, positions))
+        state = absorb(nothing(t, h), scores, sees(segments, segments), v)
+        context, lse = finish(state)
+        return context.astype(q.dtype), lse.reshape(-1)
     spans = span(q, k, bias, positions, segments, *settings)
     tiles = tuple(cut(x, settings.queries) for x in (q, positions, segments))
     keys = tuple(cut(x, settings.keys) for x in (k, v, positions, segments))
