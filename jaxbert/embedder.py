@@ -91,8 +91,8 @@ class Embedder:
         the price of full batches. ignore_config names keys of the folder's JSON files that may be
         passed over. dtype is float32 or bfloat16, that of the weights and of the states between
         layers; sums, norms, softmax and pooling are float32 in both. bfloat16 is faster where the
-        processor multiplies it, and moves vectors by about 1e-3 of their norm (notes/06-cpu.md), so
-        float32 is the default. Raises ModelNotFoundError and CheckpointError.
+        processor multiplies it, and moves components by up to 3e-3 of a vector's norm
+        (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and CheckpointError.
         """
         folder = Path(hub.resolve(name, revision=revision, token=token))
         inner = transformer_folder(folder)

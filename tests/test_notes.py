@@ -55,8 +55,18 @@ def test_the_parity_table_of_the_readme_is_that_of_the_note():
 def test_the_figures_of_long_texts_in_the_readme_are_those_of_the_note():
     note = (ROOT / "notes" / "05-attention.md").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme[readme.index("## Long texts") : readme.index("## Parity")]
+    section = readme[readme.index("## Long texts") : readme.index("## On a CPU")]
     figures = re.findall(r"[\d.]+ s, [\d.]+ GiB", section)
     assert len(figures) == 5
     for figure in figures:
         assert figure in note, figure
+
+
+def test_the_figures_of_the_cpu_in_the_readme_are_those_of_the_note():
+    note = (ROOT / "notes" / "06-cpu.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme[readme.index("## On a CPU") : readme.index("## Parity")]
+    figures = re.findall(r"\| (\d{4,5}) ", section)
+    assert len(figures) == 28
+    for figure in figures:
+        assert f"| {figure} " in note, figure

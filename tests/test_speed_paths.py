@@ -1,4 +1,4 @@
-"""Whatever a batch looks like, the vectors are the same: shared rows, layers one by one, windows."""
+"""However texts are put together the vectors are the same: shared rows, windows, single layers."""
 
 import logging
 

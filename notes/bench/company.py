@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxbert import Embedder, hub
-from jaxbert.batching import Batch
+from jaxbert.batches import Padded
 from jaxbert.runner import run
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
@@ -25,8 +25,9 @@ ROUNDS = 7
 def vectors(embedder, tokens, rows, length):
     found = np.zeros((len(tokens), 384), np.float32)
     starts = range(0, len(tokens), rows)
-    batches = [Batch(np.arange(i, min(i + rows, len(tokens))), rows, length) for i in starts]
-    for members, result in run(embedder.program, batches, tokens, np.array(0, np.int32)):
+    batches = [Padded(np.arange(i, min(i + rows, len(tokens))), rows, length) for i in starts]
+    jobs = ((batch.members, batch.fill(tokens)) for batch in batches)
+    for members, result in run(embedder.program, jobs, np.array(0, np.int32)):
         found[members] = result
     return found
 

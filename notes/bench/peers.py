@@ -61,7 +61,7 @@ ROWS = {
     "single": ("sentence", 256),
 }
 NEAREST = {"f32": 0.99999, "bf16": 0.999}
-TUNING = 24576  # tokens of the texts on which the options are compared
+TUNING = 12_000  # tokens of the texts on which the options are compared
 CALLS = 40  # of one sentence, in each round
 FILE = Path(__file__).with_name("peers.json")
 SPAWN = multiprocessing.get_context("spawn")

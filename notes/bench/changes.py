@@ -1,0 +1,108 @@
+"""What each change for the CPU brings: the encoder as it is, and with one change taken back.
+
+python notes/bench/changes.py [--dtype float32] [--rounds 15]
+Real all-MiniLM-L6-v2, full batches of random words, all variants interleaved in one process.
+"""
+
+import argparse
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import Precision
+
+from jaxbert import Embedder, hub
+from jaxbert.attention import attend
+from jaxbert.attention.dense import LOWEST, visible
+from jaxbert.batches import Padded
+from jaxbert.embedder import vectors
+from jaxbert.layers import Projection
+from jaxbert.pooling import Head
+from jaxbert.runner import Program
+from jaxbert.unrolled import Unrolled
+
+SHAPES = [(1, 16), (16, 32), (4, 128), (2, 256)]
+product = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_type=jnp.float32)
+
+
+def chosen(q, k, v, bias, positions, segments):
+    """Attention whose mask is chosen twice, not added once."""
+    seen = visible(segments)
+    scores = jnp.where(seen, product("bnth,bnsh->bnts", q, k) * q.shape[-1] ** -0.5, LOWEST)
+    weights = jnp.where(seen, jnp.exp(scores - scores.max(axis=-1, keepdims=True)), 0.0)
+    total = weights.sum(axis=-1, keepdims=True)
+    context = product("bnts,bnsh->bnth", weights.astype(v.dtype), v)
+    return (context / jnp.where(total == 0.0, 1.0, total)).astype(q.dtype)
+
+
+def one_einsum(self, x):
+    """The product laid out by its own einsum."""
+    states, own = self.product.split("->")[0].split(",")
+    out = self.layout.split("->")[1]
+    y = product(f"{states},{own}->{out}", x, self.weight[...])
+    if self.bias is None:
+        return y
+    return y + jnp.expand_dims(self.bias[...].astype(jnp.float32), self.unshared)
+
+
+def variants(dtype):
+    """Programs by name, and which of them need the other product while they are traced."""
+
+    def parts(attention=attend):
+        embedder = Embedder.from_pretrained(
+            hub.installed_package(), dtype=dtype, attention=attention
+        )
+        return embedder.encoder, Head(embedder.stack)
+
+    def program(encoder, head):
+        return Program(vectors, Unrolled(encoder), head)
+
+    erfc, head = parts()
+    erfc.layers.feed_forward.activation = partial(jax.nn.gelu, approximate=False)
+    return {
+        "as it is": program(*parts()),
+        "layers in a scan": Program(vectors, *parts()),
+        "products laid out by one einsum": program(*parts()),
+        "mask chosen, not added": program(*parts(chosen)),
+        "gelu through erfc": program(erfc, head),
+    }
+
+
+def compile_all(programs, arrays):
+    natural = Projection.__call__
+    for name, program in programs.items():
+        Projection.__call__ = one_einsum if "einsum" in name else natural
+        jax.clear_caches()  # a layer traced for another variant must not be taken
+        program(*arrays).block_until_ready()
+    Projection.__call__ = natural
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    programs = variants(options.dtype)
+    table = {name: [] for name in programs}
+    for b, t in SHAPES:
+        words = np.random.default_rng(0).integers(1000, 30000, (b, t)).astype(np.int32)
+        arrays = (Padded(np.arange(b), b, t).fill(list(words)), np.array(0, np.int32))
+        compile_all(programs, arrays)
+        seconds = {name: [] for name in programs}
+        for _ in range(options.rounds * (5 if b == 1 else 1)):
+            for name, program in programs.items():
+                start = time.perf_counter()
+                program(*arrays).block_until_ready()
+                seconds[name].append(time.perf_counter() - start)
+        for name, times in seconds.items():
+            table[name].append(f"{1e3 * min(times):.1f}")
+    print(f"| {options.dtype}, ms | {' | '.join(f'{b} x {t}' for b, t in SHAPES)} |")
+    print("|---" * (len(SHAPES) + 1) + "|")
+    for name, cells in table.items():
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
