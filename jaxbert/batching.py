@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxbert.batches import Batch, Packed, Padded
+from jaxbert.errors import InputError
 
 # The lowest rung of the ladder of lengths: below it a batch costs its overhead, not its tokens.
 SHORTEST = 16
@@ -41,9 +42,13 @@ def rung(tokens: int, steps: int) -> int:
     From 16 * steps on the ladder has `steps` rungs to a doubling, below they are 16 apart: with 8
     steps 16, 32, 48 ... 256, 288, 320 ... 512, 576 ...
     """
-    below = floor_power(tokens - 1)
-    step = max(SHORTEST, below // steps)
+    step = step_at(tokens, steps)
     return max(SHORTEST, -(-tokens // step) * step)
+
+
+def step_at(tokens: int, steps: int) -> int:
+    """How far the rung that holds so many tokens is from the one below it."""
+    return max(SHORTEST, floor_power(tokens - 1) // steps)
 
 
 def floor_power(number: int) -> int:
@@ -84,6 +89,11 @@ class Packing:
     longest: int = 32
     length: int = 64
     texts: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse rows that cannot hold one text."""
+        if not 0 < self.longest <= self.length or self.texts < 1:
+            raise InputError(f"{self} has rows that cannot hold a text; make them longer")
 
     def shelves(self, counts: Sequence[int], members: Sequence[int]) -> Iterator[list[int]]:
         """The texts of each row: the longest that fits first, then the longest that still fits."""
@@ -126,7 +136,7 @@ class ByLength:
 
     budget: int = 2 * CORE
     steps: int = 8  # rungs of the ladder of lengths to a doubling
-    longest: int | None = None  # no row may be longer (a learned table of positions ends there)
+    longest: int | None = None  # tokens of a text: a learned table of positions ends there
     packing: Packing | None = Packing()
 
     def full(self, length: int, batch_size: int | None) -> int:
@@ -137,8 +147,8 @@ class ByLength:
     def plan(self, counts: Sequence[int], batch_size: int | None = None) -> list[Batch]:
         """batch_size bounds the rows of a batch, None leaves it to the budget.
 
-        A batch gets as many rows as there are texts of more than three quarters of its length;
-        only rows that are there anyway are given to shorter ones.
+        A batch gets as many rows as there are texts of its own rung or of more than three quarters
+        of its length; only rows that are there anyway are given to shorter ones.
         """
         order = np.argsort(-np.asarray(counts, np.int64), kind="stable").tolist()
         falling = [-counts[i] for i in order]
@@ -146,9 +156,11 @@ class ByLength:
         batches: list[Batch] = []
         start = 0
         while start < rest:
-            length = capped(rung(-falling[start], self.steps), self.longest)
-            alike = -(3 * length // 4) if length > SHORTEST else 1
-            near = bisect_left(falling, alike, lo=start + 1, hi=rest) - start
+            own = rung(-falling[start], self.steps)
+            length = capped(own, self.longest)
+            # Texts of more tokens than this are near; none has fewer than 0.
+            apart = min(3 * length // 4, own - step_at(own, self.steps))
+            near = bisect_left(falling, -apart if apart else 1, lo=start + 1, hi=rest) - start
             rows = rows_for(near, self.full(length, batch_size))
             batches.append(Padded(np.array(order[start : min(start + rows, rest)]), rows, length))
             start += rows
@@ -177,7 +189,7 @@ class ByLength:
         return batches
 
     def usual(self, most: int) -> list[Batch]:
-        """A text alone, for each length, and a full batch, of shared rows where texts are short."""
+        """A text alone and a full batch for each length; short texts have one full batch in all."""
         none = np.zeros(0, np.int64)
         batches: list[Batch] = []
         for length in lengths(most, self.steps, self.longest):

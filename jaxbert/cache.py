@@ -9,19 +9,28 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import jax
 
 VARIABLE = "JAXBERT_CACHE"
+# JAX's own threshold: compilations of fewer seconds are not kept.
+DEFAULT_SECONDS = 1.0
+# The names of JAX's files: a program's name, and a hash.
+ENTRY = re.compile(r"-[0-9a-f]{64}-cache$")
 # How JAX's warnings about its cache begin.
 TROUBLE = ("Error reading persistent compilation", "Error writing persistent compilation")
 
 log = logging.getLogger(__name__)
+# Warnings are caught for the whole process, so by one thread at a time.
+one_at_a_time = Lock()
 Result = TypeVar("Result")
 
 
@@ -43,7 +52,7 @@ def default_folder() -> Path:
 
 @cache
 def folder() -> Path | None:
-    """The folder in use, after turning JAX's cache on; None if it is off, or another's."""
+    """The folder in use, after turning JAX's cache on, for the whole process; None if it is not."""
     chosen = os.environ.get(VARIABLE, "")
     options = jax.config.values
     theirs = options["jax_compilation_cache_dir"] is not None
@@ -59,7 +68,9 @@ def folder() -> Path | None:
             VARIABLE,
         )
         return None
-    kept_from = 0.0
+    kept_from = options["jax_persistent_cache_min_compile_time_secs"]
+    if kept_from == DEFAULT_SECONDS:
+        kept_from = 0.0
     if not os.access(path, os.W_OK):
         kept_from = float("inf")
         log.warning("%s cannot be written: compiled programs are read there, not kept", path)
@@ -71,13 +82,16 @@ def folder() -> Path | None:
 
 def through_cache(compile_it: Callable[[], Result]) -> Result:
     """What compile_it gives; trouble with the cache is said once, and a damaged one is emptied."""
-    path = folder()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        result = compile_it()
+    with one_at_a_time:
+        path = folder()
+        if path is None:
+            return compile_it()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = compile_it()
     for warning in caught:
         text = str(warning.message)
-        if path is not None and text.startswith(TROUBLE):
+        if text.startswith(TROUBLE):
             say_once(f"compiled programs in {path}: {' '.join(text.split())}")
             if text.startswith(TROUBLE[0]):
                 empty(path)
@@ -91,10 +105,9 @@ def through_cache(compile_it: Callable[[], Result]) -> Result:
 def empty(path: Path) -> None:
     """Remove the programs: JAX would read a damaged one again in every process."""
     for file in path.glob("*-cache"):
-        try:
-            file.unlink(missing_ok=True)
-        except OSError:
-            return
+        if ENTRY.search(file.name):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 @cache

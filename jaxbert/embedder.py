@@ -69,7 +69,8 @@ class Embedder:
         self.tokenizer = tokenizer
         backend = jax.default_backend()
         self.planner = planner or by_length(backend, encoder.position.limit)
-        runs = Unrolled(encoder) if backend == "cpu" else encoder
+        scans = type(encoder).forward is Encoder.forward  # else it computes something of its own
+        runs = Unrolled(encoder) if backend == "cpu" and scans else encoder
         self.program = Program(vectors, runs, Head(stack))
         self.tally = Tally()
 
@@ -157,9 +158,10 @@ class Embedder:
 
         prompt (or prompts[prompt_name], or the default of the folder) is put before each text.
         batch_size is the most rows that run together, None leaves it to the planner's budget of
-        tokens. max_length overrides the folder's; beyond it texts are cut, special tokens kept.
-        truncate_dim keeps the first features; normalize_embeddings then divides by the length of
-        what is left. show_progress_bar: None shows none. What was done is added to `stats`.
+        tokens, and with deterministic=True it changes nothing. max_length overrides the folder's;
+        beyond it texts are cut, special tokens kept. truncate_dim keeps the first features;
+        normalize_embeddings then divides by the length of what is left. show_progress_bar: None
+        shows none. What was done is added to `stats`.
         Raises InputTypeError, InputError, before anything is computed if the list shows it;
         ComputationError for a vector that is not finite.
         Differs: sentence-transformers sorts by characters and its vectors change with the batch;
@@ -181,13 +183,15 @@ class Embedder:
         if prefix and not self.stack.pooling.include_prompt:
             skipped = self.tokenizer.prompt_length(prefix, max_length or self.max_seq_length)
         jobs = self.jobs(texts, prefix, max_length, batch_size)
-        with tqdm(total=len(texts), unit="text", disable=not show_progress_bar) as bar:
-            for members, rows in run(self.program, jobs, np.array(skipped, np.int32)):
-                if not np.isfinite(rows).all():
-                    raise not_finite(members, rows)
-                found[members] = rows
-                bar.update(len(members))
-        self.tally.add(texts=len(texts), seconds=time.perf_counter() - start)
+        try:
+            with tqdm(total=len(texts), unit="text", disable=not show_progress_bar) as bar:
+                for members, rows in run(self.program, jobs, np.array(skipped, np.int32)):
+                    if not np.isfinite(rows).all():
+                        raise not_finite(members, rows)
+                    found[members] = rows
+                    bar.update(len(members))
+        finally:
+            self.tally.add(texts=len(texts), seconds=time.perf_counter() - start)
         log.info("%s", self.stats - before)
         found = found[:, :width]
         if normalize_embeddings:
@@ -208,7 +212,7 @@ class Embedder:
             first, part = window
             return first, self.tokens([prefix + text for text in part], max_length)
 
-        for first, tokens in ahead(tokenise, list(windows(texts))):
+        for first, tokens in ahead(tokenise, list(windows(texts, len(prefix)))):
             counts = [len(ids) for ids in tokens]
             batches = self.planner.plan(counts, batch_size)
             for shape in {(batch.rows, batch.length) for batch in batches}:
@@ -230,15 +234,17 @@ class Embedder:
     def warmup(self, max_length: int | None = None) -> int:
         """Compile what texts of up to max_length tokens usually need; how many shapes were new.
 
-        That is a text alone and a full batch of every length of the ladder. None stands for 512, or
-        max_seq_length if that is less. With the cache of compiled programs (notes/06-cpu.md) only
+        That is a text alone and a full batch of every length of the ladder, and of rows that short
+        texts share; a last, smaller batch may still compile. None stands for 512, or max_seq_length
+        if that is less. With the cache of compiled programs (notes/06-cpu.md) only
         the first process on a machine compiles, the others read.
         """
         longest = min(self.max_seq_length, 512) if max_length is None else max_length
-        before = self.compilations
+        start, before = time.perf_counter(), self.compilations
         for batch in self.planner.usual(integer(longest, "max_length", 1)):
             self.check_memory(batch.rows, batch.length)
             self.program.compile(batch.fill([]), np.array(0, np.int32))
+        self.tally.add(seconds=time.perf_counter() - start)
         return self.compilations - before
 
     def tokens(self, texts: list[str], max_length: int | None = None) -> list[np.ndarray]:

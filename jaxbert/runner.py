@@ -87,15 +87,18 @@ def finished(members: np.ndarray, result: jax.Array) -> tuple[np.ndarray, np.nda
 
 
 def windows(
-    texts: Sequence[str], most: tuple[int, int] = WINDOW
+    texts: Sequence[str], extra: int = 0, most: tuple[int, int] = WINDOW
 ) -> Iterator[tuple[int, Sequence[str]]]:
-    """(index of the first, texts that follow one another), up to so many texts and characters."""
+    """(index of the first, texts that follow one another), up to so many texts and characters.
+
+    Each text counts `extra` characters more, those of a prompt.
+    """
     start = size = 0
     for i, text in enumerate(texts):
-        if i > start and (i - start == most[0] or size + len(text) > most[1]):
+        if i > start and (i - start == most[0] or size + len(text) + extra > most[1]):
             yield start, texts[start:i]
             start, size = i, 0
-        size += len(text)
+        size += len(text) + extra
     if len(texts) > start:
         yield start, texts[start:]
 
@@ -128,7 +131,7 @@ class Stats:
     batches: int = 0
     compilations: int = 0
     compile_seconds: float = 0.0
-    seconds: float = 0.0  # of encode in all, compilations included
+    seconds: float = 0.0  # of encode and warmup in all, compilations included
 
     def __sub__(self, before: "Stats") -> "Stats":
         """What was done since then."""

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from jaxbert.batches import Packed, Padded
 from jaxbert.batching import CHIP, CORE, ByLength, ByText, Packing, by_length, cores, rung
+from jaxbert.errors import InputError
 
 COUNTS = st.lists(st.integers(0, 300), max_size=120)
 SHORT = st.lists(st.integers(0, 40), max_size=120)
@@ -147,3 +148,17 @@ def test_rows_are_filled_with_their_texts():
     np.testing.assert_array_equal(packed.positions, [[0, 1, 2, 0, 1], [0] * 5, [0] * 5])
     places = [[0, 1, 2], [3, 4, -1], [5, -1, -1], *[[-1] * 3] * 6]
     np.testing.assert_array_equal(packed.places, places)
+
+
+@pytest.mark.parametrize("planner", [ByLength(), ByLength(packing=None), by_length("tpu", None)])
+def test_texts_of_one_length_fill_their_batches(planner):
+    for count in (*range(0, 80), 129, 140, 257, 270, 512, 513):
+        batches = planner.plan([count] * 150)
+        full = planner.full(rung(count, planner.steps), None)
+        assert len(batches) <= -(-150 // full) + 6, count
+
+
+def test_rows_that_cannot_hold_a_text_are_refused():
+    for packing in ({"longest": 100}, {"texts": 0}, {"longest": 0}):
+        with pytest.raises(InputError, match="cannot hold a text"):
+            Packing(**packing)

@@ -62,15 +62,16 @@ def test_jobs_are_taken_as_they_are_needed():
 
 @given(
     texts=st.lists(st.text(max_size=9), max_size=20),
+    extra=st.integers(0, 3),
     most=st.tuples(st.integers(1, 5), st.integers(1, 15)),
 )
-def test_windows_hold_every_text_in_order_and_are_bounded(texts, most):
-    parts = list(windows(texts, most))
+def test_windows_hold_every_text_in_order_and_are_bounded(texts, extra, most):
+    parts = list(windows(texts, extra, most))
     assert [text for _, part in parts for text in part] == texts
     for first, part in parts:
         assert list(texts[first : first + len(part)]) == list(part)
         assert 1 <= len(part) <= most[0]
-        assert len(part) == 1 or sum(map(len, part)) <= most[1]
+        assert len(part) == 1 or sum(map(len, part)) + len(part) * extra <= most[1]
 
 
 def test_the_next_part_is_begun_before_the_last_is_used():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxbert import Embedder, Encoder
+from jaxbert import Embedder, Encoder, checkpoint
 from jaxbert.batches import Padded
 from jaxbert.batching import ByLength, Packing
 from jaxbert.embedder import vectors
@@ -94,7 +94,7 @@ def test_windows_and_their_batches_give_every_text_its_vector(folder, monkeypatc
         return real(self, part, max_length)
 
     monkeypatch.setattr(embedder.tokenizer.__class__, "__call__", watched)
-    monkeypatch.setattr("jaxbert.embedder.windows", lambda texts: small(texts))
+    monkeypatch.setattr("jaxbert.embedder.windows", lambda texts, _: small(texts))
     np.testing.assert_allclose(embedder.encode(texts), expected, atol=FUNCTION)
     assert len(seen) > 3
     assert sum(seen) == len(texts)
@@ -106,7 +106,7 @@ def small(texts):
 
 def test_bad_texts_are_named_by_their_place_in_the_whole_list(folder, monkeypatch):
     embedder = Embedder.from_pretrained(folder)
-    monkeypatch.setattr("jaxbert.embedder.windows", lambda texts: small(texts))
+    monkeypatch.setattr("jaxbert.embedder.windows", lambda texts, _: small(texts))
     with pytest.raises(InputTypeError, match="text 13 is a int"):
         embedder.encode(["a"] * 13 + [7])
     with pytest.raises(InputError, match="text 11 has a lone surrogate at character 1"):
@@ -167,6 +167,17 @@ def test_bfloat16_is_near_float32(folder):
     a, b = wide.encode(texts), narrow.encode(texts)
     assert b.dtype == np.float32
     assert 0 < np.abs(a - b).max() < BFLOAT16
+
+
+def test_an_encoder_with_a_forward_of_its_own_is_what_runs(folder):
+    class Doubled(Encoder):
+        def forward(self, inputs):
+            return 2 * super().forward(inputs)
+
+    embedder = Embedder.from_pretrained(folder)
+    stored = checkpoint.open_folder(folder)
+    twice = Embedder(Doubled.from_checkpoint(stored), embedder.tokenizer, embedder.stack)
+    np.testing.assert_allclose(twice.encode("a b"), 2 * embedder.encode("a b"), atol=ENCODER)
 
 
 def test_an_accelerator_runs_the_scan(folder, monkeypatch):
