@@ -10,7 +10,8 @@ import numpy as np
 import tokenizers
 from tokenizers import normalizers
 
-from jaxbert.errors import CheckpointError, InputError, InputTypeError
+from jaxbert.arguments import check_text
+from jaxbert.errors import CheckpointError, InputError
 from jaxbert.storage import read_object
 
 # What transformers takes for a BertTokenizer where tokenizer_config.json does not say.
@@ -63,14 +64,10 @@ class Tokenizer:
         Raises InputTypeError for what is no str and InputError for text that is no valid Unicode.
         """
         for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise InputTypeError(f"text {i} is a {type(text).__name__}; pass str")
-        try:
-            with self.lock:
-                self.truncate(max_length)
-                encodings = self.backend.encode_batch_fast(list(texts))
-        except (TypeError, UnicodeEncodeError) as error:
-            raise invalid_unicode(texts) from error
+            check_text(i, text)
+        with self.lock:
+            self.truncate(max_length)
+            encodings = self.backend.encode_batch_fast(list(texts))
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     def truncate(self, max_length: int | None) -> None:
@@ -171,16 +168,3 @@ def lowers(normalizer: normalizers.Normalizer | None) -> bool:
     if isinstance(normalizer, normalizers.Sequence):
         return any(lowers(step) for step in normalizer)  # type: ignore[attr-defined]
     return isinstance(normalizer, normalizers.Lowercase)
-
-
-def invalid_unicode(texts: Sequence[str]) -> InputError:
-    """The error that names the first text with a lone surrogate."""
-    for i, text in enumerate(texts):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            return InputError(
-                f"text {i} has a lone surrogate at character {error.start}, so it is no valid "
-                'Unicode; clean it with text.encode("utf-8", "replace").decode()'
-            )
-    return InputError("the tokenizer could not read these texts")
