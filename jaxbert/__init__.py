@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from jaxbert.embedder import Embedder as Embedder
     from jaxbert.encoder import Encoder as Encoder
     from jaxbert.errors import JaxbertError as JaxbertError
+    from jaxbert.outputs import TokenEmbeddings as TokenEmbeddings
     from jaxbert.pooling import mean_pool as mean_pool
     from jaxbert.position import Bias as Bias
     from jaxbert.position import Position as Position
+    from jaxbert.quantise import Ranges as Ranges
+    from jaxbert.quantise import quantize_embeddings as quantize_embeddings
 
 __version__ = "0.1.0"
 
@@ -25,8 +28,11 @@ _HOME = {
     "EncoderConfig": "config",
     "JaxbertError": "errors",
     "Position": "position",
+    "Ranges": "quantise",
+    "TokenEmbeddings": "outputs",
     "attend": "attention",
     "mean_pool": "pooling",
+    "quantize_embeddings": "quantise",
 }
 __all__ = ["__version__", *_HOME]
 

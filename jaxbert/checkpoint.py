@@ -251,14 +251,17 @@ def save(
         own = rule.own_part(weight)
         packed = np.ascontiguousarray(rule.pack(own).astype(np.dtype(FLOATS[entry.dtype])))
         shards[entry.file.name][entry.name] = packed
-    with readers(stored.files) as read:
+    carried = sorted({entry.file for entry in stored.unused.values()})
+    with readers(carried) as read:
         for name, entry in stored.unused.items():
             shards[entry.file.name][name] = read(entry)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(stored.raw, indent=2) + "\n", encoding="utf-8")
     for name, shard in shards.items():
-        save_file(shard, folder / name, metadata={"format": "pt"})
+        # Beside the file and then in its place: it may be the one that is being read.
+        save_file(shard, folder / f"{name}.partial", metadata={"format": "pt"})
+        (folder / f"{name}.partial").replace(folder / name)
     if len(shards) > 1 or "model.safetensors" not in shards:
         write_index(folder / "model.safetensors.index.json", shards)
 

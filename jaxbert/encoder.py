@@ -26,6 +26,7 @@ from jaxbert.modules import transformer_folder
 from jaxbert.parts import MakeFeedForward, Parts, parts
 from jaxbert.pieces import in_pieces
 from jaxbert.position import Position
+from jaxbert.saving import save_encoder
 
 
 class Place(NamedTuple):
@@ -167,6 +168,10 @@ class Encoder(nnx.Module):
     def weights(self) -> dict[str, jax.Array]:
         """Every weight by its path, such as layers.attention.query.weight with leading axis l."""
         return weights(self)
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Write config.json and model.safetensors; refuses parts that these cannot describe."""
+        save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
 
     def layer(self, i: int) -> Layer:
         """Layer i by itself."""

@@ -113,6 +113,61 @@ def config_and_family(
         raise CheckpointError(f"config.json describes no encoder: {error}") from error
 
 
+def raw_config(config: EncoderConfig) -> tuple[dict[str, Any], str]:
+    """config.json for an encoder, with the keys that the published code needs, and its family.
+
+    Raises CheckpointError for a choice that the file has no word for.
+    """
+    plain = config.position != "alibi" and config.feed_forward == "mlp"
+    family = "bert" if plain else "jinabert"
+    if config.query_key_norm:
+        family = "jinabert-qk-post-norm" if config.second_residual else "jinabert-qk-norm"
+    gates = {activation: gate for gate, activation in GATES.items()}
+    kind: str | None = "original"
+    if config.feed_forward == "glu":
+        kind = gates.get(config.activation)
+    raw = {
+        "architectures": ["BertModel" if family == "bert" else "JinaBertModel"],
+        "attention_probs_dropout_prob": config.attention_dropout,
+        "hidden_act": word(ACTIVATIONS, "gelu" if kind in GATES else config.activation),
+        "hidden_dropout_prob": config.hidden_dropout,
+        "hidden_size": config.hidden_size,
+        "initializer_range": config.initializer_range,
+        "intermediate_size": config.intermediate_size,
+        "layer_norm_eps": config.layer_norm_eps,
+        "max_position_embeddings": config.max_positions,
+        "model_type": "bert",
+        "num_attention_heads": config.num_heads,
+        "num_hidden_layers": config.num_layers,
+        "pad_token_id": 0,
+        "position_embedding_type": word(POSITIONS, config.position),
+        "type_vocab_size": config.type_vocab_size,
+        "vocab_size": config.vocab_size,
+    }
+    if kind is None or None in raw.values():
+        raise CheckpointError(
+            f"a config.json has no words for {config.position} positions with a "
+            f"{config.feed_forward} of {config.activation}; such an encoder cannot be saved"
+        )
+    if family == "bert":
+        return raw, family
+    code = next(code for code, own in CODE.items() if own == family)
+    classes = {"AutoConfig": "configuration_bert.JinaBertConfig"}
+    classes |= {"AutoModel": "modeling_bert.JinaBertModel"}
+    return raw | {
+        "_name_or_path": f"jinaai/{code}",
+        "attn_implementation": "torch",
+        "auto_map": {auto: f"jinaai/{code}--{name}" for auto, name in classes.items()},
+        "emb_pooler": "mean",
+        "feed_forward_type": kind,
+    }, family
+
+
+def word(table: Mapping[str, str], ours: str) -> str | None:
+    """The first key that stands for our word."""
+    return next((key for key, value in table.items() if value == ours), None)
+
+
 def refuse_unknown(raw: Mapping[str, Any], ignore: Collection[str]) -> None:
     """A key that nobody here has read about may change every number."""
     known = HANDLED | HARMLESS | frozenset(REQUIRED) | frozenset(ignore)

@@ -1,10 +1,11 @@
 """Text -> token ids, with the tokenizers library."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import tokenizers
@@ -18,6 +19,28 @@ from jaxbert.storage import read_object
 BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
 
 
+# The files that a tokenizer is made of, and the names that its special tokens mostly have.
+FILES = tuple(
+    "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.txt "
+    "vocab.json merges.txt".split()
+)
+SPECIAL = {
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
+
+
+class Tokens(NamedTuple):
+    """The tokens of one text, special ones included."""
+
+    ids: np.ndarray  # [t] int32
+    offsets: np.ndarray  # [t, 2] int32: first character and the one behind the last; 0, 0 if none
+    special: np.ndarray  # [t] bool: put there by the tokenizer, not by the text
+
+
 class Tokenizer:
     """A folder's tokenizer without its stored padding; truncation is set by each call.
 
@@ -29,6 +52,7 @@ class Tokenizer:
         backend.no_padding()
         self.backend = backend
         self.side = side
+        self.folder: Path | None = None  # where its files came from, if they did
         # The library keeps truncation as a state of the tokenizer; threads must not share it.
         self.lock = Lock()
 
@@ -56,19 +80,79 @@ class Tokenizer:
             backend.normalizer = normalizers.Sequence(steps)
         if any(backend.encode("a").type_ids):
             raise CheckpointError(f"{folder} gives single texts a token type that is not 0")
-        return cls(backend, "left" if settings.get("truncation_side") == "left" else "right")
+        own = cls(backend, "left" if settings.get("truncation_side") == "left" else "right")
+        own.folder = folder
+        return own
 
-    def __call__(self, texts: Sequence[str], max_length: int | None = None) -> list[np.ndarray]:
+    def __call__(
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        on_cut: Callable[[int, int], None] | None = None,
+    ) -> list[np.ndarray]:
         """The ids of each text, int32, special tokens included, cut after max_length tokens.
 
+        on_cut is told of each text that is cut: its index, and the tokens that it has uncut.
         Raises InputTypeError for what is no str and InputError for text that is no valid Unicode.
         """
+        encodings = self.encodings(self.backend.encode_batch_fast, texts, max_length, on_cut)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def detailed(
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        on_cut: Callable[[int, int], None] | None = None,
+    ) -> list[Tokens]:
+        """The same with the place of each token in its text."""
+        return [
+            Tokens(
+                np.array(encoding.ids, np.int32),
+                np.array(encoding.offsets, np.int32).reshape(-1, 2),
+                np.array(encoding.special_tokens_mask, bool),
+            )
+            for encoding in self.encodings(self.backend.encode_batch, texts, max_length, on_cut)
+        ]
+
+    def encodings(
+        self,
+        encode: Callable[[list[str]], list[tokenizers.Encoding]],
+        texts: Sequence[str],
+        max_length: int | None,
+        on_cut: Callable[[int, int], None] | None,
+    ) -> list[tokenizers.Encoding]:
+        """What a method of the library makes of checked texts."""
         for i, text in enumerate(texts):
             check_text(i, text)
         with self.lock:
             self.truncate(max_length)
-            encodings = self.backend.encode_batch_fast(list(texts))
-        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+            found = encode(list(texts))
+            special = self.backend.num_special_tokens_to_add(is_pair=False)
+        if on_cut is not None:
+            for i, encoding in enumerate(found):
+                rest = encoding.overflowing if len(encoding) == max_length else ()
+                if rest:
+                    on_cut(i, len(encoding) + sum(len(part) - special for part in rest))
+        return found
+
+    def save(self, folder: Path) -> None:
+        """The files that it came from, or tokenizer.json and what transformers needs beside it."""
+        if self.folder is not None and self.folder.is_dir():
+            for name in FILES:
+                if (self.folder / name).is_file() and self.folder.resolve() != folder.resolve():
+                    shutil.copyfile(self.folder / name, folder / name)
+            return
+        vocabulary = self.backend.get_vocab()
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "truncation_side": self.side}
+        named = {
+            key: [name for name in names if name in vocabulary] for key, names in SPECIAL.items()
+        }
+        settings |= {key: names[0] for key, names in named.items() if names}
+        with self.lock:
+            self.backend.no_truncation()
+            (folder / "tokenizer.json").write_text(self.backend.to_str(), encoding="utf-8")
+        text = json.dumps(settings, indent=2) + "\n"
+        (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
     def truncate(self, max_length: int | None) -> None:
         """Cut texts to max_length tokens, on the tokenizer's side, keeping the special tokens."""

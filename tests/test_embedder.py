@@ -265,8 +265,8 @@ class OneWrong:
     def __init__(self, inner):
         self.inner = inner
 
-    def __call__(self, texts, max_length):
-        first, *others = self.inner(texts, max_length)
+    def __call__(self, texts, *more):
+        first, *others = self.inner(texts, *more)
         return [first[:0], *others]
 
 

@@ -17,8 +17,9 @@ ORDER = (
     "errors axes reference config hub rules storage huggingface checkpoint modules stack pieces "
     "layers variants position schemes attention.dense attention.online attention.tiles "
     "attention.backward attention.blockwise attention.kernel attention.tpu attention.gpu "
-    "attention memory parts inputs loading encoder unrolled pooling arguments tokenizer similarity "
-    "batches batching cache runner embedder verify report textio cli"
+    "attention memory parts inputs loading saving encoder unrolled pooling arguments tokenizer "
+    "similarity quantise outputs chunking settings batches batching cache runner engine request "
+    "embedder verify report textio cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")
 

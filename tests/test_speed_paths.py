@@ -9,7 +9,7 @@ import pytest
 from jaxbert import Embedder, Encoder, checkpoint
 from jaxbert.batches import Padded
 from jaxbert.batching import ByLength, Packing
-from jaxbert.embedder import vectors
+from jaxbert.engine import vectors
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inputs import prepare
 from jaxbert.pooling import POOLINGS, Head
@@ -89,12 +89,12 @@ def test_windows_and_their_batches_give_every_text_its_vector(folder, monkeypatc
     seen = []
     real = embedder.tokenizer.__class__.__call__
 
-    def watched(self, part, max_length=None):
+    def watched(self, part, *more):
         seen.append(len(part))
-        return real(self, part, max_length)
+        return real(self, part, *more)
 
     monkeypatch.setattr(embedder.tokenizer.__class__, "__call__", watched)
-    monkeypatch.setattr("jaxbert.embedder.windows", lambda texts, _: small(texts))
+    monkeypatch.setattr("jaxbert.request.windows", lambda texts, _: small(texts))
     np.testing.assert_allclose(embedder.encode(texts), expected, atol=FUNCTION)
     assert len(seen) > 3
     assert sum(seen) == len(texts)
@@ -106,7 +106,7 @@ def small(texts):
 
 def test_bad_texts_are_named_by_their_place_in_the_whole_list(folder, monkeypatch):
     embedder = Embedder.from_pretrained(folder)
-    monkeypatch.setattr("jaxbert.embedder.windows", lambda texts, _: small(texts))
+    monkeypatch.setattr("jaxbert.request.windows", lambda texts, _: small(texts))
     with pytest.raises(InputTypeError, match="text 13 is a int"):
         embedder.encode(["a"] * 13 + [7])
     with pytest.raises(InputError, match="text 11 has a lone surrogate at character 1"):
@@ -117,11 +117,11 @@ def test_bad_texts_are_named_by_their_place_in_the_whole_list(folder, monkeypatc
 def test_what_was_done_is_counted_and_logged(folder, caplog):
     embedder = Embedder.from_pretrained(folder)
     assert embedder.stats == Stats()
-    with caplog.at_level(logging.INFO, "jaxbert.embedder"):
+    with caplog.at_level(logging.INFO, "jaxbert.request"):
         embedder.encode(["a b", "c"])
     first = embedder.stats
     assert (first.texts, first.batches, first.compilations) == (2, 1, 1)
-    assert first.tokens == sum(map(len, embedder.tokens(["a b", "c"])))
+    assert first.tokens == sum(map(len, embedder.tokenizer(["a b", "c"], embedder.max_seq_length)))
     assert first.slots == 2 * min(16, embedder.encoder.position.limit or 16)
     assert 0 < first.compile_seconds < first.seconds
     assert "2 texts, " in caplog.text
@@ -152,11 +152,17 @@ def test_a_long_text_does_not_pad_short_ones(tmp_path):
     slots = sum(
         batch.rows * batch.length
         for batch in embedder.planner.plan(
-            [len(ids) for ids in embedder.tokens(["a b"] * 40 + [long] + ["c"] * 40)], None
+            [
+                len(ids)
+                for ids in embedder.tokenizer(
+                    ["a b"] * 40 + [long] + ["c"] * 40, embedder.max_seq_length
+                )
+            ],
+            None,
         )
     )
     assert slots == embedder.stats.slots
-    assert slots < len(embedder.tokens([long])[0]) * 9 / 8 + 1000
+    assert slots < len(embedder.tokenizer([long], embedder.max_seq_length)[0]) * 9 / 8 + 1000
 
 
 def test_bfloat16_is_near_float32(folder):
@@ -185,12 +191,12 @@ def test_an_accelerator_runs_the_scan(folder, monkeypatch):
     embedder = Embedder.from_pretrained(folder)
     assert embedder.planner.budget > ByLength().budget
     leaves = jax.tree.leaves(embedder.encoder)
-    assert len(embedder.program.fixed) == len(leaves)
+    assert len(embedder.engine.vectors.fixed) == len(leaves)
 
 
 def test_vectors_of_a_batch_are_those_of_the_encoder_and_the_head(folder):
     embedder = Embedder.from_pretrained(folder)
-    tokens = embedder.tokens(["a b c", "d"])
+    tokens = embedder.tokenizer(["a b c", "d"], embedder.max_seq_length)
     batch = Padded(np.array([1, 0]), 3, 16).fill(tokens)
     program = Program(vectors, embedder.encoder, Head(embedder.stack))
     got = np.asarray(program(batch, np.array(0, np.int32)))

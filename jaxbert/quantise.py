@@ -1,0 +1,150 @@
+"""Vectors in fewer bits: int8 and uint8 by ranges, binary by sign.
+
+Source: sentence-transformers 6.2, util/quantization.py, whose numbers these are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from jaxbert.errors import InputError, InputTypeError
+
+Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+DTYPES = {
+    "float32": np.float32,
+    "int8": np.int8,
+    "uint8": np.uint8,
+    "binary": np.int8,
+    "ubinary": np.uint8,
+}
+# The fewest vectors that ranges are taken from where none are given: below, a vector's bytes would
+# tell more about its company than about itself. sentence-transformers warns below the same number.
+FEWEST = 100
+STEPS = 255
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """The least and the largest value of each feature, which int8 and uint8 divide into 255 steps.
+
+    Vectors that are to be compared must be made with the same ranges: keep them beside the vectors.
+    """
+
+    low: np.ndarray  # [d] float32
+    high: np.ndarray  # [d] float32
+
+    def __post_init__(self) -> None:
+        """Refuse what is no pair of bounds."""
+        if self.low.shape != self.high.shape or self.low.ndim != 1:
+            raise InputError(
+                f"ranges have the shapes {self.low.shape} and {self.high.shape}; pass the least "
+                "and the largest value of each feature, [2, d]"
+            )
+        if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
+            raise InputError("ranges hold NaN or infinity; take them from finite vectors")
+        if (self.low > self.high).any():
+            raise InputError("ranges have a low above the high; pass [least, largest]")
+
+    @classmethod
+    def of(cls, vectors: np.ndarray) -> Self:
+        """The ranges of calibration vectors [n, d]; some hundreds and more that are like yours."""
+        vectors = np.asarray(vectors, np.float32)
+        if vectors.ndim != 2 or not len(vectors):
+            raise InputError(f"ranges are taken from vectors [n, d], not from {vectors.shape}")
+        return cls(vectors.min(axis=0), vectors.max(axis=0))
+
+    @classmethod
+    def given(cls, value: "Ranges | np.ndarray | Sequence[Sequence[float]]") -> Self:
+        """Ranges, or an array [2, d] as sentence-transformers takes it."""
+        if isinstance(value, Ranges):
+            return cls(value.low, value.high)
+        try:
+            array = np.asarray(value, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputTypeError(
+                f"ranges is a {type(value).__name__}; pass Ranges or an array [2, d]"
+            ) from error
+        if array.ndim != 2 or len(array) != 2:
+            raise InputError(f"ranges have the shape {array.shape}; pass [2, d]")
+        return cls(array[0], array[1])
+
+    @classmethod
+    def load(cls, file: str | PathLike[str]) -> Self:
+        """The ranges that `save` wrote."""
+        try:
+            held = load_file(Path(file))
+            return cls(held["low"].astype(np.float32), held["high"].astype(np.float32))
+        except (SafetensorError, KeyError) as error:
+            raise InputError(f"{file} holds no ranges ({error}); save them with Ranges") from error
+
+    def save(self, file: str | PathLike[str]) -> None:
+        """Write a safetensors file with the tensors low and high."""
+        save_file({"low": self.low, "high": self.high}, Path(file))
+
+
+def quantize_embeddings(
+    embeddings: np.ndarray,
+    precision: Precision,
+    ranges: "Ranges | np.ndarray | None" = None,
+    calibration_embeddings: np.ndarray | None = None,
+) -> np.ndarray:
+    """x -> floor(255 (x - low) / (high - low)), cut to 0 ... 255, or one bit per feature, x > 0.
+
+    float [n, d] or [d] -> uint8 as above, int8 the same less 128; ubinary packs 8 features into a
+    byte, the first one highest, binary is that less 128: [n, ceil(d / 8)]. Without ranges they are
+    those of calibration_embeddings, else of the vectors themselves, of which there must be 100.
+    Raises InputError. Source: sentence-transformers 6.2, util/quantization.py.
+    Differs: there 2 vectors are enough for ranges, with a warning.
+    """
+    check_precision(precision)
+    vectors = np.asarray(embeddings)
+    if vectors.dtype.kind != "f":
+        raise InputTypeError(f"vectors to quantise are floats, not {vectors.dtype}")
+    if not np.isfinite(vectors).all():
+        raise InputError("vectors to quantise hold NaN or infinity; leave those out first")
+    if precision == "float32":
+        return vectors.astype(np.float32)
+    if precision in ("binary", "ubinary"):
+        bits = np.packbits(vectors > 0, axis=-1)
+        return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
+    if ranges is None and calibration_embeddings is not None:
+        ranges = Ranges.of(calibration_embeddings)
+    if ranges is None:
+        check_enough(vectors, precision)
+        ranges = Ranges.of(vectors) if len(vectors) else Ranges.of(np.zeros((1, vectors.shape[1])))
+    return scaled(vectors.astype(np.float32), Ranges.given(ranges), precision)
+
+
+def check_precision(precision: object) -> None:
+    """Refuse a precision that there is not."""
+    if not isinstance(precision, str) or precision not in DTYPES:
+        raise InputError(f"precision is {precision!r}; it must be one of: {', '.join(DTYPES)}")
+
+
+def check_enough(vectors: np.ndarray, precision: str) -> None:
+    """Refuse to take ranges from a handful of vectors; of none there is nothing to take."""
+    number = 1 if vectors.ndim == 1 else len(vectors)
+    if 0 < number < FEWEST:
+        raise InputError(
+            f"{precision} needs the range of each feature, and {number} vectors are too few to "
+            f"take it from (at least {FEWEST}); pass ranges=Ranges.of(vectors of many texts)"
+        )
+
+
+def scaled(vectors: np.ndarray, ranges: Ranges, precision: str) -> np.ndarray:
+    """float32 vectors as bytes; a feature without a range is measured in steps of 1."""
+    if ranges.low.shape[0] != vectors.shape[-1]:
+        raise InputError(
+            f"ranges are for {ranges.low.shape[0]} features, but vectors have "
+            f"{vectors.shape[-1]}; take them from vectors of the same model and truncate_dim"
+        )
+    steps = (ranges.high - ranges.low) / np.float32(STEPS)
+    steps = np.where(steps == 0, np.float32(1), steps)
+    whole = np.clip(np.floor((vectors - ranges.low) / steps), 0, STEPS)
+    return whole.astype(np.uint8) if precision == "uint8" else (whole - 128).astype(np.int8)
