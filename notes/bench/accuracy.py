@@ -32,7 +32,7 @@ def exact(texts, embedder):
     stored = checkpoint.open_folder(hub.installed_package())
     tensors = checkpoint.tensors(stored)
     found = []
-    for ids in embedder.tokens(texts):
+    for ids in embedder.tokenizer(texts, embedder.max_seq_length):
         mask = np.ones_like(ids)[None]
         states = reference.encode(tensors, stored.raw, ids[None], mask)
         vector = reference.mean_pool(states[-1], mask)[0]

@@ -17,7 +17,7 @@ from jaxbert import Embedder, hub
 from jaxbert.attention import attend
 from jaxbert.attention.dense import LOWEST, visible
 from jaxbert.batches import Padded
-from jaxbert.embedder import vectors
+from jaxbert.engine import vectors
 from jaxbert.layers import Projection
 from jaxbert.pooling import Head
 from jaxbert.runner import Program

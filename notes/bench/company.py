@@ -27,14 +27,16 @@ def vectors(embedder, tokens, rows, length):
     starts = range(0, len(tokens), rows)
     batches = [Padded(np.arange(i, min(i + rows, len(tokens))), rows, length) for i in starts]
     jobs = ((batch.members, batch.fill(tokens)) for batch in batches)
-    for members, result in run(embedder.program, jobs, np.array(0, np.int32)):
+    for members, result in run(embedder.engine.vectors, jobs, np.array(0, np.int32)):
         found[members] = result
     return found
 
 
 def company(embedder, texts, shapes):
     longest = min(length for _, length in shapes)
-    tokens = [ids for ids in embedder.tokens(texts) if len(ids) <= longest]
+    tokens = [
+        ids for ids in embedder.tokenizer(texts, embedder.max_seq_length) if len(ids) <= longest
+    ]
     found = {shape: vectors(embedder, tokens, *shape) for shape in shapes}
     pairs = [a - b for a, b in itertools.combinations(found.values(), 2)]
     component = max(np.abs(d).max() for d in pairs)

@@ -63,6 +63,7 @@ ROWS = {
 NEAREST = {"f32": 0.99999, "bf16": 0.999}
 TUNING = 12_000  # tokens of the texts on which the options are compared
 CALLS = 40  # of one sentence, in each round
+PASSES = 2  # over the texts, in each round; the first one finds an engine that has slept
 FILE = Path(__file__).with_name("peers.json")
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -191,7 +192,7 @@ def run(options):
         print(f"{row}: {len(texts)} texts, {sum(counts)} tokens", file=sys.stderr, flush=True)
         taking = {k: workers[k] for k in timed if not (single and k in THROUGHPUT_ONLY)}
         engines = prepare(taking, workers[REFERENCE], row, texts, max_length, counts)
-        arguments = (texts, max_length, options.rounds, CALLS if single else 1)
+        arguments = (texts, max_length, options.rounds, CALLS if single else PASSES)
         figures["roof"] += measure(taking, roofs, engines, *arguments)
         sizes = {"texts": len(texts), "tokens": sum(counts), "max_length": max_length}
         figures["rows"][row] = sizes | {"gflop": work(counts) / 1e9, "engines": engines}
