@@ -1,6 +1,6 @@
 """Torch beside JAX: the states of transformers' BertModel and of jaxbert on the same texts.
 
-    python convert/verify.py MODEL
+    python convert/verify.py MODEL [--report FILE]
 
 Exit status: 0 if every layer agrees, 1 if one does not, 2 if the two could not be compared.
 """
@@ -9,10 +9,12 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from jaxbert import __version__
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
 from jaxbert.report import Model, open_model, side_by_side
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         default="float32",
         help="of jaxbert's weights; torch computes in float32 (default: %(default)s)",
     )
+    top.add_argument("--report", type=Path, metavar="FILE", help="write what is printed here too")
     return top
 
 
@@ -97,6 +100,19 @@ def verify(model: Model, dtype: str) -> tuple[str, bool]:
     return side_by_side(model, dtype, states, "torch in float32")
 
 
+def versions() -> str:
+    """What was compared, for a report that is read elsewhere."""
+    names = ("jax", "jaxlib", "flax", "torch", "transformers")
+    return ", ".join([f"jaxbert {__version__}", *(f"{name} {version(name)}" for name in names)])
+
+
+def write_report(file: Path, name: str, text: str) -> None:
+    """The comparison of a model as a file, whole or not at all."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(f"{name}\n{versions()}\n\n{text}\n", encoding="utf-8")
+    partial.replace(file)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare one model; what prevents that is one sentence on stderr and exit status 2."""
     options = parser().parse_args(arguments)
@@ -110,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 dtype=options.dtype,
             )
             text, agreed = verify(model, options.dtype)
+        if options.report is not None:
+            write_report(options.report, options.name, text)
     except (JaxbertError, NotComparedError, OSError) as error:
         print(f"verify.py: {one_line(error)}", file=sys.stderr)
         return 2

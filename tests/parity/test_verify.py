@@ -162,6 +162,26 @@ def test_weights_that_torch_does_not_find_are_not_compared(program, small, capsy
     assert "found no weights" in error
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_report_holds_what_was_printed_and_what_was_compared(
+    program, small, capsys, monkeypatch, wrong
+):
+    right = program.torch_states
+    if wrong:
+        monkeypatch.setattr(program, "torch_states", lambda *given: [2 * s for s in right(*given)])
+    report = small / "report.txt"
+    assert program.main([str(small), "--report", str(report)]) == int(wrong)
+    text = report.read_text()
+    assert capsys.readouterr().out.strip() in text
+    assert f"torch {program.version('torch')}" in text
+    assert ("DIFFERS" in text) == wrong
+
+
+def test_a_report_that_cannot_be_written(program, small, capsys):
+    assert program.main([str(small), "--report", str(small / "no" / "report.txt")]) == 2
+    assert_one_sentence(capsys.readouterr().err)
+
+
 def test_a_name_that_is_nothing(program, capsys):
     assert program.main(["no folder of mine"]) == 2
     assert_one_sentence(capsys.readouterr().err)
