@@ -40,7 +40,12 @@ def parser() -> argparse.ArgumentParser:
     similarity.add_argument("second", metavar="TEXT")
 
     add(commands, "info", "what a model is, and what was ignored in its files", run_info, True)
-    add(commands, "verify", "run the NumPy reference beside the encoder", run_verify, True)
+    verify = add(commands, "verify", "run the NumPy reference beside the encoder", run_verify, True)
+    verify.add_argument(
+        "--published",
+        metavar="NAME",
+        help="the hub name whose published vectors a folder must reproduce (default: as named)",
+    )
     return top
 
 
@@ -135,12 +140,20 @@ def run_info(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """0 if the encoder agrees with the reference on every layer, else 1."""
-    from jaxbert.report import open_model, verify_against_reference
+    """0 if every layer agrees with the reference and all published vectors come out, else 1."""
+    from jaxbert import published
+    from jaxbert.report import open_model, verify_against_published, verify_against_reference
 
-    text, agreed = verify_against_reference(open_model(**model_arguments(options)), options.dtype)
+    arguments = model_arguments(options)
+    if options.published is not None:
+        published.published(options.published)  # an unknown name is refused before any work
+    known = options.published or published.identify(arguments["name"])
+    model = open_model(**arguments)
+    text, agreed = verify_against_reference(model, options.dtype)
     print(text)
-    return 0 if agreed else 1
+    text, reproduced = verify_against_published(model, known, options.dtype)
+    print(text)
+    return 0 if agreed and reproduced else 1
 
 
 def warn(message: Warning | str, *_: Any) -> None:

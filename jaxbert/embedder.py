@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -42,13 +43,14 @@ class Embedder(Settings):
         tokenizer: Tokenizer,
         stack: Stack | None = None,
         planner: Planner | None = None,
+        devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        """Put a model together from parts; planner decides the shapes of batches.
+        """Put a model together; without a stack: means, not normalised, of up to 512 tokens.
 
-        Without a stack vectors are means, not normalised, of texts cut at 512 tokens.
+        planner decides the shapes of batches.
         """
         super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
-        self.engine = Engine(encoder, self.stack, planner)
+        self.engine = Engine(encoder, self.stack, planner, devices)
         self.stored: checkpoint.Checkpoint | None = None  # where the weights came from
 
     @classmethod
@@ -62,12 +64,14 @@ class Embedder(Settings):
         revision: str | None = None,
         token: str | None = None,
         ignore_config: Sequence[str] = (),
+        devices: Sequence[jax.Device] | None = None,
     ) -> Self:
         """The model of a folder or a hub name, with its pooling, normalisation and prompts.
 
         deterministic: the same text gives the same bits in any company (one device and version), at
         the price of full batches. ignore_config names keys of the folder's JSON files that may be
-        passed over. dtype is float32 or bfloat16, that of the weights and of the states between
+        passed over. devices (jax.local_devices()) each take batches of their own, None is the first
+        one alone. dtype is float32 or bfloat16, that of the weights and of the states between
         layers; sums, norms, softmax and pooling are float32 in both. bfloat16 is faster where the
         processor multiplies it, and moves components by up to 3e-3 of a vector's norm
         (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and CheckpointError.
@@ -79,7 +83,7 @@ class Embedder(Settings):
         tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
         encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
         planner = ByText(longest=encoder.position.limit) if deterministic else None
-        own = cls(encoder, tokenizer, stack, planner)
+        own = cls(encoder, tokenizer, stack, planner, devices)
         own.stored = stored
         return own
 
@@ -159,7 +163,7 @@ class Embedder(Settings):
         refuse_torch(convert_to_numpy, convert_to_tensor, device, pool, chunk_size)
         texts = as_list([inputs] if isinstance(inputs, str) else inputs)
         finish = self.finish(truncate_dim, normalize_embeddings, precision, ranges)
-        check_output(output_value, finish)
+        check_output(output_value, finish, len(texts))
         request = self.request(
             prompt_name, prompt, batch_size, show_progress_bar, max_length, on_long
         )
@@ -168,10 +172,9 @@ class Embedder(Settings):
         elif output_value == "token_embeddings":
             found = [own.embeddings for own in request.tokens(texts)]
         else:
-            found = [
-                own.as_dict(finish(self.engine.pool([own.embeddings], [own.mask]))[0])
-                for own in request.tokens(texts)
-            ]
+            tokens = request.tokens(texts)
+            pooled = finish(request.pooled(tokens, self.full_width))
+            found = [own.as_dict(row) for own, row in zip(tokens, pooled, strict=True)]
         return found[0] if isinstance(inputs, str) else found
 
     def encode_query(
@@ -291,8 +294,7 @@ class Embedder(Settings):
         """Compile what texts of up to max_length tokens usually need; how many shapes were new.
 
         That is a text alone and a full batch of every length of the ladder, and of rows that short
-        texts share; a last, smaller batch may still compile. None stands for 512, or max_seq_length
-        if that is less. With the cache of compiled programs only the first process compiles.
+        texts share; a last, smaller batch may still compile. None: 512, or max_seq_length if less.
         """
         longest = min(self.max_seq_length, 512) if max_length is None else max_length
         return self.engine.warmup(integer(longest, "max_length", 1))

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxbert.inputs import Inputs, check_length
 from jaxbert.memory import check_memory
 from jaxbert.pooling import Head
 from jaxbert.runner import Program, Stats, Tally, run
+from jaxbert.spread import spread, stacks
 from jaxbert.stack import Stack
 from jaxbert.unrolled import Unrolled
 
@@ -56,16 +58,26 @@ def token_states(encoder: Encoder | Unrolled, batch: Filled) -> jax.Array:
 class Engine:
     """Runs lists of token ids through the programs of one encoder, and counts what it does."""
 
-    def __init__(self, encoder: Encoder, stack: Stack, planner: Planner | None = None) -> None:
-        """None: the planner that suits the backend."""
+    def __init__(
+        self,
+        encoder: Encoder,
+        stack: Stack,
+        planner: Planner | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        """None: the planner that suits the backend, and the backend's first device."""
         self.encoder = encoder  # read-only: the compiled programs hold it
         backend = jax.default_backend()
         self.planner = planner or by_length(backend, encoder.position.limit)
         scans = type(encoder).forward is Encoder.forward  # else it computes something of its own
         runs = Unrolled(encoder) if backend == "cpu" and scans else encoder
         head = Head(stack)
-        self.vectors = Program(vectors, runs, head)
-        self.states = Program(token_states, runs)
+        self.devices = devices if devices is not None and len(devices) > 1 else None
+        if self.devices is None:
+            self.vectors, self.states = Program(vectors, runs, head), Program(token_states, runs)
+        else:
+            self.vectors = spread(vectors, self.devices, runs, head)
+            self.states = spread(token_states, self.devices, runs)
         self.pooled = Program(Head.__call__, head)
         self.tally = Tally()
 
@@ -99,16 +111,28 @@ class Engine:
         windows are the ids of texts that follow one another; the next is asked for while the device
         has the last. Raises ComputationError for a result that is not finite.
         """
-        for members, rows in run(program, self.jobs(windows, batch_size), *extra):
+        for members, rows in self.results(program, self.jobs(windows, batch_size), *extra):
             whole = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
             if not whole.all():
                 raise not_finite(members[~whole][0])
             yield members, rows
 
+    def results(
+        self, program: Program, jobs: Iterator[tuple[Any, Filled]], *extra: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(indices of texts, their rows) of each batch."""
+        if self.devices is None:
+            yield from run(program, jobs, *extra)
+            return
+        extra = tuple(np.stack([array] * len(self.devices)) for array in extra)
+        for stacked, results in run(program, jobs, *extra):
+            for members, rows in zip(stacked, results, strict=True):
+                yield members, rows[: len(members)]
+
     def jobs(
         self, windows: Iterable[list[np.ndarray]], batch_size: int | None
-    ) -> Iterator[tuple[np.ndarray, Filled]]:
-        """(indices of texts, their arrays) of each batch."""
+    ) -> Iterator[tuple[Any, Filled]]:
+        """(indices of texts, their arrays) of each batch; with devices, lists of the former."""
         first = 0
         for tokens in windows:
             self.check_tokens(tokens)
@@ -121,8 +145,12 @@ class Engine:
                 slots=sum(batch.rows * batch.length for batch in batches),
                 batches=len(batches),
             )
-            for batch in batches:
-                yield first + batch.members, batch.fill(tokens)
+            if self.devices is None:
+                for batch in batches:
+                    yield first + batch.members, batch.fill(tokens)
+            else:
+                for members, filled in stacks(batches, tokens, len(self.devices)):
+                    yield [first + own for own in members], filled
             first += len(tokens)
 
     def check_tokens(self, tokens: Sequence[np.ndarray]) -> None:
@@ -166,7 +194,11 @@ class Engine:
         start, before = time.perf_counter(), self.compilations
         for batch in self.planner.usual(longest):
             self.check_memory(batch.rows, batch.length)
-            self.vectors.compile(batch.fill([]), np.array(0, np.int32))
+            filled, skipped = batch.fill([]), np.array(0, np.int32)
+            if self.devices is not None:
+                (_, filled), *_ = stacks([batch], [], len(self.devices))
+                skipped = np.stack([skipped] * len(self.devices))
+            self.vectors.compile(filled, skipped)
         self.tally.add(seconds=time.perf_counter() - start)
         return self.compilations - before
 

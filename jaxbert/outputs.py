@@ -8,7 +8,13 @@ import jax
 import numpy as np
 
 from jaxbert.errors import InputError
-from jaxbert.quantise import Precision, Ranges, check_precision, quantize_embeddings
+from jaxbert.quantise import (
+    Precision,
+    Ranges,
+    check_enough,
+    check_precision,
+    quantize_embeddings,
+)
 from jaxbert.similarity import unit_length
 
 Output = Literal["sentence_embedding", "token_embeddings"]
@@ -86,6 +92,11 @@ class LongTexts:
             choices = ", ".join(get_args(OnLong))
             raise InputError(f"on_long is {self.what!r}; it must be one of: {choices}")
 
+    @property
+    def listens(self) -> bool:
+        """Whether it wants to know; nobody is asked to count what is not used."""
+        return self.what != "truncate"
+
     def __call__(self, text: int, tokens: int) -> None:
         """Note a text that was cut, or refuse it."""
         if self.what == "error":
@@ -107,7 +118,7 @@ class LongTexts:
             )
 
 
-def check_output(output_value: Any, finish: Finish) -> None:
+def check_output(output_value: Any, finish: Finish, texts: int) -> None:
     """Refuse an output that there is not, and steps that are for sentence vectors alone."""
     if output_value not in (*get_args(Output), None):
         raise InputError(
@@ -119,6 +130,8 @@ def check_output(output_value: Any, finish: Finish) -> None:
             "precision and normalize_embeddings are for sentence embeddings; leave them out, or "
             'ask for output_value="sentence_embedding"'
         )
+    if finish.precision in ("int8", "uint8") and finish.ranges is None:
+        check_enough(texts, finish.precision)
 
 
 def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: Any) -> None:

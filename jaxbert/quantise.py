@@ -116,7 +116,7 @@ def quantize_embeddings(
     if ranges is None and calibration_embeddings is not None:
         ranges = Ranges.of(calibration_embeddings)
     if ranges is None:
-        check_enough(vectors, precision)
+        check_enough(1 if vectors.ndim == 1 else len(vectors), precision)
         ranges = Ranges.of(vectors) if len(vectors) else Ranges.of(np.zeros((1, vectors.shape[1])))
     return scaled(vectors.astype(np.float32), Ranges.given(ranges), precision)
 
@@ -127,9 +127,8 @@ def check_precision(precision: object) -> None:
         raise InputError(f"precision is {precision!r}; it must be one of: {', '.join(DTYPES)}")
 
 
-def check_enough(vectors: np.ndarray, precision: str) -> None:
+def check_enough(number: int, precision: str) -> None:
     """Refuse to take ranges from a handful of vectors; of none there is nothing to take."""
-    number = 1 if vectors.ndim == 1 else len(vectors)
     if 0 < number < FEWEST:
         raise InputError(
             f"{precision} needs the range of each feature, and {number} vectors are too few to "

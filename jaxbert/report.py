@@ -1,4 +1,4 @@
-"""What the command says about a model: a description, and a comparison with the reference."""
+"""What the command says about a model: a description, and how it compares with what is known."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from jaxbert.attention import ATTENTIONS, Attend, attend, plan
 from jaxbert.encoder import Encoder
 from jaxbert.modules import Dense, transformer_folder
 from jaxbert.pooling import pool
+from jaxbert.published import Outcome, Published, check, published
 from jaxbert.rules import FAMILIES
 from jaxbert.stack import Stack, read_stack
 from jaxbert.storage import sha256
@@ -157,3 +158,49 @@ def sample(model: Model) -> tuple[np.ndarray, np.ndarray, str]:
     vocabulary = model.encoder.config.vocab_size
     tokens = [random.integers(0, vocabulary, length) for length in (longest, longest // 3, 1)]
     return *pad(tokens), f"{len(tokens)} rows of random ids (the folder has no tokenizer)"
+
+
+# --- verify: published vectors -----------------------------------------------------------------
+
+WIDEST_TEXT = 28
+
+
+def verify_against_published(model: Model, name: str | None, dtype: str) -> tuple[str, bool]:
+    """A table of what is published for the model of this name, and whether all is reproduced.
+
+    Where nothing can be compared it is one line, and no failure. bfloat16 is not compared: it moves
+    a component by up to 3e-3 of the vector's norm (notes/06-cpu.md) where 1e-3 and less is allowed,
+    and a tolerance that let it pass would let mistakes pass too.
+    """
+    if name is None:
+        return "no published vectors are known for this model (--published NAME chooses some)", True
+    if model.tokenizer is None:
+        return f"the published vectors of {name} need a tokenizer, and the folder has none", True
+    if dtype != "float32":
+        return f"the published vectors of {name} are compared in float32 only, not in {dtype}", True
+    entries = published(name)
+    outcomes = [check(entry, model.encoder, model.tokenizer) for entry in entries]
+    missed = sum(not outcome.reproduced for outcome in outcomes)
+    lines = [
+        f"{'text':<{WIDEST_TEXT}}  {'value':<17}{'compared':>9}{'max |diff|':>12}{'tolerance':>11}"
+        f"{'1 - cosine':>12}  {'verdict':<15}  source",
+        *map(published_row, entries, outcomes),
+        *dict.fromkeys(f"{entry.source.split()[0]}: {entry.how}" for entry in entries),
+        f"{missed} of {len(entries)} published values of {name} are NOT REPRODUCED"
+        if missed
+        else f"all {len(entries)} published values of {name} are reproduced",
+    ]
+    return "\n".join(lines), not missed
+
+
+def published_row(entry: Published, outcome: Outcome) -> str:
+    """One line of the table."""
+    text = repr(entry.text)
+    text = text if len(text) <= WIDEST_TEXT else text[: WIDEST_TEXT - 3] + "..."
+    alike = "" if outcome.cosine is None else f"{1.0 - outcome.cosine:.1e}"
+    verdict = "reproduced" if outcome.reproduced else "NOT REPRODUCED"
+    return (
+        f"{text:<{WIDEST_TEXT}}  {entry.title:<17}{len(entry.components):>9}"
+        f"{outcome.largest:>12.1e}{entry.tolerance:>11.1e}{alike:>12}  {verdict:<15}  "
+        f"{entry.source}{f' ({entry.revision[:7]})' if entry.revision else ''}"
+    )

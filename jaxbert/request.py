@@ -59,7 +59,7 @@ class Request:
             return tokenise(
                 [self.prefix + text for text in part],
                 self.long.most,
-                lambda i, tokens: self.long(first + i, tokens),
+                (lambda i, tokens: self.long(first + i, tokens)) if self.long.listens else None,
             )
 
         return ahead(of_window, list(windows(texts, len(self.prefix))))
@@ -92,6 +92,11 @@ class Request:
                 done(len(members))
         return [self.described(found[i], own) for i, own in enumerate(all_tokens)]
 
+    def pooled(self, tokens: list[TokenEmbeddings], width: int) -> np.ndarray:
+        """The vectors [n, width] of texts whose states are there."""
+        states, masks = [own.embeddings for own in tokens], [own.mask for own in tokens]
+        return self.engine.pool(states, masks) if tokens else np.zeros((0, width), np.float32)
+
     def described(self, states: np.ndarray, tokens: Tokens) -> TokenEmbeddings:
         """The states of a text's tokens with what each token is."""
         mask = np.arange(len(tokens.ids)) >= self.skipped
@@ -109,7 +114,7 @@ class Request:
                     for tokens in self.tokenizer.detailed(prefixed)
                 ]
                 for i, states in enumerate(self.whole(parts, overlap), start=first):
-                    found.append(self.pooled(i, parts[i - first], states, spans[i], width))
+                    found.append(self.of_spans(i, parts[i - first], states, spans[i], width))
                 done(len(group))
         return found
 
@@ -126,7 +131,7 @@ class Request:
                 window.place(row, states[text])
         return states
 
-    def pooled(
+    def of_spans(
         self, text: int, parts: Parts, states: np.ndarray, spans: np.ndarray, width: int
     ) -> np.ndarray:
         """One vector per span of a text."""

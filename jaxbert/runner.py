@@ -4,8 +4,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -103,19 +104,24 @@ def windows(
         yield start, texts[start:]
 
 
-def ahead(function: Callable[[Part], Result], parts: Sequence[Part]) -> Iterator[Result]:
-    """function(part) of each part in order; the next is computed while the caller has the last."""
-    if len(parts) == 1:
+def ahead(function: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
+    """function(part) of each part in order; the next is computed while the caller has the last.
+
+    A part is taken from its iterator in the same thread, so reading runs ahead too, by one.
+    """
+    if isinstance(parts, list) and len(parts) == 1:
         yield function(parts[0])
         return
+    iterator = iter(parts)
+
+    def following() -> list[Result]:
+        return [function(part) for part in islice(iterator, 1)]
+
     with ThreadPoolExecutor(1) as pool:
-        begun: deque[Future[Result]] = deque()
-        for part in parts:
-            begun.append(pool.submit(function, part))
-            if len(begun) == 2:
-                yield begun.popleft().result()
-        while begun:
-            yield begun.popleft().result()
+        coming = pool.submit(following)
+        while found := coming.result():
+            coming = pool.submit(following)
+            yield found[0]
 
 
 # --- what was done ------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def test_positional_arguments_are_in_sentence_transformers_order():
 
 def test_query_and_document_take_their_own_prompts(embedder):
     close(embedder.encode_query(TEXTS), embedder.encode(TEXTS, prompt="a b "))
+    close(embedder.encode_query(TEXTS, "passage"), embedder.encode(TEXTS, prompt="x "))
     close(embedder.encode_document(TEXTS), embedder.encode(TEXTS, prompt="", prompt_name=None))
     embedder.prompts = {"passage": "x ", "other": "y y "}
     close(embedder.encode_document(TEXTS), embedder.encode(TEXTS, prompt="x "))
@@ -115,6 +116,13 @@ def test_an_unknown_keyword_is_a_type_error_that_names_it(embedder, method):
 def test_refusals(embedder, options, reason):
     with pytest.raises(InputError, match=reason):
         embedder.encode(TEXTS, **options)
+
+
+def test_too_few_texts_for_ranges_are_refused_before_anything_runs(folder):
+    fresh = Embedder.from_pretrained(folder)
+    with pytest.raises(InputError, match="7 vectors are too few"):
+        fresh.encode(TEXTS, precision="uint8")
+    assert fresh.compilations == 0
 
 
 def test_what_says_nothing_new_is_accepted(embedder):
