@@ -21,6 +21,10 @@ class InputTypeError(JaxbertError, TypeError):
     """An argument of the wrong type."""
 
 
+class InputChangedError(JaxbertError, ValueError):
+    """An input that is not what it was when a run began; nothing is mixed."""
+
+
 class ComputationError(JaxbertError, ArithmeticError):
     """A result that is not finite; no such vector is returned."""
 

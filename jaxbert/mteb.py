@@ -1,0 +1,115 @@
+"""An Embedder as an encoder of mteb 2, the benchmark; mteb is imported when one is made.
+
+Source: mteb 2.26, models/models_protocols.py for the methods, and sentence_transformer_wrapper.py
+beside it for the prompts, so that scores can be compared with those of sentence-transformers.
+"""
+
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from jaxbert.embedder import Embedder
+from jaxbert.errors import InputError, JaxbertError
+
+
+class MtebMissingError(JaxbertError, ImportError):
+    """mteb, or a version that fits, is not installed."""
+
+
+class MtebEncoder:
+    """What `mteb.evaluate` and `mteb.mock_run` take as a model; `mteb_model_meta` describes it."""
+
+    def __init__(self, embedder: Embedder, name: str, revision: str | None = None) -> None:
+        """name is "organisation/model"; mteb keeps results under it and the revision.
+
+        An embedder whose settings were changed (truncate_dim, prompts, dtype ...) needs a name or
+        a revision of its own, or mteb takes the results of another for its own.
+        """
+        self.embedder = embedder
+        self.parts = parts()
+        # An attribute, since mteb's wrappers replace it.
+        self.mteb_model_meta: Any = self.parts.ModelMeta.create_empty(
+            {
+                "name": checked_name(name),
+                "revision": revision,
+                "framework": ["JAX"],
+                "embed_dim": embedder.get_embedding_dimension(),
+                "max_tokens": embedder.max_seq_length,
+                "similarity_fn_name": self.parts.ScoringFunction(embedder.similarity_fn_name),
+            }
+        )
+
+    def encode(
+        self,
+        inputs: Iterable[Mapping[str, Any]],
+        *,
+        task_metadata: Any,
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: Any = None,
+        **options: Any,
+    ) -> np.ndarray:
+        """One vector per text of a DataLoader, [n, d]; all texts go through one call of `encode`.
+
+        The prompt is the one that the model has for the task, else for the task's type, else for
+        queries or documents. options are those of `Embedder.encode`, from mteb's encode_kwargs;
+        batch_size is always among them, 32 if none was asked for, and an accelerator takes more.
+        Raises InputError for packed bits, TypeError for an option that there is not.
+        """
+        refuse_bits(options.get("precision"))
+        texts = [text for batch in inputs for text in batch["text"]]
+        prompt_name = self.parts.get_prompt_name(self.embedder.prompts, task_metadata, prompt_type)
+        encode = {
+            None: self.embedder.encode,
+            "query": self.embedder.encode_query,
+            "document": self.embedder.encode_document,
+        }[None if prompt_type is None else prompt_type.value]
+        vectors: np.ndarray = encode(texts, prompt_name=prompt_name, **options)
+        return vectors
+
+    def similarity(self, a: np.ndarray, b: np.ndarray) -> Any:
+        """[n, d] and [m, d] -> [n, m]; one number for two single vectors [d].
+
+        Differs from `Embedder.similarity`, which gives [1, 1]: mteb makes a float of it, which
+        NumPy 2.4 refuses.
+        """
+        found = self.embedder.similarity(a, b)
+        return found[0, 0] if np.ndim(a) == np.ndim(b) == 1 else found
+
+    def similarity_pairwise(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """[n, d] and [n, d] -> [n]: the similarity of each a[i] with b[i]."""
+        return self.embedder.similarity_pairwise(a, b)
+
+
+def parts() -> SimpleNamespace:
+    """What is used of mteb."""
+    try:
+        from mteb.models.abs_encoder import get_prompt_name
+        from mteb.models.model_meta import ModelMeta, ScoringFunction
+    except ImportError as error:
+        raise MtebMissingError(
+            f"MtebEncoder needs mteb 2.26 or later ({error}); install it with the extra mteb: "
+            'pip install "jaxbert[mteb]"'
+        ) from error
+    return SimpleNamespace(
+        get_prompt_name=get_prompt_name, ModelMeta=ModelMeta, ScoringFunction=ScoringFunction
+    )
+
+
+def checked_name(name: str) -> str:
+    """A name that mteb can file results under; it checks only some of the names that it gets."""
+    halves = name.split("/")
+    if len(halves) != 2 or not all(halves):
+        raise InputError(f'name is {name!r}, but mteb needs "organisation/model"; pass such a name')
+    return name
+
+
+def refuse_bits(precision: Any) -> None:
+    """Packed bits, whose bytes mteb would compare as if each were a number."""
+    if precision in ("binary", "ubinary"):
+        raise InputError(
+            f"precision is {precision!r}, and mteb compares the packed bytes as numbers; leave it "
+            "out, and put mteb's CompressionWrapper around this encoder"
+        )
