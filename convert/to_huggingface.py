@@ -10,25 +10,19 @@ stays), 2 if nothing could be written.
 import argparse
 import shutil
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from common import NotDoneError, beside, put_in_place, run, vacant
 
-from jaxbert.cli import one_line, warn
 from jaxbert.embedder import Embedder
-from jaxbert.errors import JaxbertError
 from jaxbert.rules import FAMILIES
 from jaxbert.verify import TEXTS
 
 # Largest difference of a component over the longest vector. Both sides compute in float32 and in
 # other orders: on the models of the tests it is at most 6e-7.
 TOLERANCE = 5e-6
-
-
-class NotWrittenError(Exception):
-    """There is no folder to compare."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,15 +46,13 @@ def parser() -> argparse.ArgumentParser:
 
 def write(embedder: Embedder, folder: Path) -> None:
     """The whole folder, or nothing."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise NotWrittenError(f"{folder} is there already; name a new folder")
-    if not folder.resolve().parent.is_dir():
-        raise NotWrittenError(f"the folder of {folder} does not exist; make it first")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    place = vacant(folder)
+    partial = beside(place)
+    if partial.exists():
+        raise NotDoneError(f"{partial} is left of a run that was broken off; remove it first")
     try:
         embedder.save_pretrained(partial)
-        partial.replace(folder)
+        put_in_place(partial, place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -71,7 +63,7 @@ def torch_vectors(folder: Path) -> np.ndarray:
         import sentence_transformers
         import transformers
     except ModuleNotFoundError as error:
-        raise NotWrittenError(
+        raise NotDoneError(
             f"{error.name} is not installed, so the folder was written and not compared; it comes "
             "with jaxbert's extra named parity"
         ) from error
@@ -112,27 +104,22 @@ def compare(embedder: Embedder, folder: Path, ignore: Sequence[str]) -> tuple[li
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write and compare; what prevents that is one sentence on stderr and exit status 2."""
+    """Write and compare."""
     options = parser().parse_args(arguments)
     ignore = tuple(options.ignore_config)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = warn
-            embedder = Embedder.from_pretrained(
-                options.name, revision=options.revision, ignore_config=ignore
-            )
-            write(embedder, options.folder)
-            lines, agreed = compare(embedder, options.folder, ignore)
-    except (JaxbertError, NotWrittenError, OSError) as error:
-        print(f"to_huggingface.py: {one_line(error)}", file=sys.stderr)
-        return 2
-    print("\n".join([f"{options.folder} is written", *lines]))
-    print(
-        f"the same vectors of {len(TEXTS)} texts (tolerance {TOLERANCE:g} of the longest)"
-        if agreed
-        else f"the vectors DIFFER (tolerance {TOLERANCE:g} of the longest)"
-    )
-    return 0 if agreed else 1
+
+    def work() -> bool:
+        embedder = Embedder.from_pretrained(
+            options.name, revision=options.revision, ignore_config=ignore
+        )
+        write(embedder, options.folder)
+        lines, agreed = compare(embedder, options.folder, ignore)
+        verdict = "the same vectors" if agreed else "the vectors DIFFER"
+        print("\n".join([f"{options.folder} is written", *lines]))
+        print(f"{verdict} on {len(TEXTS)} texts (tolerance {TOLERANCE:g} of the longest)")
+        return agreed
+
+    return run("to_huggingface.py", work)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def weight_files(folder: Path) -> list[Path]:
     if pickles:
         raise CheckpointError(
             f"{folder} has its weights only as {pickles[0].name}, a pickle, which is never opened "
-            "here because it can run code; save the model as safetensors first"
+            "here because it can run code; convert/from_torch.py turns it into safetensors"
         )
     raise CheckpointError(f"{folder} has no model.safetensors, so there are no weights to load")
 

@@ -239,8 +239,9 @@ def test_there_and_back_again(both, tmp_path):
 
 
 @pytest.fixture
-def program():
+def program(monkeypatch):
     """The program as a module."""
+    monkeypatch.syspath_prepend(PROGRAM.parent)
     spec = importlib.util.spec_from_file_location("to_huggingface", PROGRAM)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -257,7 +258,7 @@ def test_the_real_model_goes_back(minilm, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "the same vectors of 6 texts" in done.stdout
+    assert "the same vectors on 6 texts" in done.stdout
     assert "sentence-transformers in torch: largest difference" in done.stdout
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (out, minilm))
     assert all(ours[name].tobytes() == tensor.tobytes() for name, tensor in theirs.items())
@@ -297,8 +298,8 @@ def test_refusals_are_one_sentence(program, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("kept")
     for name, out, reason in (
-        (base, tmp_path / "full", "there already"),
-        (base, tmp_path / "no" / "such", "does not exist"),
+        (base, tmp_path / "full", "is not empty"),
+        (base, tmp_path / "full" / "mine", "is a file"),
         (tmp_path / "nothing", tmp_path / "out", "is not a folder"),
     ):
         assert program.main([str(name), str(out)]) == 2
