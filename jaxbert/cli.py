@@ -10,6 +10,7 @@ from typing import Any
 from jaxbert import __version__, hub
 from jaxbert.errors import JaxbertError
 
+PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 ATTENTIONS = ("auto", "dense", "blockwise", "tpu", "gpu")
 
 
@@ -21,19 +22,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"jaxbert {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    embed = add(commands, "embed", "write a vector for each text of a file", run_embed)
-    embed.add_argument("input", nargs="*", help="files, or - for stdin (the default)")
-    embed.add_argument(
-        "-o", "--output", required=True, help="vectors.npy, vectors.jsonl, or - for JSONL on stdout"
-    )
-    embed.add_argument("--format", choices=("text", "jsonl"), help="default: by the file's name")
-    embed.add_argument("--text-field", default="text", help="of JSONL input (default: text)")
-    embed.add_argument("--batch-size", type=int, help="most rows at once (default: by tokens)")
-    embed.add_argument("--max-length", type=int, help="tokens per text (default: the model's)")
-    embed.add_argument("--normalize", action="store_true", help="scale vectors to length one")
-    embed.add_argument("--prompt", help="put before each text")
-    embed.add_argument("--deterministic", action="store_true", help="same text, same bits")
-    embed.add_argument("--quiet", action="store_true", help="no progress bar")
+    embed_options(add(commands, "embed", "a vector for each row of files", run_embed))
+    status = commands.add_parser("status", help="how far a run of embed is")
+    status.add_argument("output", metavar="OUTPUT", help="what embed was given as -o")
+    status.set_defaults(action=run_status)
 
     similarity = add(commands, "similarity", "how alike two texts are", run_similarity)
     similarity.add_argument("first", metavar="TEXT")
@@ -47,6 +39,29 @@ def parser() -> argparse.ArgumentParser:
         help="the hub name whose published vectors a folder must reproduce (default: as named)",
     )
     return top
+
+
+def embed_options(embed: argparse.ArgumentParser) -> None:
+    """What is read, what is written, and how."""
+    give = embed.add_argument
+    give("input", nargs="*", help="files, patterns, .gz, or - for stdin (the default)")
+    give("-o", "--output", required=True, help="OUT.npy, .parquet, .jsonl; - is JSONL on stdout")
+    give("--format", choices=("text", "jsonl", "csv", "parquet"), help="default: by the name")
+    give("--text-field", "--text-column", default="text", metavar="NAME", help="default: text")
+    give("--id-field", "--id-column", default="id", metavar="NAME", help="default: id")
+    give("--carry", action="append", default=[], metavar="NAME", help="a field to write too")
+    give("--with-text", action="store_true", help="write the texts too")
+    give("--on-bad-row", choices=("fail", "skip"), default="fail", help="default: %(default)s")
+    give("--max-length", type=int, help="tokens per text (default: the model's)")
+    give("--normalize", action="store_true", help="scale vectors to length one")
+    give("--truncate-dim", type=int, help="keep the first features (default: the model's)")
+    give("--precision", choices=PRECISIONS, default="float32", help="default: %(default)s")
+    give("--ranges", metavar="FILE", help="of int8 and uint8, as Ranges.save writes it")
+    give("--prompt", help="put before each text")
+    give("--prompt-name", metavar="NAME", help="a prompt of the model")
+    give("--shard", metavar="I/N", help="of N workers this is I, from 0 (default: all the work)")
+    give("--rows-per-part", type=int, default=16_384, help="written at once (default: %(default)s)")
+    give("--quiet", action="store_true", help="no progress")
 
 
 def add(
@@ -99,28 +114,17 @@ def load(options: argparse.Namespace, **more: Any) -> Any:
 
 
 def run_embed(options: argparse.Namespace) -> int:
-    """Read all texts, then load, then write."""
-    from jaxbert import textio
+    """A run that goes on where it stopped."""
+    from jaxbert.corpus import command
 
-    writer = textio.writer(options.output)
-    texts = [
-        text
-        for name in options.input or ["-"]
-        for text in textio.read(name, options.format, options.text_field)
-    ]
-    embedder = load(options, deterministic=options.deterministic)
-    vectors = embedder.encode(
-        texts,
-        prompt=options.prompt,
-        batch_size=options.batch_size,
-        max_length=options.max_length,
-        normalize_embeddings=options.normalize,
-        show_progress_bar=not options.quiet and sys.stderr.isatty(),
-    )
-    writer(texts, vectors)
-    where = "stdout" if options.output == "-" else options.output
-    print(f"{len(texts)} vectors of width {vectors.shape[1]} in {where}", file=sys.stderr)
-    return 0
+    return command.embed(options, model_arguments(options))
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """How far a run is."""
+    from jaxbert.corpus import command
+
+    return command.status(options)
 
 
 def run_similarity(options: argparse.Namespace) -> int:

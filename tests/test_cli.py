@@ -54,19 +54,21 @@ def test_embed_lines_to_npy(folder, tmp_path, capsys):
     (tmp_path / "in.txt").write_text("a b\n\nc d e\r\né\n", encoding="utf-8")
     assert run("embed", tmp_path / "in.txt", "-o", tmp_path / "out.npy", "--model", folder) == 0
     vectors = np.load(tmp_path / "out.npy")
-    np.testing.assert_array_equal(vectors, Embedder.from_pretrained(folder).encode(texts))
+    embedder = Embedder.from_pretrained(folder, deterministic=True)
+    np.testing.assert_array_equal(vectors, embedder.encode(texts))
     assert "4 vectors of width 15" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.txt", "out.npy", "out.npy.json"]
 
 
 def test_embed_jsonl_to_jsonl(folder, tmp_path):
     rows = [{"id": 1, "body": "a"}, {"id": 2, "body": "b \n c"}]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
     out = tmp_path / "out.jsonl"
-    options = ("--text-field", "body", "--normalize", "--deterministic", "--model", folder)
+    options = ("--text-field", "body", "--normalize", "--with-text", "--model", folder)
     assert run("embed", tmp_path / "in.jsonl", "-o", out, *options) == 0
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["text"] for row in written] == ["a", "b \n c"]
+    assert [row["id"] for row in written] == [1, 2]
     embedder = Embedder.from_pretrained(folder, deterministic=True)
     expected = embedder.encode(["a", "b \n c"], normalize_embeddings=True)
     got = np.array([row["embedding"] for row in written], np.float32)
@@ -92,7 +94,7 @@ def test_several_files_follow_one_another(folder, tmp_path):
         (tmp_path / name).write_text(text)
     out = tmp_path / "out.npy"
     run("embed", tmp_path / "a.txt", tmp_path / "b.txt", "-o", out, "--model", folder)
-    expected = Embedder.from_pretrained(folder).encode(["a", "b"])
+    expected = Embedder.from_pretrained(folder, deterministic=True).encode(["a", "b"])
     np.testing.assert_array_equal(np.load(out), expected)
 
 
@@ -196,17 +198,21 @@ def test_what_nobody_expected_is_one_sentence_too(folder, capsys, monkeypatch):
 
 def test_a_byte_order_mark_is_no_text(folder, tmp_path):
     (tmp_path / "in.txt").write_bytes(b"\xef\xbb\xbfa b\n")
-    run("embed", tmp_path / "in.txt", "-o", tmp_path / "out.jsonl", "--model", folder)
+    out = tmp_path / "out.jsonl"
+    run("embed", tmp_path / "in.txt", "-o", out, "--with-text", "--model", folder)
     assert json.loads((tmp_path / "out.jsonl").read_text())["text"] == "a b"
 
 
 BAD = {
     "output is a folder": (["embed", "{in}", "-o", "{folder}"], "is a folder; name a file"),
-    "output": (["embed", "{in}", "-o", "{dir}/out.txt"], "ends in neither .npy nor .jsonl"),
+    "output": (
+        ["embed", "{in}", "-o", "{dir}/out.txt"],
+        "ends in none of .npy, .parquet and .jsonl",
+    ),
     "folder of output": (["embed", "{in}", "-o", "{dir}/no/out.npy"], "does not exist"),
     "input": (["embed", "{dir}/missing.txt", "-o", "{dir}/o.npy"], "missing.txt"),
-    "no JSON": (["embed", "{in}", "--format", "jsonl", "-o", "{dir}/o.npy"], "line 1 is no JSON"),
-    "no UTF-8": (["embed", "{latin}", "-o", "{dir}/o.npy"], "latin.txt is not UTF-8"),
+    "no JSON": (["embed", "{in}", "--format", "jsonl", "-o", "{dir}/o.npy"], "row 1 is no JSON"),
+    "no UTF-8": (["embed", "{latin}", "-o", "{dir}/o.npy"], "latin.txt, row 1 is not UTF-8"),
     "model": (["info", "{dir}/nothing"], "is not a folder"),
 }
 

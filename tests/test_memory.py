@@ -88,7 +88,7 @@ def test_attention_maps_are_counted_as_dense(small_device):
 
 def test_an_embedder_refuses_before_it_compiles(minilm, monkeypatch):
     embedder = Embedder.from_pretrained(minilm)
-    embedder.planner = ByLength(budget=4096)
+    embedder.engine.planner = ByLength(budget=4096)
     monkeypatch.setattr(memory, "device_memory", lambda: GIB // 10)
     with pytest.raises(DeviceMemoryError, match=r"32 x 128 tokens need"):
         embedder.encode(["word " * 120] * 32)

@@ -18,8 +18,10 @@ ORDER = (
     "layers variants position schemes attention.dense attention.online attention.tiles "
     "attention.backward attention.blockwise attention.kernel attention.tpu attention.gpu "
     "attention memory parts inputs loading saving encoder unrolled pooling arguments tokenizer "
-    "similarity quantise outputs chunking settings batches batching cache runner spread engine request "
-    "embedder mteb verify published report textio cli"
+    "similarity quantise outputs chunking settings batches batching cache runner spread engine "
+    "request embedder mteb verify published report textio corpus corpus.fields corpus.tables corpus.rows "
+    "corpus.columns corpus.files corpus.parquet corpus.formats corpus.folder corpus.parts "
+    "corpus.survey corpus.progress corpus.settings corpus.run corpus.command cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")
 

@@ -11,6 +11,11 @@ GOLDEN_ENCODER = 1e-5
 # rows that are worse than average, so this is twice what single draws show.
 ENCODER = 1e-5
 
+# Random weights can make a state of which float32 decides few digits: where the reference itself
+# moves by so much when each weight is rounded (half a unit of its last digit), a float32 program,
+# which rounds some ten times as often, may be off by this many times that. Measured: 2.3.
+ROUNDINGS = 8
+
 # One function of a few float32 operations on numbers of size 1: a handful of roundings of 6e-8.
 FUNCTION = 2e-6
 

@@ -1,0 +1,1 @@
+"""Runs over files: read rows, embed them part by part, go on after an interruption."""

@@ -1,0 +1,227 @@
+"""`jaxbert embed` and `jaxbert status`: options -> a run -> its output, or how far it is."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxbert.arguments import integer
+from jaxbert.corpus import settings
+from jaxbert.corpus.formats import Format, format_of
+from jaxbert.corpus.parts import Parts
+from jaxbert.corpus.progress import Progress, Silence
+from jaxbert.corpus.rows import BadRow, Reading, Source
+from jaxbert.corpus.run import Run
+from jaxbert.corpus.survey import at_work, records
+from jaxbert.embedder import Embedder
+from jaxbert.errors import InputError
+from jaxbert.quantise import Ranges
+from jaxbert.textio import write_rows
+
+
+def shard(text: str | None) -> tuple[int, int]:
+    """(i, n) of "i/n"; without it those of jax.distributed, which are 0 and 1 in a lone process."""
+    if text is None:
+        return jax.process_index(), jax.process_count()
+    index, _, number = text.partition("/")
+    try:
+        i, n = int(index), int(number)
+    except ValueError as error:
+        raise InputError(f"--shard is {text!r}; give i/n, such as 0/8") from error
+    if not 0 <= i < n:
+        raise InputError(f"--shard is {text!r}; i/n counts from 0/{n} to {n - 1}/{n}")
+    return i, n
+
+
+def join() -> None:
+    """Take part in jax.distributed where the environment names a coordinator."""
+    if os.environ.get("JAX_COORDINATOR_ADDRESS") and not jax.distributed.is_initialized():
+        jax.distributed.initialize(
+            os.environ["JAX_COORDINATOR_ADDRESS"],
+            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+            process_id=int(os.environ["JAX_PROCESS_ID"]),
+        )
+
+
+def reading(options: argparse.Namespace) -> Reading:
+    """How rows are read."""
+    return Reading(options.format, options.text_field, options.id_field, tuple(options.carry))
+
+
+def prepared(options: argparse.Namespace, source: Source, embedder: Embedder) -> dict[str, Any]:
+    """The objects that a run shares with a plain pass to stdout."""
+    precision = options.precision
+    ranges = None if options.ranges is None else Ranges.load(options.ranges)
+    if precision in ("int8", "uint8") and ranges is None:
+        raise InputError(
+            f"--precision {precision} needs the range of each feature; give --ranges FILE, which "
+            "Ranges.of(vectors).save(FILE) wrote"
+        )
+    exact: Any = "float32" if precision == "float16" else precision
+    finish = embedder.finish(options.truncate_dim, options.normalize, exact, ranges)
+    request = embedder.request(
+        options.prompt_name, options.prompt, None, False, options.max_length, "truncate"
+    )
+    return {"finish": finish, "request": request, "source": source, "precision": precision}
+
+
+def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
+    """Begin a run, or go on with it."""
+    if options.output == "-":
+        return to_stdout(options, model)
+    file_format = format_of(options.output)
+    file_format.check(tuple(options.carry), options.with_text)
+    source = Source(options.input or ["-"], reading(options))
+    join()
+    worker, workers = shard(options.shard)
+    embedder = Embedder.from_pretrained(**model, deterministic=True, devices=jax.local_devices())
+    made = prepared(options, source, embedder)
+    wanted = settings.Wanted(
+        options.precision,
+        options.with_text,
+        integer(options.rows_per_part, "--rows-per-part", 1),
+        options.on_bad_row,
+    )
+    about = settings.metadata(
+        embedder,
+        model["name"],
+        made["request"],
+        made["finish"],
+        wanted,
+        settings.carried_types(source),
+    )
+    with Parts(options.output, worker, workers) as parts, reported(options) as progress:
+        parts.open(settings.settings(about, source, wanted))
+        run = Run(
+            parts=parts,
+            format=file_format,
+            width=embedder.full_width,
+            carry=tuple(options.carry),
+            skip_bad=options.on_bad_row == "skip",
+            report=progress,
+            metadata=about,
+            size=wanted.rows_per_part,
+            **made,
+        )
+        if complete(run, parts, file_format, Path(options.output)):
+            print(f"{options.output} is complete already", file=sys.stderr)
+            return 0
+        run.work()
+        return finished(run, parts, file_format, options)
+
+
+def complete(run: Run, parts: Parts, file_format: Format, output: Path) -> bool:
+    """Whether the output is what this run would make: the same metadata, input sum included."""
+    if not output.exists() or parts.done() or any(file.bytes is None for file in run.source.files):
+        return False
+    try:
+        before = file_format.metadata(output)
+    except InputError:
+        return False
+    run.survey()
+    return before == json.loads(json.dumps(run.metadata))
+
+
+@contextmanager
+def reported(options: argparse.Namespace) -> Iterator[Any]:
+    """What tells how far the run is; when it is broken off, how to go on."""
+    progress = Silence() if options.quiet else Progress()
+    try:
+        yield progress
+    except KeyboardInterrupt:
+        progress.close()
+        print(
+            "jaxbert: interrupted; what is finished is kept, and the same command goes on from "
+            "there:\n  " + command_line(),
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
+    finally:
+        progress.close()
+
+
+def command_line() -> str:
+    """What was typed, quoted for a shell."""
+    import shlex
+
+    return shlex.join(["jaxbert", *sys.argv[1:]])
+
+
+def finished(run: Run, parts: Parts, file_format: Format, options: argparse.Namespace) -> int:
+    """Put the parts together if all are there; say what there is."""
+    if not parts.complete(run.total):
+        print(f"{options.output}: this worker is done, others are not", file=sys.stderr)
+        return 0
+    about, there = run.metadata, records(parts).values()
+    rows, bad = (sum(record[key] for record in there) for key in ("rows", "rejected"))
+    if parts.assemble(run.total, lambda files, file: file_format.assemble(files, file, about)):
+        rejected = f", {bad} rows rejected" if bad else ""
+        print(
+            f"{rows} vectors of width {about['vectors']['width']} in {options.output}{rejected}; "
+            f"{run.request.engine.stats}",
+            file=sys.stderr,
+        )
+    return 0
+
+
+# --- stdout, and status -------------------------------------------------------------------------
+
+
+def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
+    """Vectors as JSONL on stdout, some rows at a time; nothing is kept, so nothing goes on."""
+    source = Source(options.input or ["-"], reading(options))
+    embedder = Embedder.from_pretrained(**model, deterministic=True)
+    made = prepared(options, source, embedder)
+    number = 0
+    for texts in together(source, options.on_bad_row == "skip", options.rows_per_part):
+        vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
+        write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
+        number += len(texts)
+    print(f"{number} vectors of width {made['finish'].width} in stdout", file=sys.stderr)
+    return 0
+
+
+def together(source: Source, skip_bad: bool, most: int) -> Iterator[list[str]]:
+    """Lists of texts, at most so many each."""
+    texts: list[str] = []
+    for row in source.rows():
+        if isinstance(row, BadRow):
+            if not skip_bad:
+                raise InputError(f"{row.where} {row.reason}; --on-bad-row skip leaves it out")
+            print(f"jaxbert: warning: {row.where} {row.reason}", file=sys.stderr)
+            continue
+        texts.append(row.text)
+        if len(texts) == most:
+            yield texts
+            texts = []
+    if texts:
+        yield texts
+
+
+def status(options: argparse.Namespace) -> int:
+    """How far a run is: 0 if its output is there, 3 if it is not finished, 1 if there is none."""
+    output = Path(options.output)
+    parts = Parts(output)
+    if not parts.folder.path.is_dir():
+        if not output.exists():
+            raise InputError(f"{output} is not there, and no run for it was begun")
+        about = format_of(output).metadata(output)
+        print(f"{output} is complete")
+        print(json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False))
+        return 0
+    there = records(parts)
+    rows = sum(record["rows"] for record in there.values())
+    rejected = sum(record["rejected"] for record in there.values())
+    missing = [k for k in range(max(there, default=-1)) if k not in there]
+    print(f"{output} is not finished: {len(there)} parts with {rows} rows, {rejected} rejected")
+    if missing:
+        print(f"parts that are missing among them: {', '.join(map(str, missing[:20]))}")
+    workers = at_work(parts)
+    print(f"at work: {', '.join(workers) if workers else 'nobody; the same command goes on'}")
+    return 3

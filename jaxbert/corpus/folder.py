@@ -1,0 +1,182 @@
+"""The folder that a run works in: who is at work there, with which settings, and when it goes.
+
+OUT.parts/run.json holds the settings. Worker i of n holds the lock on worker-i-of-n.lock while it
+works; who comes or goes holds that on open.lock. Locks are the kernel's: they end with a process.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from jaxbert.corpus.files import beside, explained, sync, take, write_json
+from jaxbert.errors import InputError, JaxbertError
+
+# Differences that an error names; thousands of input files may differ at once.
+NAMED = 10
+ABSENT = object()
+
+
+class RunBusyError(JaxbertError, OSError):
+    """Another process is at work on the same output."""
+
+
+class SettingsChangedError(JaxbertError, ValueError):
+    """A run was begun with other inputs, another model or other settings."""
+
+
+class Folder:
+    """OUT.parts, as one of the workers has it."""
+
+    def __init__(self, output: Path, worker: int, workers: int) -> None:
+        """Nothing is touched before `open`."""
+        if not 0 <= worker < workers:
+            raise InputError(
+                f"worker is {worker} of {workers}; workers are counted from 0 to {workers - 1}"
+            )
+        self.output, self.worker, self.workers = output, worker, workers
+        self.path = beside(output, ".parts")
+        self.removed = beside(output, ".parts.removed")
+        self.assembled = self.path / "assembled"  # there once the output is
+        self.own_lock: int | None = None
+
+    def open(self, settings: Mapping[str, Any]) -> None:
+        """Make the folder or go on in it.
+
+        Raises RunBusyError if another process is this worker, or one of another number of workers;
+        SettingsChangedError if the run was begun with other settings, with each difference named.
+        """
+        with explained(self.path):
+            gate = self.enter()
+            try:
+                shutil.rmtree(self.removed, ignore_errors=True)  # of a run that died in `leave`
+                self.own_lock = self.claim()
+                self.compare(json.loads(json.dumps(settings)))
+            except BaseException:
+                self.release()
+                raise
+            finally:
+                os.close(gate)
+
+    def enter(self) -> int:
+        """The lock on coming and going, in a folder that is there."""
+        while True:
+            if self.path.exists() and not self.path.is_dir():
+                raise InputError(f"{self.path} is a file; move it away or name another output")
+            self.path.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # the last worker removed it just now
+                gate = take(self.path / "open.lock", wait=True)
+                assert gate is not None
+                return gate
+
+    def claim(self) -> int:
+        """The lock of this worker; none of another number of workers may be at work."""
+        for file in self.path.glob("worker-*-of-*.lock"):
+            if not file.stem.endswith(f"-of-{self.workers}"):
+                other = take(file)
+                if other is None:
+                    raise self.busy(file.stem)
+                os.close(other)
+        name = f"worker-{self.worker}-of-{self.workers}"
+        own = take(self.path / f"{name}.lock")
+        if own is None:
+            raise self.busy(name)
+        return own
+
+    def busy(self, name: str) -> RunBusyError:
+        """The error that says who is at work."""
+        return RunBusyError(
+            f"another process is at work on {self.output} ({name.replace('-', ' ')}); wait until "
+            "it ends, or name another output"
+        )
+
+    def compare(self, settings: dict[str, Any]) -> None:
+        """Keep the settings of a new run; refuse others than those of an old one."""
+        file = self.path / "run.json"
+        if not file.exists():
+            there = [f.name for f in self.path.iterdir() if f.suffix not in (".lock", ".partial")]
+            if there:
+                raise InputError(
+                    f"{self.path} is no folder of a run (it has {min(there)} and no run.json); "
+                    "move it away or name another output"
+                )
+            write_json(file, settings)
+            return
+        try:
+            before = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise InputError(
+                f"{file} is damaged ({error}); remove {self.path} to begin anew"
+            ) from error
+        changes = list(differences(before, settings))
+        if changes:
+            more = f"; and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
+            raise SettingsChangedError(
+                f"{self.output} was begun with other settings: {'; '.join(changes[:NAMED])}{more}; "
+                f"run the same command as before, or remove {self.path} to begin anew"
+            )
+
+    def close(self) -> None:
+        """Leave; the last worker of an assembled run, or of one without any part, tidies up."""
+        if self.own_lock is None:
+            return
+        gate = None
+        try:
+            with suppress(FileNotFoundError):  # somebody removed the folder
+                gate = take(self.path / "open.lock", wait=True)
+        finally:
+            self.release()
+        if gate is not None:
+            try:
+                if self.over() and self.alone():
+                    self.leave()
+            finally:
+                os.close(gate)
+
+    def release(self) -> None:
+        """Give the lock of this worker back."""
+        if self.own_lock is not None:
+            os.close(self.own_lock)
+            self.own_lock = None
+
+    def over(self) -> bool:
+        """Whether nobody needs the folder any more."""
+        return self.assembled.exists() or not any(self.path.glob("part-*"))
+
+    def alone(self) -> bool:
+        """Whether no worker is at work; ask behind open.lock, so that none can come."""
+        for file in self.path.glob("worker-*.lock"):
+            lock = take(file)
+            if lock is None:
+                return False
+            os.close(lock)
+        return True
+
+    def leave(self) -> None:
+        """Remove the folder; renamed first, so that it is never there with some parts missing."""
+        shutil.rmtree(self.removed, ignore_errors=True)
+        os.replace(self.path, self.removed)
+        sync(self.removed.parent)
+        shutil.rmtree(self.removed, ignore_errors=True)
+
+
+def differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Each setting that differs, by its path, as "model.dtype was ... and is ...", in order."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            path = f"{name}.{key}" if name else key
+            yield from differences(before.get(key, ABSENT), now.get(key, ABSENT), path)
+    elif isinstance(before, list) and isinstance(now, list):
+        for i in range(max(len(before), len(now))):
+            old, new = (side[i] if i < len(side) else ABSENT for side in (before, now))
+            yield from differences(old, new, f"{name}[{i}]")
+    elif before != now or type(before) is not type(now):
+        yield f"{name} was {shown(before)} and is {shown(now)}"
+
+
+def shown(value: Any) -> str:
+    """A setting in an error."""
+    return "absent" if value is ABSENT else json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,226 @@
+"""How a run's vectors become a file: .npy, .jsonl and .parquet, written in parts, then assembled.
+
+A part is written at exactly the path that it is given. An assembled file, and the files beside it,
+appear whole or not at all, the file itself last. Nothing depends on time, path or order of work.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from jaxbert.corpus.columns import Columns as Columns
+from jaxbert.corpus.columns import Layout, as_json, check_names
+from jaxbert.corpus.files import beside, whole, write_json
+from jaxbert.corpus.parquet import Parquet
+from jaxbert.errors import InputError
+
+CHUNK = 1 << 20  # bytes at once, whatever the size of a file
+# Digits that name a number exactly.
+NUMBER = {"float32": "%.9g", "float16": "%.5g", "int8": "%d", "uint8": "%d"}
+
+
+class Format(Protocol):
+    """A kind of output file."""
+
+    @property
+    def suffix(self) -> str:
+        """Of the parts, as of the output."""
+
+    def check(self, carry: Sequence[str], with_text: bool) -> None:
+        """Refuse columns that the file cannot have; ask before any work."""
+
+    def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
+        """One part; metadata has the keys that Layout reads."""
+
+    def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
+        """All parts in this order as one file; never more than one part in memory."""
+
+    def metadata(self, file: Path) -> dict[str, Any]:
+        """What `assemble` was told of the run."""
+
+
+def format_of(output: str | Path) -> Format:
+    """The format that a name asks for; what cannot be written is refused before any work."""
+    path = Path(output)
+    if path.suffix not in (".npy", ".parquet", ".jsonl", ".ndjson"):
+        raise InputError(f"{output} ends in none of .npy, .parquet and .jsonl; choose one of them")
+    if path.is_dir():
+        raise InputError(f"{output} is a folder; name a file")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"the folder of {output} does not exist; make it first")
+    if path.suffix == ".parquet":
+        return Parquet()
+    return Npy() if path.suffix == ".npy" else Jsonl(path.suffix)
+
+
+class Npy:
+    """Vectors alone, to be loaded with np.load(file, mmap_mode="r").
+
+    Beside it lie OUT.json, the metadata, and OUT.ids.jsonl with one id a line, unless the ids are
+    0, 1, 2 ... A part has its ids behind the array, where np.load does not look.
+    """
+
+    suffix = ".npy"
+
+    def check(self, carry: Sequence[str], with_text: bool) -> None:
+        """Refuse columns that the file cannot have; ask before any work."""
+        names = [*(["text"] if with_text else []), *carry]
+        if names:
+            raise InputError(
+                f"a .npy file holds vectors alone, so {', '.join(names)} has no place in it; write "
+                ".parquet or .jsonl"
+            )
+
+    def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
+        """One part: the array, then its ids."""
+        layout = Layout.of(metadata)
+        layout.fit(columns)
+        self.check(list(columns.carried), layout.with_text)
+        with file.open("wb") as stream:
+            header(stream, layout, len(columns.vectors))
+            # Not tofile, whose error on a full disk does not say so.
+            stream.write(np.ascontiguousarray(columns.vectors).data)
+            for own in columns.ids:
+                stream.write(as_json(own, "an id").encode() + b"\n")
+
+    def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
+        """All parts as one array of known length; written, not mapped.
+
+        On a full disk a write is an error, but a mapped page kills the process.
+        """
+        layout = Layout.of(metadata)
+        lengths = [length(part, layout) for part in parts]
+        with whole(file) as partial:
+            with partial.open("wb") as stream:
+                header(stream, layout, sum(lengths))
+                for part, rows in zip(parts, lengths, strict=True):
+                    with part.open("rb") as source:
+                        skip_header(source)
+                        copy(source, stream, rows * row_bytes(layout))
+            write_ids(beside(file, ".ids.jsonl"), parts, layout)
+            write_json(beside(file, ".json"), metadata)
+
+    def metadata(self, file: Path) -> dict[str, Any]:
+        """What `assemble` was told of the run."""
+        return read_metadata(file)
+
+
+def header(stream: BinaryIO, layout: Layout, rows: int) -> None:
+    """The beginning of a .npy file as np.save writes it."""
+    descr = np.lib.format.dtype_to_descr(np.dtype(layout.dtype))
+    shape = (rows, layout.width)
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
+
+
+def skip_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
+    """The shape and dtype of an open .npy file, which is then at its first number."""
+    np.lib.format.read_magic(stream)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    return shape, dtype
+
+
+def row_bytes(layout: Layout) -> int:
+    """Bytes of one vector."""
+    return layout.width * np.dtype(layout.dtype).itemsize
+
+
+def length(part: Path, layout: Layout) -> int:
+    """How many vectors a part has; refused if they are of another kind."""
+    with part.open("rb") as stream:
+        shape, dtype = skip_header(stream)
+    if shape[1:] != (layout.width,) or dtype != np.dtype(layout.dtype):
+        raise InputError(
+            f"{part} holds {dtype} {list(shape)}, and the run {layout.dtype} [n, {layout.width}]; "
+            "remove the folder of parts to begin anew"
+        )
+    return shape[0]
+
+
+def ids_of(parts: Sequence[Path], layout: Layout) -> Iterator[bytes]:
+    """The ids of all parts, one line each."""
+    for part in parts:
+        with part.open("rb") as stream:
+            shape, _ = skip_header(stream)
+            stream.seek(shape[0] * row_bytes(layout), 1)
+            yield from stream
+
+
+def write_ids(file: Path, parts: Sequence[Path], layout: Layout) -> None:
+    """The file of ids; where they are 0, 1, 2 ... there is none, not even an old one."""
+    if all(line == b"%d\n" % i for i, line in enumerate(ids_of(parts, layout))):
+        file.unlink(missing_ok=True)
+        return
+    with whole(file) as partial, partial.open("wb") as stream:
+        stream.writelines(ids_of(parts, layout))
+
+
+class Jsonl:
+    """{"id": ..., "text" if asked for, carried columns, "embedding": [...]} a line.
+
+    Beside it lies OUT.json, the metadata. Numbers have as many digits as name them exactly.
+    """
+
+    def __init__(self, suffix: str = ".jsonl") -> None:
+        """suffix is that of the output: .jsonl or .ndjson."""
+        self.suffix = suffix
+
+    def check(self, carry: Sequence[str], with_text: bool) -> None:
+        """Refuse columns that the file cannot have; ask before any work."""
+        check_names(tuple(carry), with_text)
+
+    def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
+        """One part."""
+        layout = Layout.of(metadata)
+        layout.fit(columns)
+        named: dict[str, Sequence[Any]] = {"id": columns.ids}
+        if layout.with_text:
+            named["text"] = columns.texts
+        named |= {name: columns.carried[name] for name in layout.carried}
+        numbers = ", ".join([NUMBER[layout.dtype]] * layout.width)
+        with file.open("wb") as stream:
+            for i, vector in enumerate(columns.vectors):
+                fields = (
+                    f"{as_json(name, 'a name')}: {as_json(column[i], f'the column {name!r}')}"
+                    for name, column in named.items()
+                )
+                row = f'{{{", ".join(fields)}, "embedding": [{numbers % tuple(vector.tolist())}]}}'
+                stream.write(row.encode() + b"\n")
+
+    def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
+        """All parts, one behind the other."""
+        with whole(file) as partial:
+            with partial.open("wb") as stream:
+                for part in parts:
+                    with part.open("rb") as source:
+                        copy(source, stream, part.stat().st_size)
+            write_json(beside(file, ".json"), metadata)
+
+    def metadata(self, file: Path) -> dict[str, Any]:
+        """What `assemble` was told of the run."""
+        return read_metadata(file)
+
+
+def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    """So many bytes from one open file to another, a piece at a time."""
+    while size:
+        piece = source.read(min(size, CHUNK))
+        if not piece:
+            raise InputError(f"{source.name} ends early; run the same command again to make it")
+        target.write(piece)
+        size -= len(piece)
+
+
+def read_metadata(file: Path) -> dict[str, Any]:
+    """OUT.json of an output."""
+    try:
+        found: dict[str, Any] = json.loads(beside(file, ".json").read_bytes())
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(
+            f"beside {file} lies no {file.name}.json with its metadata; name one that jaxbert wrote"
+        ) from error
+    return found

@@ -1,0 +1,164 @@
+"""Parts and outputs as Parquet: vectors are lists of fixed size, taken as they lie in memory.
+
+The bytes depend on the content and on the version of pyarrow: every option of the writer that
+matters is fixed here, and one part is one row group, copied in order.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxbert.corpus.columns import Columns, Layout, as_json, check_names, is_unicode
+from jaxbert.corpus.files import whole
+from jaxbert.corpus.tables import pyarrow
+from jaxbert.errors import InputError
+
+KEY = "jaxbert"
+ELEMENTS = "embedding.list.element"  # the numbers inside the vectors, by Parquet's own path
+
+
+class Parquet:
+    """id, text if asked for, carried columns, embedding."""
+
+    suffix = ".parquet"
+
+    def __init__(self) -> None:
+        """Refused where pyarrow is missing."""
+        pyarrow("pyarrow.parquet")
+
+    def check(self, carry: Sequence[str], with_text: bool) -> None:
+        """Refuse columns that the file cannot have; ask before any work."""
+        check_names(tuple(carry), with_text)
+
+    def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
+        """One part, at exactly this path; its metadata wait for the output."""
+        layout = Layout.of(metadata)
+        layout.fit(columns)
+        with writer(file, layout, schema(layout)) as out:
+            out.write_table(table(columns, layout))
+
+    def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
+        """All parts in this order as one file, one row group each; one part in memory at a time."""
+        layout = Layout.of(metadata)
+        text = json.dumps(metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        with (
+            whole(file) as partial,
+            writer(partial, layout, schema(layout).with_metadata({KEY: text})) as out,
+        ):
+            for part in parts:
+                rows = read_part(part)
+                if len(rows):  # a part without rows may not know the type of the ids yet
+                    out.write_table(rows, row_group_size=len(rows))
+                del rows  # before the next one is read
+
+    def metadata(self, file: Path) -> dict[str, Any]:
+        """What `assemble` was told of the run."""
+        held = (pyarrow("pyarrow.parquet").read_schema(file).metadata or {}).get(KEY.encode())
+        if held is None:
+            raise InputError(f"{file} holds no metadata of a run; name one that jaxbert wrote")
+        found: dict[str, Any] = json.loads(held)
+        return found
+
+
+def schema(layout: Layout) -> Any:
+    """The pyarrow schema; where a value may be missing the column says so."""
+    pa = pyarrow()
+    number = pa.field("element", pa.from_numpy_dtype(np.dtype(layout.dtype)), nullable=False)
+    fields = [pa.field("id", pa.type_for_alias(layout.id_type), nullable=False)]
+    if layout.with_text:
+        fields.append(pa.field("text", pa.string(), nullable=False))
+    fields += [pa.field(name, carried_type(kind)) for name, kind in layout.carried.items()]
+    fields.append(pa.field("embedding", pa.list_(number, layout.width), nullable=False))
+    return pa.schema(fields)
+
+
+def carried_type(kind: str) -> Any:
+    """Arrow's type of that name; text for what has no short name, such as lists."""
+    pa = pyarrow()
+    try:
+        return pa.string() if kind == "text" else pa.type_for_alias(kind)
+    except ValueError:
+        return pa.string()
+
+
+@contextmanager
+def writer(file: Path, layout: Layout, schema: Any) -> Iterator[Any]:
+    """A pyarrow ParquetWriter with every option that changes bytes given."""
+    pa = pyarrow()
+    # Repeated values are worth a dictionary, and so are bytes, which Parquet stores as int32.
+    dictionary = [*layout.carried, *([ELEMENTS] if layout.dtype in ("int8", "uint8") else [])]
+    options = {
+        "version": "2.6",
+        "data_page_version": "1.0",
+        "compression": "zstd",
+        "compression_level": 3,
+        "use_dictionary": dictionary,
+        "write_statistics": [name for name in schema.names if name != "embedding"],
+    }
+    with (
+        pa.OSFile(str(file), "wb") as stream,
+        pyarrow("pyarrow.parquet").ParquetWriter(stream, schema, **options) as out,
+    ):
+        yield out
+
+
+def table(columns: Columns, layout: Layout) -> Any:
+    """The columns as a pyarrow table of the run's schema."""
+    own = schema(layout)
+    check_ids(columns.ids, layout.id_type)
+    arrays = [array("id", columns.ids, own.field("id").type)]
+    if layout.with_text:
+        arrays.append(array("text", columns.texts, own.field("text").type))
+    for name in layout.carried:
+        arrays.append(array(name, columns.carried[name], own.field(name).type))
+    arrays.append(embedding(columns.vectors, own.field("embedding").type))
+    return pyarrow().table(arrays, schema=own)
+
+
+def check_ids(ids: Sequence[str | int], id_type: str) -> None:
+    """Refuse ids of two types: a column has one."""
+    wanted = int if id_type == "int64" else str
+    for own in ids:
+        if not isinstance(own, wanted):
+            raise InputError(
+                f"the id {own!r} is no {wanted.__name__} as the first id is, or the row has none, "
+                "and a column of Parquet has one type; make the ids alike, or write .jsonl"
+            )
+
+
+def array(name: str, values: Sequence[Any], kind: Any) -> Any:
+    """A column as an Arrow array; in a column of text, what is no text is JSON."""
+    pa = pyarrow()
+    if kind == pa.string():
+        values = [as_text(name, value) for value in values]
+    try:
+        return pa.array(values, kind)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(
+            f"the column {name!r} holds a value that is no {kind} ({error}); leave the column out, "
+            "or write .jsonl"
+        ) from error
+
+
+def as_text(name: str, value: Any) -> str | None:
+    """A text as it is, nothing as nothing, the rest as JSON."""
+    if value is None or (isinstance(value, str) and is_unicode(value)):
+        return value
+    return as_json(value, f"the column {name!r}")
+
+
+def embedding(vectors: np.ndarray, kind: Any) -> Any:
+    """[n, w] -> lists of the fixed size w; the numbers are not copied."""
+    pa = pyarrow()
+    numbers = pa.array(np.ascontiguousarray(vectors).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(numbers, type=kind)
+
+
+def read_part(part: Path) -> Any:
+    """The rows of a part as a pyarrow table."""
+    with pyarrow("pyarrow.parquet").ParquetFile(part) as file:
+        return file.read(use_threads=False)

@@ -1,0 +1,216 @@
+"""The parts of a run: which are done, how one is finished, and how all become the output.
+
+OUT.parts/part-000012.npy is a part, and part-000012.json beside it its record, which is written
+last: with a record the part is done, without one it was never made. A part's rejected rows are in
+part-000012.rejects.jsonl. Worker i of n makes the parts k with k % n == i.
+"""
+
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from jaxbert.corpus.files import beside, digest, take, whole, write_json
+from jaxbert.corpus.folder import Folder
+from jaxbert.errors import JaxbertError
+
+log = logging.getLogger(__name__)
+
+RECORD = re.compile(r"part-(\d{6,})\.json")
+PARTIAL = re.compile(r"part-(\d{6,})\..*\.partial")
+
+
+class DamagedPartError(JaxbertError, OSError):
+    """Parts that are not what was written; they are removed and must be made again."""
+
+
+class Parts:
+    """The parts of the run that makes one output, as one of its workers has them."""
+
+    def __init__(self, output: str | Path, worker: int = 0, workers: int = 1) -> None:
+        """Nothing is touched before `open`."""
+        self.output = Path(output)
+        self.folder = Folder(self.output, worker, workers)
+
+    def __enter__(self) -> Self:
+        """Itself; open it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Leave the folder as it is: the same command goes on from there."""
+        self.close()
+
+    # --- where things are ----------------------------------------------------------------------
+
+    def mine(self, k: int) -> bool:
+        """Whether this worker makes part k."""
+        return k % self.folder.workers == self.folder.worker
+
+    def data(self, k: int) -> Path:
+        """The file of part k."""
+        return self.folder.path / f"part-{k:06}{self.output.suffix}"
+
+    def record(self, k: int) -> Path:
+        """What says that part k is done."""
+        return self.folder.path / f"part-{k:06}.json"
+
+    def rejects(self, k: int) -> Path:
+        """The rows of part k that could not be used; there only if there are any."""
+        return self.folder.path / f"part-{k:06}.rejects.jsonl"
+
+    # --- coming and going ----------------------------------------------------------------------
+
+    def open(self, settings: Mapping[str, Any]) -> None:
+        """Make the folder or go on in it.
+
+        Raises RunBusyError if another process is this worker, or one of another number of workers;
+        SettingsChangedError if the run was begun with other settings, with each difference named.
+        """
+        self.folder.open(settings)
+
+    def close(self) -> None:
+        """Leave; the last worker of an assembled run, or of one without any part, tidies up."""
+        self.folder.close()
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def done(self) -> dict[int, dict[str, Any]]:
+        """The finished parts of all workers and their records: {rows, rejected, bytes, ...}.
+
+        What a crash left of this worker is removed: files half written, and parts whose file is
+        missing or has another size than the record says, which are then to be made again.
+        """
+        folder = self.folder.path
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        for name in names:
+            found = PARTIAL.fullmatch(name)
+            if found and self.mine(int(found[1])):
+                (folder / name).unlink(missing_ok=True)
+        records = {}
+        for k in sorted(int(found[1]) for found in map(RECORD.fullmatch, names) if found):
+            record = self.read(k)
+            if record is not None:
+                records[k] = record
+            elif self.mine(k):
+                self.drop(k)
+        return records
+
+    def read(self, k: int) -> dict[str, Any] | None:
+        """The record of part k; None if there is none, or if its files are not of that size."""
+        try:
+            record: dict[str, Any] = json.loads(self.record(k).read_bytes())
+            sizes = [(self.data(k), record["bytes"])]
+            if record.get("rejects"):
+                sizes.append((self.rejects(k), record["rejects"]["bytes"]))
+            same = all(file.stat().st_size == size for file, size in sizes)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return record if same else None
+
+    def check(self, k: int) -> bool:
+        """Whether every byte of part k is what its record says; if not, the part is removed."""
+        record = self.read(k)
+        if record is not None and digest(self.data(k)) == record["sha256"]:
+            rejects = record.get("rejects")
+            if not rejects or digest(self.rejects(k)) == rejects["sha256"]:
+                return True
+        self.drop(k)
+        return False
+
+    def drop(self, k: int) -> None:
+        """Remove part k, its record first."""
+        log.warning("part %d of %s is damaged and will be made again", k, self.output)
+        for file in (self.record(k), self.data(k), self.rejects(k)):
+            file.unlink(missing_ok=True)
+
+    def finish(
+        self,
+        k: int,
+        write: Callable[[Path], None],
+        record: Mapping[str, Any],
+        rejects: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """write(path), then the record with the size and sha256 of what was written.
+
+        Raises WriteError if the disk refuses; then there is no record, and no part.
+        """
+        self.record(k).unlink(missing_ok=True)  # an old one would vouch for the new file
+        with whole(self.data(k)) as partial:
+            write(partial)
+            sizes: dict[str, Any] = measured(partial)
+        if rejects:
+            with whole(self.rejects(k)) as partial:
+                lines = (json.dumps(row, sort_keys=True, ensure_ascii=True) for row in rejects)
+                partial.write_bytes("".join(f"{line}\n" for line in lines).encode())
+                sizes["rejects"] = measured(partial)
+        else:
+            self.rejects(k).unlink(missing_ok=True)
+        write_json(self.record(k), {**record, **sizes})
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def complete(self, total: int) -> bool:
+        """Whether the parts 0 ... total - 1 of all workers are there, or were and are assembled."""
+        if not self.folder.path.is_dir() or self.folder.assembled.exists():
+            return self.output.exists()
+        return all(self.record(k).exists() for k in range(total))
+
+    def assemble(self, total: int, make: Callable[[list[Path], Path], None]) -> bool:
+        """make(files of the parts, output), if no other worker does or did; then close.
+
+        make writes the output whole or not at all, so that this can be done again. The rejected
+        rows of all parts go to OUT.rejects.jsonl before. Raises DamagedPartError if a part is not
+        what was written; the same command makes it again.
+        """
+        try:
+            lock = take(self.folder.path / "assemble.lock")
+        except FileNotFoundError:  # the last worker removed the folder
+            lock = None
+        if lock is None:
+            return False
+        try:
+            if self.folder.assembled.exists() and self.output.exists():
+                made = False
+            else:
+                self.check_all(total)
+                self.gather(total)
+                make([self.data(k) for k in range(total)], self.output)
+                write_json(self.folder.assembled, {"parts": total})
+                made = True
+        finally:
+            os.close(lock)
+        self.close()
+        return made
+
+    def check_all(self, total: int) -> None:
+        """Refuse to assemble what is damaged."""
+        damaged = [k for k in range(total) if not self.check(k)]
+        if damaged:
+            raise DamagedPartError(
+                f"{len(damaged)} parts of {self.output} were damaged on the disk, the first of "
+                f"them {damaged[0]}, and are removed; run the same command again to make them anew"
+            )
+
+    def gather(self, total: int) -> None:
+        """OUT.rejects.jsonl; without rejected rows there is none, not even an old one."""
+        file = beside(self.output, ".rejects.jsonl")
+        some = [self.rejects(k) for k in range(total) if self.rejects(k).exists()]
+        if not some:
+            file.unlink(missing_ok=True)
+            return
+        with whole(file) as partial, partial.open("wb") as stream:
+            for part in some:
+                with part.open("rb") as source:
+                    shutil.copyfileobj(source, stream)
+
+
+def measured(file: Path) -> dict[str, Any]:
+    """Size and digest of a file."""
+    return {"bytes": file.stat().st_size, "sha256": digest(file)}

@@ -1,0 +1,348 @@
+"""Runs over files: what is written, how a run goes on, what stops it, and how work is shared."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxbert import Embedder, Ranges, cli
+from jaxbert.corpus import run as module
+from tests.models import encoder, published, write_folder
+
+ROOT = Path(__file__).parents[1]
+TEXTS = [f"{'a b c d '[: 2 * (i % 5)]}{'q ' * (i % 13)}" for i in range(61)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_folder(
+        tmp_path_factory.mktemp("model"),
+        "jinabert-geglu",
+        sentence_bert_config={"max_seq_length": 19},
+        config_sentence_transformers={"prompts": {"query": "a b "}},
+    )
+
+
+@pytest.fixture(scope="module")
+def vectors(model):
+    return Embedder.from_pretrained(model, deterministic=True).encode(TEXTS)
+
+
+@pytest.fixture
+def lines(tmp_path):
+    file = tmp_path / "in.txt"
+    file.write_text("\n".join(TEXTS) + "\n")
+    return file
+
+
+def rows(file, **more):
+    """A JSONL file with ids and titles."""
+    written = [
+        {"id": f"d{i}", "text": text, "title": f"t{i}"} | more for i, text in enumerate(TEXTS)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in written))
+    return file
+
+
+def embed(model, *arguments):
+    """The command's exit status."""
+    given = ["embed", *arguments, "--model", model, "--quiet"]
+    return cli.main([str(argument) for argument in given])
+
+
+# --- what is written ---------------------------------------------------------------------------
+
+
+def test_vectors_have_the_bits_of_encode_however_the_input_is_cut(
+    model, vectors, lines, tmp_path, capsys
+):
+    for size in (1000, 61, 7, 1):
+        out = tmp_path / f"out{size}.npy"
+        assert embed(model, lines, "-o", out, "--rows-per-part", size) == 0
+        assert np.load(out).tobytes() == vectors.tobytes()
+        assert f"61 vectors of width 15 in {out}" in capsys.readouterr().err
+        assert not out.with_name(f"{out.name}.parts").exists()
+    about = json.loads((tmp_path / "out7.npy.json").read_text())
+    assert about["vectors"]["pooling"][0]["modes"] == ["mean"]
+    assert about["model"]["name"] == model.name
+    assert len(about["model"]["weights_sha256"][0]) == 64
+
+
+def test_jsonl_carries_ids_fields_and_texts(model, vectors, tmp_path):
+    source, out = rows(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    options = ("--carry", "title", "--with-text", "--rows-per-part", 11, "--precision", "float16")
+    assert embed(model, source, "-o", out, *options) == 0
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["id"] for row in written] == [f"d{i}" for i in range(61)]
+    assert [row["title"] for row in written] == [f"t{i}" for i in range(61)]
+    assert [row["text"] for row in written] == TEXTS
+    got = np.array([row["embedding"] for row in written], np.float16)
+    np.testing.assert_array_equal(got, vectors.astype(np.float16))
+
+
+def test_parquet_to_parquet(model, vectors, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"key": list(range(100, 161)), "body": TEXTS, "n": pa.array([1.5] * 61)})
+    pq.write_table(table, tmp_path / "in.parquet")
+    out = tmp_path / "out.parquet"
+    options = ("--text-column", "body", "--id-column", "key", "--carry", "n", "--normalize")
+    assert embed(model, tmp_path / "in.parquet", "-o", out, *options) == 0
+    found = pq.read_table(out)
+    assert found["id"].to_pylist() == list(range(100, 161))
+    assert found["n"].type == pa.float64()
+    expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(found["embedding"].to_pylist(), expected, atol=1e-6)
+    about = json.loads(found.schema.metadata[b"jaxbert"])
+    assert about["vectors"]["normalized"] is True
+
+
+def test_bytes_by_ranges_prompts_and_dimensions(model, vectors, lines, tmp_path):
+    embedder = Embedder.from_pretrained(model, deterministic=True)
+    options = {"prompt_name": "query", "truncate_dim": 7, "normalize_embeddings": True}
+    ranges = Ranges.of(embedder.encode(TEXTS, **options))
+    ranges.save(tmp_path / "ranges")
+    out = tmp_path / "out.npy"
+    given = ("--precision", "int8", "--ranges", tmp_path / "ranges", "--truncate-dim", 7)
+    assert embed(model, lines, "-o", out, *given, "--prompt-name", "query", "--normalize") == 0
+    expected = embedder.encode(TEXTS, **options, precision="int8", ranges=ranges)
+    np.testing.assert_array_equal(np.load(out), expected)
+
+
+# --- going on ----------------------------------------------------------------------------------
+
+
+class BrokenError(Exception):
+    """Stands for whatever stops a process."""
+
+
+def broken_after(monkeypatch, parts):
+    """A run that dies when so many parts are written; what was computed is counted."""
+    write, written = module.Run.write, []
+
+    def counted(self, part):
+        if len(written) == parts:
+            raise BrokenError
+        write(self, part)
+        written.append(part.number)
+
+    monkeypatch.setattr(module.Run, "write", counted)
+    return written
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+def test_a_broken_run_goes_on_and_ends_in_the_same_bytes(
+    model, tmp_path, monkeypatch, suffix, capsys
+):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    source = rows(tmp_path / "in.jsonl")
+    whole, broken = tmp_path / f"whole{suffix}", tmp_path / f"broken{suffix}"
+    options = ("--rows-per-part", 7)
+    assert embed(model, source, "-o", whole, *options) == 0
+    with monkeypatch.context() as patch:
+        written = broken_after(patch, 4)
+        assert embed(model, source, "-o", broken, *options) == 1
+        assert written == [0, 1, 2, 3]
+    assert not broken.exists()
+    assert cli.main(["status", str(broken)]) == 3
+    assert "4 parts with 28 rows, 0 rejected" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        written = broken_after(patch, 100)
+        assert embed(model, source, "-o", broken, *options) == 0
+        assert written == [4, 5, 6, 7, 8]
+    assert broken.read_bytes() == whole.read_bytes()
+    assert cli.main(["status", str(broken)]) == 0
+    assert "is complete" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_made_again_unless_something_changed(
+    model, lines, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "out.npy"
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 0
+    with monkeypatch.context() as patch:
+        written = broken_after(patch, 100)
+        assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 0
+        assert "is complete already" in capsys.readouterr().err
+        assert not written
+        assert not (tmp_path / "out.npy.parts").exists()
+        lines.write_text(lines.read_text().replace("q q", "q z", 1))  # of the same size
+        assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 0
+        assert len(written) == 9
+        assert embed(model, lines, "-o", out, "--rows-per-part", 7, "--normalize") == 0
+        assert len(written) == 18
+
+
+def test_what_changed_is_named(model, lines, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out.npy"
+    with monkeypatch.context() as patch:
+        broken_after(patch, 2)
+        embed(model, lines, "-o", out, "--rows-per-part", 7)
+    capsys.readouterr()
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7, "--normalize") == 1
+    error = capsys.readouterr().err
+    assert "vectors.normalized was false and is true" in error
+    assert embed(model, lines, "-o", out, "--rows-per-part", 8) == 1
+    assert "rows_per_part was 7 and is 8" in capsys.readouterr().err
+    other = write_folder(tmp_path / model.name, tensors=changed(), name="jinabert-geglu")
+    assert embed(other, lines, "-o", out, "--rows-per-part", 7) == 1
+    assert "model.weights_sha256" in capsys.readouterr().err
+    lines.write_text(lines.read_text().replace("q q", "q z", 1))  # of the same size
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 1
+    assert "the input has changed: rows 0 to 6" in capsys.readouterr().err
+    lines.write_text(lines.read_text() + "more\n")
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 1
+    assert "input.files[0].bytes was" in capsys.readouterr().err
+
+
+def changed():
+    """The weights with one number more."""
+    tensors = dict(published(encoder("jinabert-geglu")))
+    tensors["embeddings.LayerNorm.bias"] = tensors["embeddings.LayerNorm.bias"] + 1
+    return tensors
+
+
+def test_a_damaged_part_is_made_again(model, lines, tmp_path, monkeypatch, vectors):
+    out = tmp_path / "out.npy"
+    with monkeypatch.context() as patch:
+        broken_after(patch, 3)
+        embed(model, lines, "-o", out, "--rows-per-part", 7)
+    part = next((tmp_path / "out.npy.parts").glob("part-000001.npy"))
+    part.write_bytes(part.read_bytes()[:-9])
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 0
+    assert np.load(out).tobytes() == vectors.tobytes()
+
+
+# --- bad rows ----------------------------------------------------------------------------------
+
+
+def bad(tmp_path):
+    """JSONL with three rows that cannot be used."""
+    file = rows(tmp_path / "in.jsonl")
+    written = file.read_text().splitlines()
+    written[3], written[20], written[40] = "{", json.dumps({"id": "x"}), '{"id": 7, "text": "a"}'
+    file.write_text("\n".join(written) + "\n")
+    return file
+
+
+def test_a_bad_row_stops_the_run_and_names_itself(model, tmp_path, capsys):
+    source, out = bad(tmp_path), tmp_path / "out.npy"
+    assert embed(model, source, "-o", out, "--rows-per-part", 7) == 1
+    error = capsys.readouterr().err
+    assert "in.jsonl, row 4 is no JSON" in error
+    assert "--on-bad-row skip" in error
+    assert error.count("\n") == 1
+
+
+def test_bad_rows_are_left_out_and_listed(model, vectors, tmp_path, capsys):
+    source, out = bad(tmp_path), tmp_path / "out.jsonl"
+    assert embed(model, source, "-o", out, "--rows-per-part", 7, "--on-bad-row", "skip") == 0
+    assert "58 vectors" in capsys.readouterr().err
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    kept = [i for i in range(61) if i not in (3, 20, 40)]
+    assert [row["id"] for row in written] == [f"d{i}" for i in kept]
+    got = np.array([row["embedding"] for row in written], np.float32)
+    np.testing.assert_array_equal(got, vectors[kept])
+    rejects = (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines()
+    reasons = [json.loads(line)["reason"] for line in rejects]
+    assert len(reasons) == 3
+    assert "no field 'text'" in reasons[1]
+    assert "has the id 7" in reasons[2]
+
+
+def test_nothing_but_bad_rows(model, tmp_path):
+    (tmp_path / "in.jsonl").write_text("{\n" * 9)
+    out = tmp_path / "out.npy"
+    options = ("--rows-per-part", 4, "--on-bad-row", "skip")
+    assert embed(model, tmp_path / "in.jsonl", "-o", out, *options) == 0
+    assert np.load(out).shape == (0, 15)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--precision", "int8"), "needs the range of each feature"),
+        (("--shard", "3/3"), "counts from 0/3 to 2/3"),
+        (("--shard", "half"), "give i/n"),
+        (("--rows-per-part", "0"), "must be from 1"),
+        (("--carry", "title"), "title has no place in it"),
+        (("--prompt-name", "none"), "no prompt named 'none'"),
+        (("--truncate-dim", "99"), "from 1 to 15"),
+    ],
+)
+def test_refusals_are_one_sentence(model, lines, tmp_path, capsys, options, reason):
+    assert embed(model, lines, "-o", tmp_path / "out.npy", *options) == 1
+    error = capsys.readouterr().err
+    assert reason in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out.npy").exists()
+
+
+def test_status_of_nothing(tmp_path, capsys):
+    assert cli.main(["status", str(tmp_path / "out.npy")]) == 1
+    assert "no run for it was begun" in capsys.readouterr().err
+
+
+# --- many workers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_shards_together_are_the_single_run(model, lines, tmp_path, vectors, order, capsys):
+    out = tmp_path / "out.npy"
+    for i in order:
+        assert not out.exists()
+        assert embed(model, lines, "-o", out, "--rows-per-part", 7, "--shard", f"{i}/3") == 0
+    assert np.load(out).tobytes() == vectors.tobytes()
+    assert capsys.readouterr().err.count("others are not") == 2
+    assert not (tmp_path / "out.npy.parts").exists()
+
+
+def test_two_processes_under_jax_distributed_share_the_work(model, lines, tmp_path, vectors):
+    out = tmp_path / "out.npy"
+    port = 20_000 + os.getpid() % 20_000
+    command = [sys.executable, "-m", "jaxbert.cli", "embed", lines, "-o", out, "--model", model]
+    command += ["--rows-per-part", "7", "--quiet"]
+    both = [
+        subprocess.Popen(
+            command,
+            env=os.environ
+            | {
+                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(i),
+                "PYTHONPATH": str(ROOT),
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    errors = [process.communicate(timeout=240)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert np.load(out).tobytes() == vectors.tobytes()
+
+
+def test_a_second_writer_is_refused(model, lines, tmp_path, monkeypatch, capsys):
+    out, again = tmp_path / "out.npy", []
+    write = module.Run.write
+
+    def inside(self, part):
+        if not again:
+            command = [sys.executable, "-m", "jaxbert.cli", "embed", lines, "-o", out]
+            given = [*command, "--model", model, "--rows-per-part", "7"]
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            again.append(
+                subprocess.run(given, env=environment, capture_output=True, text=True, timeout=240)
+            )
+        write(self, part)
+
+    monkeypatch.setattr(module.Run, "write", inside)
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 0
+    assert again[0].returncode == 1
+    assert "another process is at work" in again[0].stderr
+    assert again[0].stderr.count("\n") == 1
