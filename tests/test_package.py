@@ -20,8 +20,8 @@ ORDER = (
     "attention memory parts inputs loading saving encoder unrolled pooling arguments tokenizer "
     "similarity quantise outputs chunking settings batches batching cache runner spread engine "
     "request embedder mteb verify published report textio corpus corpus.fields corpus.tables corpus.rows "
-    "corpus.columns corpus.files corpus.parquet corpus.formats corpus.folder corpus.parts "
-    "corpus.survey corpus.progress corpus.settings corpus.run corpus.command cli"
+    "corpus.columns corpus.files corpus.parquet corpus.formats corpus.folder "
+    "corpus.parts corpus.survey corpus.progress corpus.settings corpus.run corpus.command cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")
 
