@@ -22,7 +22,7 @@ ORDER = (
     "spread engine request embedder mteb verify published report textio corpus corpus.fields "
     "corpus.tables corpus.rows corpus.columns corpus.files corpus.parquet corpus.formats "
     "corpus.folder corpus.parts corpus.survey corpus.progress corpus.settings corpus.run "
-    "corpus.command cli"
+    "corpus.ray corpus.command cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")
 

@@ -20,20 +20,20 @@ class EmbedBatch:
             EmbedBatch,
             fn_constructor_args=(model,),
             batch_size=4096,
-            concurrency=2,  # actors
-            num_gpus=1,  # for each; or resources={"TPU": 4}
+            compute=ray.data.ActorPoolStrategy(size=2),  # actors
+            num_gpus=1,  # to each; or resources={"TPU": 4}
         )
 
-    Each actor loads the model once, on the chips that Ray shows it. Give each the chips of a host,
-    or one: two processes cannot share a chip. map_batches takes num_gpus and resources as they are;
-    calls with ray_remote_args take {"num_gpus": 1} or {"resources": {"TPU": 4}}.
-    batch_size is best some thousands: all texts of a batch are sorted by length and run together,
-    so that a small batch is mostly padding, and one actor's failure costs a batch, not more.
+    Each actor loads the model once, on the chips that Ray shows it: give each all chips of a host,
+    or one, and always say so, for two processes cannot share a chip. The class travels by name, so
+    jaxbert must be installed on every host.
+    batch_size is best some thousands (None, Ray's default, is a whole block): the texts of a batch
+    are sorted by length and run together, and a small batch leaves mostly padding.
     deterministic=True makes a text's vector the same bits however Ray cuts the data, on one kind of
-    device and one version; False is faster where batches are small, and agrees within 5e-7.
-    An actor that dies is started again and its batches are computed again: Ray Data's default, for
-    ever. max_restarts=3, max_task_retries=3 in map_batches ends it where a batch always kills.
-    An error of `encode` ends the run.
+    device and one version; False agrees within 5e-7 of the vector's norm (float32).
+    An actor that dies is started again and computes again what it had: Ray Data's default, without
+    end. max_restarts=3, max_task_retries=3 ends it where a batch kills every actor; max_restarts=0
+    ends it at once. An error of `encode` is not tried again, it ends the run.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class EmbedBatch:
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuse options of `encode` that do not fit a column of vectors made batch by batch."""
     if "output_value" in options:
-        raise InputError("output_value is not for batches, which get one vector per text; leave it")
+        raise InputError(
+            "output_value is not for batches, which get one vector per text; leave it out"
+        )
     if options.get("precision") in ("int8", "uint8") and options.get("ranges") is None:
         raise InputError(
             f"precision is {options['precision']!r} without ranges, which would then differ from "
