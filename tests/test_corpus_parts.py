@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -695,8 +694,7 @@ def test_a_small_disk_that_is_full(tmp_path):
 
 def test_a_file_that_may_not_grow(tmp_path):
     """The same where mounting is not allowed."""
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))
-
-    assert_one_sentence(program(FULL, tmp_path, preexec_fn=limited), "File too large")
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000))"
+    code = f"import os, resource, sys; {limit}; os.execv(sys.argv[1], sys.argv[1:])"
+    before = (sys.executable, "-c", code)
+    assert_one_sentence(program(FULL, tmp_path, before=before), "File too large")
