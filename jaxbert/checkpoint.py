@@ -262,8 +262,14 @@ def save(
         # Beside the file and then in its place: it may be the one that is being read.
         save_file(shard, folder / f"{name}.partial", metadata={"format": "pt"})
         (folder / f"{name}.partial").replace(folder / name)
-    if len(shards) > 1 or "model.safetensors" not in shards:
-        write_index(folder / "model.safetensors.index.json", shards)
+    index = folder / "model.safetensors.index.json"
+    several = len(shards) > 1 or "model.safetensors" not in shards
+    if several:
+        write_index(index, shards)
+    others = [folder / "model.safetensors", *folder.glob("model-*-of-*.safetensors")]
+    for file in others if several else [*others, index]:
+        if file.name not in shards:
+            file.unlink(missing_ok=True)  # of another model, and it would be read first
 
 
 def write_index(file: Path, shards: Mapping[str, Mapping[str, np.ndarray]]) -> None:

@@ -4,10 +4,10 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from threading import Lock
+from queue import SimpleQueue
+from threading import Event, Lock, Semaphore, Thread
 from typing import Any, TypeVar
 
 import jax
@@ -107,21 +107,39 @@ def windows(
 def ahead(function: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
     """function(part) of each part in order; the next is computed while the caller has the last.
 
-    A part is taken from its iterator in the same thread, so reading runs ahead too, by one.
+    A part is taken from its iterator in the same thread, so reading runs ahead too, by one. Who
+    stops early does not wait for that thread, which may be reading from a pipe that says nothing.
     """
     if isinstance(parts, list) and len(parts) == 1:
         yield function(parts[0])
         return
-    iterator = iter(parts)
+    found: SimpleQueue[tuple[list[Result], BaseException | None]] = SimpleQueue()
+    wanted, stopped = Semaphore(1), Event()
 
-    def following() -> list[Result]:
-        return [function(part) for part in islice(iterator, 1)]
+    def work() -> None:
+        try:
+            iterator = iter(parts)
+            while wanted.acquire() and not stopped.is_set():
+                some = [function(part) for part in islice(iterator, 1)]
+                found.put((some, None))
+                if not some:
+                    return
+        except BaseException as error:
+            found.put(([], error))
 
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(following)
-        while found := coming.result():
-            coming = pool.submit(following)
-            yield found[0]
+    Thread(target=work, daemon=True).start()
+    try:
+        while True:
+            some, error = found.get()
+            if error is not None:
+                raise error
+            if not some:
+                return
+            wanted.release()
+            yield some[0]
+    finally:
+        stopped.set()
+        wanted.release()
 
 
 # --- what was done ------------------------------------------------------------------------------

@@ -11,5 +11,7 @@ def write_rows(stream: TextIO, texts: Sequence[str], vectors: np.ndarray) -> Non
     """{"text": ..., "embedding": [...]} per line."""
     for text, vector in zip(texts, vectors, strict=True):
         # Nine digits name a float32 exactly; tolist() alone would print its float64 tail.
-        numbers = [float(f"{number:.9g}") for number in vector.tolist()]
+        numbers = vector.tolist()
+        if vector.dtype.kind == "f":
+            numbers = [float(f"{number:.9g}") for number in numbers]
         stream.write(json.dumps({"text": text, "embedding": numbers}, ensure_ascii=False) + "\n")

@@ -137,9 +137,13 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """The files that it came from, or tokenizer.json and what transformers needs beside it."""
+        if self.folder is not None and self.folder.resolve() == folder.resolve():
+            return
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)  # of another tokenizer
         if self.folder is not None and self.folder.is_dir():
             for name in FILES:
-                if (self.folder / name).is_file() and self.folder.resolve() != folder.resolve():
+                if (self.folder / name).is_file():
                     shutil.copyfile(self.folder / name, folder / name)
             return
         vocabulary = self.backend.get_vocab()

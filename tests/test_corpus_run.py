@@ -194,10 +194,53 @@ def test_what_changed_is_named(model, lines, tmp_path, monkeypatch, capsys):
     assert "model.weights_sha256" in capsys.readouterr().err
     lines.write_text(lines.read_text().replace("q q", "q z", 1))  # of the same size
     assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 1
-    assert "the input has changed: rows 0 to 6" in capsys.readouterr().err
-    lines.write_text(lines.read_text() + "more\n")
+    error = capsys.readouterr().err
+    assert "the input has changed since part 0 was made (rows 0 to 6 differ)" in error
+    lines.write_text("\n".join(TEXTS[:7]) + "\n")
     assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 1
-    assert "input.files[0].bytes was" in capsys.readouterr().err
+    assert "since part 1 was made (it has fewer rows)" in capsys.readouterr().err
+    lines.write_text("")
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 1
+    assert "since part 0 was made (it has fewer rows)" in capsys.readouterr().err
+    assert not out.exists()
+    assert len(list((tmp_path / "out.npy.parts").glob("part-*.npy"))) == 2
+
+
+def test_rows_that_were_added_behind_finished_parts_go_on(
+    model, lines, tmp_path, monkeypatch, vectors
+):
+    out = tmp_path / "out.npy"
+    lines.write_text("\n".join(TEXTS[:50]) + "\n")
+    with monkeypatch.context() as patch:
+        broken_after(patch, 2)
+        embed(model, lines, "-o", out, "--rows-per-part", 7)
+    lines.write_text("\n".join(TEXTS) + "\n")
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 0
+    assert np.load(out).tobytes() == vectors.tobytes()
+
+
+def test_another_field_is_another_run(model, tmp_path, capsys):
+    source, out = rows(tmp_path / "in.jsonl", body="a b"), tmp_path / "out.npy"
+    assert embed(model, source, "-o", out) == 0
+    assert embed(model, source, "-o", out, "--text-field", "body") == 0
+    assert "complete already" not in capsys.readouterr().err
+    assert len(np.unique(np.load(out), axis=0)) == 1
+
+
+def test_length_one_before_and_after_the_cut_are_told_apart(lines, tmp_path):
+    modules = [
+        {"path": path, "type": f"sentence_transformers.models.{path[2:] or 'Transformer'}"}
+        for path in ("", "1_Pooling", "2_Normalize")
+    ]
+    pooling = {"1_Pooling__config": {"pooling_mode": "mean"}}
+    model = write_folder(tmp_path / "m", "bert-gelu", modules=modules, **pooling)
+    out = tmp_path / "out.npy"
+    for options, length_one in ((("--normalize",), True), ((), False)):
+        assert embed(model, lines, "-o", out, "--truncate-dim", 7, *options) == 0
+        lengths = np.linalg.norm(np.load(out), axis=1)
+        assert (np.abs(lengths - 1).max() < 1e-5) == length_one
+        about = json.loads((tmp_path / "out.npy.json").read_text())
+        assert about["vectors"]["normalized"] is length_one
 
 
 def changed():
@@ -263,6 +306,45 @@ def test_nothing_but_bad_rows(model, tmp_path):
     assert np.load(out).shape == (0, 15)
 
 
+def test_a_bad_row_may_be_mended_or_left_out_later(model, vectors, tmp_path, capsys):
+    source, out = rows(tmp_path / "in.jsonl"), tmp_path / "out.npy"
+    good = source.read_text()
+    source.write_text(good.replace('"id": "d20"', '"id": 20', 1))
+    assert embed(model, source, "-o", out, "--rows-per-part", 7) == 1
+    assert "row 21" in capsys.readouterr().err
+    assert cli.main(["status", str(out)]) == 3
+    source.write_text(good)
+    assert embed(model, source, "-o", out, "--rows-per-part", 7) == 0
+    assert np.load(out).tobytes() == vectors.tobytes()
+
+
+def test_what_was_left_out_is_missed_without_the_option(model, tmp_path, monkeypatch, capsys):
+    source, out = bad(tmp_path), tmp_path / "out.npy"
+    with monkeypatch.context() as patch:
+        broken_after(patch, 2)
+        embed(model, source, "-o", out, "--rows-per-part", 7, "--on-bad-row", "skip")
+    assert embed(model, source, "-o", out, "--rows-per-part", 7) == 1
+    assert "row 4 is no JSON" in capsys.readouterr().err
+
+
+def test_the_output_is_no_input(model, tmp_path, capsys, monkeypatch):
+    source, out = rows(tmp_path / "in.jsonl"), tmp_path / "out.jsonl"
+    before = source.read_bytes()
+    assert embed(model, source, "-o", source) == 1
+    assert "is what this run writes" in capsys.readouterr().err
+    assert source.read_bytes() == before
+    for again in (False, True):
+        assert embed(model, tmp_path / "*.jsonl", "-o", out, "--with-text") == 0
+        assert ("complete already" in capsys.readouterr().err) == again
+    assert len(out.read_text().splitlines()) == 61
+
+
+@pytest.mark.parametrize("options", [("--shard", "0/2"), ("--carry", "title")])
+def test_stdout_takes_no_shards_and_no_columns(model, lines, options, capsys):
+    assert embed(model, lines, "-o", "-", *options) == 1
+    assert "with -o - leave them out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -302,17 +384,41 @@ def test_shards_together_are_the_single_run(model, lines, tmp_path, vectors, ord
     assert not (tmp_path / "out.npy.parts").exists()
 
 
-def test_two_processes_under_jax_distributed_share_the_work(model, lines, tmp_path, vectors):
+def test_shards_of_different_inputs_are_not_put_together(model, lines, tmp_path, capsys):
+    out = tmp_path / "out.npy"
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7, "--shard", "0/2") == 0
+    lines.write_text(lines.read_text().replace("q q", "q z", 1))
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7, "--shard", "1/2") == 1
+    assert "the input has changed since part 0" in capsys.readouterr().err
+    assert not out.exists()
+
+
+TOGETHER = """
+import os, sys, jax
+from jaxbert import cli
+jax.distributed.initialize(
+    os.environ["ADDRESS"],
+    num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+    process_id=int(os.environ.pop("JAX_PROCESS_ID")),
+)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("started", [["-m", "jaxbert.cli"], ["-c", TOGETHER]], ids=["by", "in"])
+def test_two_processes_under_jax_distributed_share_the_work(
+    model, lines, tmp_path, vectors, started
+):
     out = tmp_path / "out.npy"
     port = 20_000 + os.getpid() % 20_000
-    command = [sys.executable, "-m", "jaxbert.cli", "embed", lines, "-o", out, "--model", model]
+    command = [sys.executable, *started, "embed", lines, "-o", out, "--model", model]
     command += ["--rows-per-part", "7", "--quiet"]
     both = [
         subprocess.Popen(
             command,
             env=os.environ
             | {
-                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                "ADDRESS": f"127.0.0.1:{port}",
                 "JAX_NUM_PROCESSES": "2",
                 "JAX_PROCESS_ID": str(i),
                 "PYTHONPATH": str(ROOT),

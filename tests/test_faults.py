@@ -37,7 +37,7 @@ def source(tmp_path_factory):
     return file
 
 
-def begin(model, source, out):
+def begin(model, source, out, **more):
     """The command in a process of its own, with programs kept between processes."""
     command = [sys.executable, "-m", "jaxbert.cli", "embed", source, "-o", out, "--model", model]
     return subprocess.Popen(
@@ -45,6 +45,7 @@ def begin(model, source, out):
         env=os.environ | {"PYTHONPATH": str(ROOT), "JAXBERT_CACHE": str(model / "cache")},
         stderr=subprocess.PIPE,
         text=True,
+        **more,
     )
 
 
@@ -101,6 +102,22 @@ def test_interrupted_ends_cleanly_with_the_command_to_go_on(model, source, tmp_p
     assert "Traceback" not in error
     assert not list(tmp_path.rglob("*.partial"))
     assert end(begin(model, source, out))[0] == 0
+
+
+def test_interrupted_while_a_pipe_says_nothing(model, tmp_path):
+    out = tmp_path / "out.jsonl"
+    process = begin(model, "-", out, stdin=subprocess.PIPE)
+    process.stdin.write("a b\n" * 9000)
+    process.stdin.flush()
+    wait_for(process, out, 2)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+    assert process.returncode == 130
+    error = process.stderr.read()
+    assert "Traceback" not in error
+    assert "Fatal" not in error
+    process.stdin.close()
+    process.stderr.close()
 
 
 def test_two_writers_started_together_make_one_output(model, source, tmp_path):

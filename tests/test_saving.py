@@ -191,6 +191,24 @@ def test_a_folder_comes_back_bit_for_bit(tmp_path, dtype, shards):
     assert ours == theirs
 
 
+def test_nothing_of_another_model_is_left_in_the_folder(tmp_path):
+    sharded(write_folder(tmp_path / "new", "jinabert-geglu"))
+    old = write_folder(tmp_path / "old", "jinabert-geglu")
+    (old / "vocab.txt").write_text("[PAD]\n")
+    other = Embedder(
+        randomised(encoder("jinabert-geglu"), seed=7), Tokenizer(word_tokenizer(), "right")
+    )
+    other.save_pretrained(old)
+    assert not (old / "vocab.txt").exists()
+    own = Embedder.from_pretrained(tmp_path / "new")
+    own.save_pretrained(old)
+    assert not (old / "model.safetensors").exists()
+    np.testing.assert_array_equal(Embedder.from_pretrained(old).encode(TEXTS), own.encode(TEXTS))
+    other.save_pretrained(old)
+    assert [file.name for file in old.glob("model*")] == ["model.safetensors"]
+    np.testing.assert_array_equal(Embedder.from_pretrained(old).encode(TEXTS), other.encode(TEXTS))
+
+
 def test_a_model_may_be_saved_where_it_came_from(tmp_path):
     folder = write_folder(tmp_path, "jinabert-geglu")
     own = Embedder.from_pretrained(folder)

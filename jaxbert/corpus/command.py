@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,27 +26,35 @@ from jaxbert.textio import write_rows
 
 
 def shard(text: str | None) -> tuple[int, int]:
-    """(i, n) of "i/n"; without it those of jax.distributed, which are 0 and 1 in a lone process."""
+    """(i, n) of "i/n"; without it those of jax.distributed, or of its environment.
+
+    Nothing is exchanged, so the environment is enough: a worker then waits for no other, and dies
+    with none.
+    """
+    if text is None and not jax.distributed.is_initialized() and "JAX_PROCESS_ID" in os.environ:
+        text = f"{os.environ['JAX_PROCESS_ID']}/{os.environ.get('JAX_NUM_PROCESSES')}"
     if text is None:
         return jax.process_index(), jax.process_count()
     index, _, number = text.partition("/")
     try:
         i, n = int(index), int(number)
     except ValueError as error:
-        raise InputError(f"--shard is {text!r}; give i/n, such as 0/8") from error
+        raise InputError(f"the shard is {text!r}; give i/n, such as --shard 0/8") from error
     if not 0 <= i < n:
-        raise InputError(f"--shard is {text!r}; i/n counts from 0/{n} to {n - 1}/{n}")
+        raise InputError(f"the shard is {text!r}; i/n counts from 0/{n} to {n - 1}/{n}")
     return i, n
 
 
-def join() -> None:
-    """Take part in jax.distributed where the environment names a coordinator."""
-    if os.environ.get("JAX_COORDINATOR_ADDRESS") and not jax.distributed.is_initialized():
-        jax.distributed.initialize(
-            os.environ["JAX_COORDINATOR_ADDRESS"],
-            num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
-            process_id=int(os.environ["JAX_PROCESS_ID"]),
-        )
+def without_output(source: Source, given: Sequence[str], output: Path) -> None:
+    """Leave what the run writes out of what a pattern found; refuse it where it was named."""
+    endings = ("", ".json", ".ids.jsonl", ".rejects.jsonl")
+    own = {output.with_name(output.name + ending).resolve() for ending in endings}
+    for name in given:
+        if name != "-" and Path(name).resolve() in own:
+            raise InputError(f"{name} is what this run writes; name another output")
+    source.files = [
+        file for file in source.files if file.path == "-" or Path(file.path).resolve() not in own
+    ]
 
 
 def reading(options: argparse.Namespace) -> Reading:
@@ -78,7 +86,7 @@ def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
     file_format = format_of(options.output)
     file_format.check(tuple(options.carry), options.with_text)
     source = Source(options.input or ["-"], reading(options))
-    join()
+    without_output(source, options.input, Path(options.output))
     worker, workers = shard(options.shard)
     embedder = Embedder.from_pretrained(**model, deterministic=True, devices=jax.local_devices())
     made = prepared(options, source, embedder)
@@ -86,7 +94,6 @@ def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
         options.precision,
         options.with_text,
         integer(options.rows_per_part, "--rows-per-part", 1),
-        options.on_bad_row,
     )
     about = settings.metadata(
         embedder,
@@ -94,6 +101,7 @@ def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
         made["request"],
         made["finish"],
         wanted,
+        source.reading,
         settings.carried_types(source),
     )
     with Parts(options.output, worker, workers) as parts, reported(options) as progress:
@@ -158,8 +166,9 @@ def finished(run: Run, parts: Parts, file_format: Format, options: argparse.Name
     if not parts.complete(run.total):
         print(f"{options.output}: this worker is done, others are not", file=sys.stderr)
         return 0
-    about, there = run.metadata, records(parts).values()
-    rows, bad = (sum(record[key] for record in there) for key in ("rows", "rejected"))
+    about, there = run.metadata, records(parts)
+    run.check(there)
+    rows, bad = (sum(record[key] for record in there.values()) for key in ("rows", "rejected"))
     if parts.assemble(run.total, lambda files, file: file_format.assemble(files, file, about)):
         rejected = f", {bad} rows rejected" if bad else ""
         print(
@@ -175,6 +184,8 @@ def finished(run: Run, parts: Parts, file_format: Format, options: argparse.Name
 
 def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
     """Vectors as JSONL on stdout, some rows at a time; nothing is kept, so nothing goes on."""
+    if options.shard is not None or options.carry:
+        raise InputError("--shard and --carry are for files; with -o - leave them out")
     source = Source(options.input or ["-"], reading(options))
     embedder = Embedder.from_pretrained(**model, deterministic=True)
     made = prepared(options, source, embedder)
@@ -208,7 +219,7 @@ def status(options: argparse.Namespace) -> int:
     """How far a run is: 0 if its output is there, 3 if it is not finished, 1 if there is none."""
     output = Path(options.output)
     parts = Parts(output)
-    if not parts.folder.path.is_dir():
+    if not parts.folder.path.is_dir() or parts.folder.assembled.exists():
         if not output.exists():
             raise InputError(f"{output} is not there, and no run for it was begun")
         about = format_of(output).metadata(output)

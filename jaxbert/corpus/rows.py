@@ -239,7 +239,10 @@ class Source:
             if file.bytes is None:
                 return None
             total += file.bytes
-        return min(self._position() / total, 1.0) if total else 1.0
+        try:
+            return min(self._position() / total, 1.0) if total else 1.0
+        except ValueError:  # asked by another thread while a file was being closed
+            return None
 
     def rows(self) -> Iterator[Row | BadRow]:
         """Every row of every file, bad ones included."""

@@ -7,9 +7,11 @@ the one before, and written while the device has the one after.
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -24,8 +26,8 @@ from jaxbert.outputs import Finish
 from jaxbert.request import Request
 from jaxbert.runner import Stats, ahead, windows
 
-# A part ends after so many rows, or so many characters, whichever is first.
-ROWS, CHARACTERS = 16_384, 2**26
+# A part ends after so many rows, or so many bytes of them, whichever is first.
+ROWS, BYTES = 16_384, 2**26
 # Parts that may wait to be written; then the device waits.
 UNWRITTEN = 2
 
@@ -46,7 +48,7 @@ class Part:
     rows: list[Row] = field(default_factory=list)
     places: list[int] = field(default_factory=list)  # of each in the input
     rejects: list[BadRow] = field(default_factory=list)
-    characters: int = 0
+    size: int = 0  # bytes of the good rows as they were read
     seen: Any = field(default_factory=hashlib.sha256)
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     missing: int = 0
@@ -58,13 +60,14 @@ class Part:
 
     def add(self, row: Row | BadRow) -> None:
         """Take a row; its bytes are hashed, each with its length before it."""
-        self.seen.update(len(row.raw).to_bytes(8, "little") + row.raw)
+        self.seen.update(len(row.raw).to_bytes(8, "little"))
+        self.seen.update(row.raw)
         if isinstance(row, BadRow):
-            self.rejects.append(row)
+            self.rejects.append(row._replace(raw=b""))
             return
         self.places.append(self.first + self.count)
-        self.rows.append(row)
-        self.characters += len(row.text)
+        self.rows.append(row._replace(raw=b""))
+        self.size += len(row.raw)
 
     def expect(self, width: int) -> None:
         """Make room for the vectors."""
@@ -123,7 +126,24 @@ class Run:
     metadata: dict[str, Any]
     size: int = ROWS
     total: int = 0  # parts of the run, known when the input has ended
+    sums: list[str] = field(default_factory=list)  # of the rows of each part, as far as it is read
+    stopped: Event = field(default_factory=Event)  # tells the thread that reads
     id_type: type | None = None  # of the rows' ids, by the first row
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Behind it the thread that reads goes on no longer."""
+        self.stopped.clear()
+        try:
+            yield
+        finally:
+            self.stopped.set()
+
+    def check(self, records: Mapping[int, Mapping[str, Any]]) -> None:
+        """Refuse finished parts that are not of the input that was just read to its end."""
+        for k, record in sorted(records.items()):
+            if k >= self.total or record["input_sha256"] != self.sums[k]:
+                raise changed(k, "it has fewer rows" if k >= self.total else "its rows are others")
 
     def survey(self) -> None:
         """Read the input for what the metadata say of it, and do nothing with it."""
@@ -146,7 +166,7 @@ class Run:
 
         engine, skipped = self.request.engine, np.array(self.request.skipped, np.int32)
         start = time.perf_counter()
-        with Writer(self.write) as write:
+        with self.reading(), Writer(self.write) as write:
             for members, vectors in engine.run(engine.vectors, tokens(), None, skipped):
                 while len(coming) > 1 and coming[1][0] <= members[0]:
                     coming.popleft()  # results come in the order of the windows
@@ -159,20 +179,25 @@ class Run:
     def read(self) -> Iterator[Part]:
         """The input in parts; where one ends depends on the input alone."""
         part, whole = Part(0), hashlib.sha256()
+        self.sums.clear()
         for number, row in enumerate(self.source.rows()):
-            if part.count == self.size or part.characters >= CHARACTERS:
+            if self.stopped.is_set():
+                return
+            if part.count == self.size or part.size >= BYTES:
                 whole.update(part.seen.digest())
+                self.sums.append(part.seen.hexdigest())
                 yield part
                 part = Part(part.number + 1, number)
             row = self.checked(number, row)
             if isinstance(row, BadRow) and not self.skip_bad and self.parts.mine(part.number):
                 raise InputError(
                     f"{row.where} {row.reason}; correct it and give the same command again, or "
-                    "begin anew with --on-bad-row skip"
+                    "leave such rows out with --on-bad-row skip"
                 )
             part.add(row)
         if part.count:
             whole.update(part.seen.digest())
+            self.sums.append(part.seen.hexdigest())
             yield part
         self.metadata["input_sha256"] = whole.hexdigest()
         self.total = part.number + (1 if part.count else 0)
@@ -197,13 +222,18 @@ class Run:
             if not self.parts.mine(part.number):
                 continue
             if part.number in done:
-                check_same(part, done[part.number]["input_sha256"])
+                self.check_done(part, done[part.number])
                 self.report(part.count, self.request.engine.stats, self.source.fraction())
                 continue
             part.expect(self.width)
             texts = [row.text for row in part.rows]
             for place, some in windows(texts, len(self.request.prefix)) if texts else [(0, [])]:
                 yield part, place, list(some)
+
+    def check_done(self, part: Part, record: Mapping[str, Any]) -> None:
+        """Refuse a finished part that was made of other rows."""
+        if part.seen.hexdigest() != record["input_sha256"]:
+            raise changed(part.number, f"rows {part.first} to {part.first + part.count - 1} differ")
 
     def tokenised(self, window: tuple[Part, int, list[str]]) -> tuple[Part, int, list[np.ndarray]]:
         """The window with ids in the place of texts."""
@@ -238,11 +268,9 @@ class Run:
         self.report(part.count, self.request.engine.stats, self.source.fraction())
 
 
-def check_same(part: Part, before: str) -> None:
-    """Refuse an input whose rows are not those that a finished part was made of."""
-    if part.seen.hexdigest() != before:
-        raise InputChangedError(
-            f"the input has changed: rows {part.first} to {part.first + part.count - 1} are not "
-            f"those that part {part.number} was made of; restore it, or remove the folder of parts "
-            "to begin anew"
-        )
+def changed(part: int, how: str) -> InputChangedError:
+    """The error that says which finished part does not fit the input any more."""
+    return InputChangedError(
+        f"the input has changed since part {part} was made ({how}); restore it, or remove the "
+        "folder of parts to begin anew"
+    )

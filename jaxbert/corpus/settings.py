@@ -1,6 +1,7 @@
 """What a run is: everything that decides about its output, and nothing about time or place."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,7 +12,8 @@ import jax
 import numpy as np
 
 from jaxbert import __version__
-from jaxbert.corpus.rows import Source
+from jaxbert.attention import ATTENTIONS
+from jaxbert.corpus.rows import Reading, Source
 from jaxbert.embedder import Embedder
 from jaxbert.modules import Dense
 from jaxbert.outputs import Finish
@@ -29,7 +31,6 @@ class Wanted:
     precision: str
     with_text: bool
     rows_per_part: int
-    on_bad_row: str
 
 
 def model_of(embedder: Embedder, name: str) -> dict[str, Any]:
@@ -42,9 +43,18 @@ def model_of(embedder: Embedder, name: str) -> dict[str, Any]:
         "name": Path(name).name if Path(name).is_dir() else name,
         "revision": stored.folder.resolve().name if cached else None,
         "weights_sha256": [sha256(file) for file in stored.files],
+        "config_sha256": digest(json.dumps(stored.raw, sort_keys=True).encode()),
         "tokenizer_sha256": digest(embedder.tokenizer.backend.to_str().encode()),
+        "truncation_side": embedder.tokenizer.side,
         "dtype": str(embedder.encoder.embeddings.word[...].dtype),
+        "attention": attention_of(embedder),
     }
+
+
+def attention_of(embedder: Embedder) -> str:
+    """The implementation that was asked for; auto chooses by length and platform."""
+    own = embedder.encoder.attention
+    return next((name for name, known in ATTENTIONS.items() if known is own), "auto")
 
 
 def steps_of(stack: Stack) -> list[Any]:
@@ -52,12 +62,17 @@ def steps_of(stack: Stack) -> list[Any]:
     return [
         {"modes": list(stack.pooling.modes), "include_prompt": stack.pooling.include_prompt},
         *(
-            {"dense": digest(step.weight.tobytes()), "activation": step.activation}
+            {"dense": digest(step.weight.tobytes() + bias(step)), "activation": step.activation}
             if isinstance(step, Dense)
             else "normalize"
             for step in stack.after
         ),
     ]
+
+
+def bias(step: Dense) -> bytes:
+    """The numbers of a module's bias, if it has one."""
+    return b"" if step.bias is None else step.bias.tobytes()
 
 
 def digest(contents: bytes) -> str:
@@ -68,10 +83,12 @@ def digest(contents: bytes) -> str:
 def vectors_of(embedder: Embedder, finish: Finish, precision: str) -> dict[str, Any]:
     """How a vector comes about, and what it is in the file."""
     probe = in_file(finish(np.zeros((0, embedder.full_width), np.float32)), precision)
-    ranges = finish.ranges
+    ranges, steps = finish.ranges, steps_of(embedder.stack)
+    whole = finish.width == embedder.full_width
     return {
-        "pooling": steps_of(embedder.stack),
-        "normalized": finish.normalize or "normalize" in steps_of(embedder.stack),
+        "pooling": steps,
+        "normalize": finish.normalize,
+        "normalized": finish.normalize or (whole and steps[-1] == "normalize"),
         "dimensions": finish.width,
         "precision": precision,
         "ranges_sha256": None
@@ -101,13 +118,19 @@ def metadata(
     request: Request,
     finish: Finish,
     wanted: Wanted,
+    reading: Reading,
     carried: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What every output says of itself; `id_type` is added when the first row is read."""
+    """What every output says of itself; reading adds `id_type` and `input_sha256`."""
     return {
         "model": model_of(embedder, name),
         "vectors": vectors_of(embedder, finish, wanted.precision),
         "text": {"prompt": request.prefix, "max_length": request.long.most},
+        "reading": {
+            "kind": reading.kind,
+            "text_field": reading.text_field,
+            "id_field": reading.id_field,
+        },
         "with_text": wanted.with_text,
         "carried": [{"name": own, "type": kind} for own, kind in carried.items()],
         "software": software(),
@@ -115,19 +138,9 @@ def metadata(
 
 
 def settings(about: Mapping[str, Any], source: Source, wanted: Wanted) -> dict[str, Any]:
-    """What must not change while a run goes on: the metadata, the input, how it is cut and read."""
-    reading = source.reading
-    return {
-        **about,
-        "input": {
-            "files": source.names(),
-            "kind": reading.kind,
-            "text_field": reading.text_field,
-            "id_field": reading.id_field,
-        },
-        "rows_per_part": wanted.rows_per_part,
-        "on_bad_row": wanted.on_bad_row,
-    }
+    """What must not change while a run goes on; that rows do not, the sums of its parts say."""
+    names = [file["name"] for file in source.names()]
+    return {**about, "input": names, "rows_per_part": wanted.rows_per_part}
 
 
 def carried_types(source: Source) -> dict[str, str]:
@@ -139,7 +152,7 @@ def carried_types(source: Source) -> dict[str, str]:
 
     schemas = [pyarrow("pyarrow.parquet").read_schema(file.path) for file in source.files]
     for name in types:
-        kinds = {str(schema.field(name).type) for schema in schemas}
+        kinds = {str(schema.field(name).type) for schema in schemas if name in schema.names}
         if len(kinds) == 1:
             types[name] = kinds.pop()
     return types
