@@ -52,7 +52,7 @@ def test_a_log_has_lines_now_and_then():
 
 
 def test_what_was_done_before_the_run_is_no_speed():
-    # Half of the input was done before; a tenth of it took eleven seconds, so four of these are left.
+    # Half was done before; a tenth of the input took eleven seconds, so four of these are left.
     steps = [(1, 100, 0, 0, 0.5), (11, 20, 110, 110, 0.6)]
     assert told(Terminal(), steps).count("60.0 %, 0:44 left") == 1
 
