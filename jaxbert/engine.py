@@ -114,7 +114,8 @@ class Engine:
         for members, rows in self.results(program, self.jobs(windows, batch_size), *extra):
             whole = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
             if not whole.all():
-                raise not_finite(members[~whole][0])
+                text = int(members[~whole][0])
+                raise ComputationError(f"text {text}", text)
             yield members, rows
 
     def results(
@@ -201,10 +202,3 @@ class Engine:
             self.vectors.compile(filled, skipped)
         self.tally.add(seconds=time.perf_counter() - start)
         return self.compilations - before
-
-
-def not_finite(text: int) -> ComputationError:
-    """The error that names the first text whose result is not finite."""
-    return ComputationError(
-        f"the vector of text {text} is not finite; check the weights with `jaxbert verify`"
-    )

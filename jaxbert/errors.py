@@ -26,7 +26,14 @@ class InputChangedError(JaxbertError, ValueError):
 
 
 class ComputationError(JaxbertError, ArithmeticError):
-    """A result that is not finite; no such vector is returned."""
+    """A result that is not finite; no such vector is returned. `text` is the first such text."""
+
+    def __init__(self, name: str, text: int) -> None:
+        """name says which text it is, to a reader."""
+        super().__init__(
+            f"the vector of {name} is not finite; check the weights with `jaxbert verify`"
+        )
+        self.text = text
 
 
 class DeviceMemoryError(JaxbertError, MemoryError):

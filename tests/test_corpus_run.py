@@ -11,6 +11,7 @@ import pytest
 
 from jaxbert import Embedder, Ranges, cli
 from jaxbert.corpus import run as module
+from jaxbert.engine import Engine
 from tests.models import encoder, published, write_folder
 
 ROOT = Path(__file__).parents[1]
@@ -296,6 +297,23 @@ def test_bad_rows_are_left_out_and_listed(model, vectors, tmp_path, capsys):
     assert len(reasons) == 3
     assert "no field 'text'" in reasons[1]
     assert "has the id 7" in reasons[2]
+
+
+def test_a_vector_that_is_not_finite_is_named_by_its_row(model, tmp_path, monkeypatch, capsys):
+    compute = Engine.results
+
+    def spoiled(self, *arguments):
+        for members, vectors in compute(self, *arguments):
+            yield members, np.where(members[:, None] == 23, np.nan, vectors)
+
+    monkeypatch.setattr(Engine, "results", spoiled)
+    source, out = bad(tmp_path), tmp_path / "out.npy"
+    options = ("--rows-per-part", 7, "--on-bad-row", "skip")
+    assert embed(model, source, "-o", out, *options) == 1
+    # Text 23 of those that ran; rows 4 and 21 of the input were left out before it.
+    assert "the vector of row 26 of the input is not finite" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert embed(model, source, "-o", out, *options) == 0
 
 
 def test_nothing_but_bad_rows(model, tmp_path):

@@ -7,7 +7,7 @@ the one before, and written while the device has the one after.
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from jaxbert.corpus.formats import Columns, Format
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.rows import BadRow, Row, Source
 from jaxbert.corpus.settings import in_file
-from jaxbert.errors import InputChangedError, InputError
+from jaxbert.errors import ComputationError, InputChangedError, InputError
 from jaxbert.outputs import Finish
 from jaxbert.request import Request
 from jaxbert.runner import Stats, ahead, windows
@@ -166,7 +166,7 @@ class Run:
 
         engine, skipped = self.request.engine, np.array(self.request.skipped, np.int32)
         start = time.perf_counter()
-        with self.reading(), Writer(self.write) as write:
+        with self.reading(), Writer(self.write) as write, named_by_row(coming):
             for members, vectors in engine.run(engine.vectors, tokens(), None, skipped):
                 while len(coming) > 1 and coming[1][0] <= members[0]:
                     coming.popleft()  # results come in the order of the windows
@@ -266,6 +266,17 @@ class Run:
         )
         self.request.engine.tally.add(texts=len(part.rows))
         self.report(part.count, self.request.engine.stats, self.source.fraction())
+
+
+@contextmanager
+def named_by_row(coming: Iterable[tuple[int, int, Part]]) -> Iterator[None]:
+    """A vector that is not finite is named by its row in the input."""
+    try:
+        yield
+    except ComputationError as error:
+        first, place, part = [own for own in coming if own[0] <= error.text][-1]
+        row = part.places[place + error.text - first]
+        raise ComputationError(f"row {row + 1} of the input", row) from error
 
 
 def changed(part: int, how: str) -> InputChangedError:
