@@ -1,7 +1,7 @@
 """Late chunking: one pass over a long text, then a vector for each of its parts.
 
 A part's vector is pooled from token states that have seen the whole text.
-Source: Guenther et al., arXiv:2409.04701, algorithm 1; their windows for longer texts, section 3.
+Source: Guenther et al., arXiv:2409.04701, which also has the windows for longer texts.
 """
 
 import operator

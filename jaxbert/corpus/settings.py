@@ -21,8 +21,6 @@ from jaxbert.request import Request
 from jaxbert.stack import Stack
 from jaxbert.storage import sha256
 
-PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
-
 
 @dataclass(frozen=True)
 class Wanted:
