@@ -1,8 +1,36 @@
 """What can go wrong, by name; every message is one sentence that says what to do."""
 
+import unicodedata
+from typing import Any
+
+# Characters of a message, and of one value in it; names in a checkpoint may have millions.
+LONGEST_MESSAGE, LONGEST_VALUE = 2000, 160
+# Unicode's categories of what a terminal obeys or cannot print: controls, formats, lone surrogates.
+UNPRINTABLE = ("Cc", "Cf", "Cs")
+
+
+def printable(text: str, most: int = LONGEST_MESSAGE) -> str:
+    """The text on one line, unprintable characters escaped, its middle left out beyond `most`."""
+    if len(text) > most:
+        text = f"{text[: most * 2 // 3]} ... {text[len(text) - most // 3 :]}"
+    line = " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in UNPRINTABLE else character
+        for character in line
+    )
+
+
+def shown(value: Any) -> str:
+    """A value from a file or a caller as it stands in a message: repr, short and printable."""
+    return printable(repr(value), LONGEST_VALUE)
+
 
 class JaxbertError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base of all errors raised on purpose by this package; its message is printable."""
+
+    def __init__(self, message: str = "") -> None:
+        """Names from a checkpoint stand in messages, so escape sequences are made harmless."""
+        super().__init__(printable(message))
 
 
 class ConfigError(JaxbertError, ValueError):
@@ -33,7 +61,11 @@ class ComputationError(JaxbertError, ArithmeticError):
         super().__init__(
             f"the vector of {name} is not finite; check the weights with `jaxbert verify`"
         )
-        self.text = text
+        self.name, self.text = name, text
+
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+        """A pickle of it, which another process raises, is made of its arguments."""
+        return type(self), (self.name, self.text)
 
 
 class DeviceMemoryError(JaxbertError, MemoryError):
