@@ -35,7 +35,8 @@ from common import (
 )
 
 from jaxbert.cli import one_line
-from jaxbert.storage import read_object, sha256
+from jaxbert.storage import read_object
+from jaxbert.sums import sha256
 
 PROGRAM = "from_hub.py"
 # Where the hub's client keeps its notes inside a folder that it downloads into.

@@ -33,7 +33,8 @@ from common import (
 )
 
 from jaxbert.cli import one_line
-from jaxbert.storage import opened, read_object, sha256
+from jaxbert.storage import opened, read_object
+from jaxbert.sums import sha256
 
 PROGRAM = "from_torch.py"
 PICKLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

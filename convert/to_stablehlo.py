@@ -35,7 +35,7 @@ from jaxbert.errors import JaxbertError
 from jaxbert.modules import read_modules
 from jaxbert.pooling import Head
 from jaxbert.report import Model, open_model
-from jaxbert.storage import sha256
+from jaxbert.sums import sha256
 from jaxbert.verify import TEXTS
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -4,10 +4,11 @@ Reading iterates the target and consumes the source: nothing stays unfilled, not
 """
 
 import json
+import logging
 import os
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from jaxbert.config import EncoderConfig
-from jaxbert.errors import CheckpointError
-from jaxbert.huggingface import config_and_family
+from jaxbert.errors import CheckpointError, shown
+from jaxbert.files import is_there
+from jaxbert.huggingface import config_and_family, not_used
 from jaxbert.rules import FAMILIES, PREFIX, UNUSED, Rule, rules, spelled_out
 from jaxbert.storage import (
     FLOATS,
+    INTEGERS,
     Entry,
     aligned,
     headers,
@@ -31,6 +34,10 @@ from jaxbert.storage import (
     weight_files,
 )
 
+log = logging.getLogger(__name__)
+
+# Where it stands, transformers loads an adapter on top of the weights.
+ADAPTER = "adapter_config.json"
 WORD = "embeddings.word_embeddings.weight"
 
 
@@ -52,6 +59,8 @@ class Checkpoint:
     family: str
     entries: Mapping[str, Entry]
     unused: Mapping[str, Entry]
+    not_used: tuple[str, ...] = ()  # keys of config.json that were taken and change nothing
+    zeros: bool = False  # whether weights may have runs of zeros, as those of a pruned model
 
     @property
     def files(self) -> list[Path]:
@@ -85,8 +94,13 @@ def open_folder(
     UnverifiedModelWarning for a family whose arithmetic is inferred.
     """
     folder = Path(folder)
-    if not (folder / "config.json").is_file():
+    if not is_there(folder / "config.json"):
         raise CheckpointError(f"{folder} has no config.json, so it is not a model folder")
+    if is_there(folder / ADAPTER) and ADAPTER not in ignore_config:
+        raise CheckpointError(
+            f"{folder} has an {ADAPTER}, so its vectors are those of the weights and an adapter; "
+            "merge the adapter into the weights (merge_and_unload) and save them"
+        )
     raw = read_object(folder / "config.json")
     found: dict[str, Entry] = {}
     for file in weight_files(folder):
@@ -98,6 +112,9 @@ def open_folder(
     entries, unused = sort_out(found, prefix)
     config, family = config_and_family(raw, entries, ignore_config)
     check_layers(entries, config.num_layers)
+    unread = not_used(raw, entries)
+    if unread:
+        log.info("config.json of %s has keys that change nothing: %s", folder, ", ".join(unread))
     if not FAMILIES[family].verified:
         warnings.warn(
             f"{folder} is {FAMILIES[family].title}: this arithmetic is inferred from the tensors "
@@ -105,7 +122,28 @@ def open_folder(
             UnverifiedModelWarning,
             stacklevel=3,
         )
-    return Checkpoint(folder, raw, config, family, entries, unused)
+    zeros = "zero_weights" in ignore_config
+    stored = Checkpoint(folder, raw, config, family, entries, unused, unread, zeros)
+    check_sizes(stored)
+    return stored
+
+
+def check_sizes(stored: Checkpoint) -> None:
+    """The sizes in config.json must be those of the tensors, before anything is made of them."""
+    axes = stored.config.sizes | {"t": stored.config.max_positions}
+    for rule in stored.table:
+        if rule.name in stored.entries:
+            letters = rule.pattern.split(" -> ")[1].split()
+            shape = tuple(axes[letter] for letter in letters)
+            check_shape(stored.entries[rule.name], rule.published_shape(shape))
+
+
+def check_shape(entry: Entry, expected: tuple[int, ...]) -> None:
+    """CheckpointError for a tensor of another shape."""
+    if entry.shape != expected:
+        raise CheckpointError(
+            f"{entry.name} has shape {entry.shape}, but config.json implies {expected}"
+        )
 
 
 def common_prefix(found: Collection[str]) -> str:
@@ -117,7 +155,7 @@ def common_prefix(found: Collection[str]) -> str:
     prefix = words[0].removesuffix(WORD)
     if not PREFIX.fullmatch(prefix):
         raise CheckpointError(
-            f"the tensors' prefix {prefix!r} is not understood; save them without"
+            f"the tensors' prefix {shown(prefix)} is not understood; save them without"
         )
     return prefix
 
@@ -169,13 +207,13 @@ def fill(stored: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> dict[str
         )
     check_names(stored, table, targets)
     weights = {path: aligned(shape) for path, shape in targets.items()}
-    with readers(stored.files) as read:
+    with readers(stored.files, stored.zeros) as read:
         for rule in table:
             target = rule.own_part(weights[rule.path])
             target[...] = rule.unpack(read(stored.entries[rule.name]), target.shape)
         for name, entry in stored.unused.items():
             if name.endswith("position_ids"):
-                check_position_ids(name, read(entry))
+                check_position_ids(name, entry, read)
     return weights
 
 
@@ -200,11 +238,7 @@ def check_names(
     for name, rule in wanted.items():
         entry = stored.entries[name]
         shape = targets[rule.path][0 if rule.layer is None else 1 :]
-        expected = rule.published_shape(shape)
-        if entry.shape != expected:
-            raise CheckpointError(
-                f"{entry.name} has shape {entry.shape}, but config.json implies {expected}"
-            )
+        check_shape(entry, rule.published_shape(shape))
         if entry.dtype not in FLOATS:
             raise CheckpointError(
                 f"{entry.name} is stored as {entry.dtype}; understood are {', '.join(FLOATS)}"
@@ -217,15 +251,18 @@ def listing(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def check_position_ids(name: str, ids: np.ndarray) -> None:
+def check_position_ids(name: str, entry: Entry, read: Callable[[Entry], np.ndarray]) -> None:
     """Stored position_ids must count 0, 1, 2 ...: that is what they are taken for."""
-    if not np.array_equal(ids.ravel(), np.arange(ids.size, dtype=ids.dtype)):
+    if entry.dtype not in INTEGERS:
+        raise CheckpointError(f"{name} is stored as {entry.dtype}; positions are integers")
+    ids = read(entry)
+    if not np.array_equal(ids.ravel(), np.arange(ids.size)):
         raise CheckpointError(f"{name} does not count from 0; such positions are not understood")
 
 
 def tensors(stored: Checkpoint) -> dict[str, np.ndarray]:
     """The needed tensors by published name without prefix, as stored: what reference.py takes."""
-    with readers(stored.files) as read:
+    with readers(stored.files, stored.zeros) as read:
         return {name: read(entry) for name, entry in stored.entries.items()}
 
 
@@ -252,7 +289,7 @@ def save(
         packed = np.ascontiguousarray(rule.pack(own).astype(np.dtype(FLOATS[entry.dtype])))
         shards[entry.file.name][entry.name] = packed
     carried = sorted({entry.file for entry in stored.unused.values()})
-    with readers(carried) as read:
+    with readers(carried, zeros=True) as read:
         for name, entry in stored.unused.items():
             shards[entry.file.name][name] = read(entry)
     folder = Path(folder)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args, get_origin
 
-from jaxbert.errors import ConfigError
+from jaxbert.errors import ConfigError, shown
+
+# Sizes are those of arrays that int32 numbers point into.
+LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +53,11 @@ class EncoderConfig:
             value = getattr(self, field.name)
             if get_origin(field.type) is Literal and value not in get_args(field.type):
                 choices = ", ".join(get_args(field.type))
-                raise ConfigError(f"{field.name} is {value!r}; it must be one of: {choices}")
-            if field.type is int and (type(value) is not int or value < 1):
-                raise ConfigError(f"{field.name} is {value!r}; it must be a positive integer")
+                raise ConfigError(f"{field.name} is {shown(value)}; it must be one of: {choices}")
+            if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
+                raise ConfigError(
+                    f"{field.name} is {shown(value)}; it must be a positive integer of 32 bits"
+                )
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be split over {self.num_heads} heads; "

@@ -17,6 +17,7 @@ from jaxbert.batching import ByText, Planner
 from jaxbert.chunking import Chunker, check_chunks
 from jaxbert.encoder import Encoder
 from jaxbert.engine import Engine
+from jaxbert.kinds import check_embeds
 from jaxbert.modules import transformer_folder
 from jaxbert.outputs import (
     LongTexts,
@@ -80,6 +81,7 @@ class Embedder(Settings):
         inner = transformer_folder(folder)
         stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
         stack = read_stack(folder, stored.config, ignore_config)
+        check_embeds(stored, folder)
         tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
         encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
         planner = ByText(longest=encoder.position.limit) if deterministic else None

@@ -9,7 +9,14 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxbert.config import EncoderConfig
-from jaxbert.errors import CheckpointError, ConfigError
+from jaxbert.config_keys import (
+    is_plain,
+    refuse_other_arithmetic,
+    refuse_other_file,
+    refuse_unknown,
+    unknown,
+)
+from jaxbert.errors import CheckpointError, ConfigError, shown
 from jaxbert.storage import typed
 
 ACTIVATIONS = {
@@ -18,6 +25,12 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
     "silu": "silu",
+    # Other names that transformers has for the same functions; a saved folder has one of the first.
+    "gelu_python": "gelu",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "swish": "silu",
 }
 POSITIONS = {"absolute": "learned", "alibi": "alibi"}
 FEED_FORWARDS = {"original": "mlp", "geglu": "glu", "reglu": "glu"}
@@ -29,39 +42,6 @@ CODE = {
     "jina-bert-v2-qk-devlin-norm-1e-2": "jinabert-qk-norm",
     "jina-bert-implementation": "jinabert",
 }
-
-# Keys that must have one of these values, for any other changes the arithmetic. An absent key is
-# fine: the value that the published code then takes is the first one here.
-REQUIRED: Mapping[str, tuple[Any, ...]] = {
-    "model_type": ("bert", None),
-    "is_decoder": (False, None),
-    "is_encoder_decoder": (False, None),
-    "add_cross_attention": (False, None),
-    "pruned_heads": ({}, None),
-    "alibi_scaling": (None, 1, False),
-    "emb_pooler": (None, "mean"),
-}
-# Keys that are read below.
-HANDLED = frozenset(
-    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act "
-    "type_vocab_size max_position_embeddings layer_norm_eps initializer_range hidden_dropout_prob "
-    "attention_probs_dropout_prob position_embedding_type feed_forward_type auto_map "
-    "architectures".split()
-)
-# Keys that do not touch the arithmetic of the encoder: training, generation, heads, bookkeeping.
-HARMLESS = frozenset(
-    "_name_or_path _commit_hash transformers_version torch_dtype dtype classifier_dropout "
-    "gradient_checkpointing use_cache attn_implementation _attn_implementation model_max_length "
-    "id2label label2id problem_type finetuning_task task_specific_params return_dict "
-    "output_attentions output_hidden_states torchscript tie_word_embeddings tie_encoder_decoder "
-    "chunk_size_feed_forward tokenizer_class bos_token_id pad_token_id eos_token_id sep_token_id "
-    "decoder_start_token_id max_length min_length do_sample early_stopping num_beams "
-    "num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty "
-    "length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size num_return_sequences "
-    "output_scores return_dict_in_generate remove_invalid_values tf_legacy_loss use_bfloat16 "
-    "sentence_transformers directionality pooler_fc_size pooler_num_attention_heads "
-    "pooler_num_fc_layers pooler_size_per_head pooler_type".split()
-)
 
 
 def family_of(names: Collection[str]) -> str:
@@ -82,8 +62,10 @@ def config_and_family(
     names are without prefix. ignore lists keys that may be passed over unread. Raises
     CheckpointError.
     """
-    refuse_unknown(raw, ignore)
-    refuse_other_arithmetic(raw)
+    refuse_other_file(raw)
+    refuse_other_arithmetic(raw, ignore)
+    if not is_plain(raw, family_of(names)):
+        refuse_unknown(raw, ignore)
     position = choice(raw, "position_embedding_type", "absolute", POSITIONS)
     kind = raw.get("feed_forward_type", "original")
     feed_forward = choice(raw, "feed_forward_type", "original", FEED_FORWARDS)
@@ -111,6 +93,13 @@ def config_and_family(
         ), family
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"config.json describes no encoder: {error}") from error
+
+
+def not_used(raw: Mapping[str, Any], names: Collection[str]) -> tuple[str, ...]:
+    """The keys, with their values, that nobody reads here and that may nevertheless stand there."""
+    if not is_plain(raw, family_of(names)):
+        return ()
+    return tuple(f"{shown(key)[1:-1]} = {shown(raw[key])}" for key in unknown(raw, ()))
 
 
 def raw_config(config: EncoderConfig) -> tuple[dict[str, Any], str]:
@@ -166,34 +155,6 @@ def raw_config(config: EncoderConfig) -> tuple[dict[str, Any], str]:
 def word(table: Mapping[str, str], ours: str) -> str | None:
     """The first key that stands for our word."""
     return next((key for key, value in table.items() if value == ours), None)
-
-
-def refuse_unknown(raw: Mapping[str, Any], ignore: Collection[str]) -> None:
-    """A key that nobody here has read about may change every number."""
-    known = HANDLED | HARMLESS | frozenset(REQUIRED) | frozenset(ignore)
-    for key, value in raw.items():
-        if key not in known and value is not None and value is not False:
-            raise CheckpointError(
-                f"config.json has {key} = {value!r}, which is not understood; if it does not "
-                f'change the arithmetic, pass ignore_config=("{key}",)'
-            )
-
-
-def refuse_other_arithmetic(raw: Mapping[str, Any]) -> None:
-    """Values that say: this is another model, whatever its tensors are called."""
-    for key, allowed in REQUIRED.items():
-        value = raw.get(key, allowed[0])
-        if not any(value == good and type(value) in (type(good), int) for good in allowed):
-            raise CheckpointError(
-                f"config.json has {key} = {value!r}; only BERT and JinaBERT encoders are "
-                f"implemented here, where it is {allowed[0]!r}"
-            )
-    for name in typed(raw, "architectures", list, None, "config.json") or ():
-        if not re.fullmatch(r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)", str(name)):
-            raise CheckpointError(
-                f"config.json names the architecture {name!r}; only Bert... and JinaBert... "
-                "encoders are implemented here"
-            )
 
 
 def agreed_family(
@@ -256,14 +217,20 @@ def choice(raw: Mapping[str, Any], key: str, default: str, table: Mapping[str, s
     value = raw.get(key, default)
     if not isinstance(value, str) or value not in table:
         raise CheckpointError(
-            f"config.json has {key} = {value!r}; understood are: {', '.join(table)}"
+            f"config.json has {key} = {shown(value)}; understood are: {', '.join(table)}"
         )
     return table[value]
 
 
 def number(raw: Mapping[str, Any], key: str, default: float) -> float:
     """A float, which JSON may write without a point."""
-    return float(typed(raw, key, int | float, default, "config.json"))
+    value = typed(raw, key, int | float, default, "config.json")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise CheckpointError(
+            f"config.json has {key} = {shown(value)}, which is too large; restore it"
+        ) from error
 
 
 def required(raw: Mapping[str, Any], key: str) -> Any:

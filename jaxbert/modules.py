@@ -4,16 +4,25 @@ Source: sentence-transformers 6.2 and the older files it still reads: modules.js
 2_Dense, 2_Normalize, sentence_bert_config.json.
 """
 
+import os
+import re
+import stat
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from jaxbert.errors import CheckpointError
-from jaxbert.storage import FLOATS, headers, opened, read_json, read_object, typed
+from jaxbert.config_keys import says_nothing
+from jaxbert.errors import CheckpointError, shown
+from jaxbert.files import is_there, unreadable
+from jaxbert.storage import FLOATS, headers, read_json, read_object, readers, typed
+from jaxbert.sums import check_listed
 
+MODULES = "modules.json"
+# What sentence-transformers calls the folder of a module.
+MODULE = re.compile(r"\d+_[A-Za-z]\w*")
 # In the order in which several old flags are concatenated.
 OLD_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -56,13 +65,15 @@ class Normalize:
 
 def transformer_folder(folder: Path) -> Path:
     """Where config.json and the weights are: mostly the folder itself, once 0_Transformer."""
-    return read_modules(folder)[0][1]
+    check_listed(folder)
+    return read_modules(folder)[0][1] if is_there(folder / MODULES) else folder
 
 
 def read_modules(folder: Path) -> list[tuple[str, Path]]:
     """(kind, folder) of each module, in order; the first is the Transformer."""
-    file = folder / "modules.json"
-    if not file.is_file():
+    file = folder / MODULES
+    if not is_there(file):
+        refuse_orphans(folder)
         return [("Transformer", folder)]
     listed, modules = read_json(file), []
     if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
@@ -72,14 +83,12 @@ def read_modules(folder: Path) -> list[tuple[str, Path]]:
         package, _, kind = typed(module, "type", str, "", file).rpartition(".")
         if not package.startswith("sentence_transformers."):
             raise CheckpointError(
-                f"{file} has a module of type {module.get('type')!r}, which is code of its own; "
-                "only the modules of sentence_transformers are understood"
+                f"{file} has a module of type {shown(module.get('type'))}, which is code of its "
+                "own; only the modules of sentence_transformers are understood"
             )
         if module.get("kwargs"):
-            raise CheckpointError(f"{file} passes kwargs {module['kwargs']!r}; not understood")
-        if not (folder / path).resolve().is_relative_to(folder.resolve()):
-            raise CheckpointError(f"{file} points outside the folder ({path}); not followed")
-        modules.append((kind, folder / path))
+            raise CheckpointError(f"{file} passes kwargs {shown(module['kwargs'])}; not understood")
+        modules.append((kind, inside(folder, path, file)))
     kinds = [kind for kind, _ in modules]
     once = kinds[:2] == ["Transformer", "Pooling"] and kinds.count("Pooling") == 1
     if not once:
@@ -90,31 +99,63 @@ def read_modules(folder: Path) -> list[tuple[str, Path]]:
     return modules
 
 
+def refuse_orphans(folder: Path) -> None:
+    """Folders of modules without the file that says what they are for."""
+    for own in sorted(folder.iterdir()):
+        if MODULE.fullmatch(own.name):
+            raise CheckpointError(
+                f"{folder} has {own.name} but no {MODULES}, so what makes its vectors is lost; "
+                "fetch the folder again (Encoder loads the encoder alone)"
+            )
+
+
+def inside(folder: Path, path: str, file: Path) -> Path:
+    """The folder of a module, which must be inside as it is written; links in it are followed."""
+    steps = re.split(r"[/\\]", path)
+    if ".." in steps or path.startswith(("/", "\\")) or PureWindowsPath(path).drive:
+        raise CheckpointError(f"{file} points outside the folder ({shown(path)}); not followed")
+    own = folder / path
+    try:
+        mode = own.stat().st_mode if os.path.lexists(own) else None
+    except (OSError, ValueError) as error:
+        raise unreadable(own, error) from error
+    if mode is not None and not stat.S_ISDIR(mode):
+        raise CheckpointError(f"{file} names {shown(path)}, which is no folder; restore it")
+    return own
+
+
 def optional(file: Path) -> dict[str, Any]:
     """The object in the file; empty where there is no file."""
-    return read_object(file) if file.is_file() else {}
+    return read_object(file) if is_there(file) else {}
 
 
 def check_keys(
     raw: Mapping[str, Any], file: Path, known: Collection[str], ignore: Collection[str]
 ) -> None:
-    """Refuse a key that nobody here has read about, unless it says null or false."""
-    for key, value in raw.items():
-        says_no = value is None or value is False or value == {} or value == []
-        if key not in known and key not in ignore and not says_no:
-            raise CheckpointError(
-                f"{file} has {key} = {value!r}, which is not understood; if it does not change the "
-                f'vectors, pass ignore_config=("{key}",)'
-            )
+    """Refuse a key that nobody here has read about, unless it says nothing."""
+    for key in unread(raw, {*known, *ignore}):
+        raise CheckpointError(
+            f"{file} has {key} = {shown(raw[key])}, which is not understood; if it does not change "
+            f'the vectors, pass ignore_config=("{key}",)'
+        )
+
+
+def unread(raw: Mapping[str, Any], known: Collection[str]) -> list[str]:
+    """The keys that nobody reads and that say something."""
+    return [key for key, value in raw.items() if key not in known and not says_nothing(value)]
 
 
 def check_reads_the_vector(raw: Mapping[str, Any], file: Path) -> None:
     """A module after pooling must read and write the pooled vector."""
     for key in ("module_input_name", "module_output_name"):
         if raw.get(key, "sentence_embedding") not in ("sentence_embedding", None):
-            raise CheckpointError(f"{file} has {key} = {raw[key]!r}; not understood")
+            raise CheckpointError(f"{file} has {key} = {shown(raw[key])}; not understood")
 
 
+# What is passed on to transformers' classes, by its old and its new names.
+ARGUMENTS = tuple(
+    "model_args tokenizer_args config_args model_kwargs processor_kwargs config_kwargs".split()
+)
 NAMES = frozenset({"module_input_name", "module_output_name"})
 DENSE = NAMES | {"in_features", "out_features", "bias", "activation_function"}
 
@@ -122,16 +163,17 @@ DENSE = NAMES | {"in_features", "out_features", "bias", "activation_function"}
 def read_transformer(folder: Path, ignore: Collection[str]) -> dict[str, Any]:
     """sentence_bert_config.json, or the first of its old names that is there."""
     for name in TRANSFORMER_FILES:
-        if (folder / name).is_file():
+        if is_there(folder / name):
             raw = read_object(folder / name)
             break
     else:
         return {}
-    for key in ("model_args", "tokenizer_args", "config_args"):
+    for key in ARGUMENTS:
         given = typed(raw, key, Mapping, {}, folder / name) or {}
         # Permission to run code, which is never asked for here; the tensors decide what this is.
         raw[key] = {k: value for k, value in given.items() if k != "trust_remote_code"}
     settings = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config"}
+    settings |= {"unpad_inputs"}  # how a batch is laid out, not what is computed
     check_keys(raw, folder / name, settings | {"module_output_name"}, ignore)
     modalities = typed(raw, "modality_config", Mapping, {}, folder / name)
     text = typed(modalities, "text", Mapping, {}, folder / name)
@@ -145,7 +187,7 @@ def read_transformer(folder: Path, ignore: Collection[str]) -> dict[str, Any]:
     for (key, value), good in zip(given.items(), expected, strict=True):
         if value != good:
             raise CheckpointError(
-                f"{folder / name} has {key} = {value!r}; only {good!r} is understood"
+                f"{folder / name} has {key} = {shown(value)}; only {good!r} is understood"
             )
     return raw
 
@@ -162,7 +204,7 @@ def read_pooling(folder: Path, ignore: Collection[str]) -> Pooling:
     for mode in modes or (None,):
         if mode not in MODES:
             raise CheckpointError(
-                f"{file} has the pooling mode {mode!r}; understood are: {', '.join(MODES)}"
+                f"{file} has the pooling mode {shown(mode)}; understood are: {', '.join(MODES)}"
             )
     return Pooling(modes, typed(raw, "include_prompt", bool, True, file))
 
@@ -185,26 +227,25 @@ def read_dense(folder: Path, ignore: Collection[str]) -> Dense:
     activation = name.rsplit(".", 1)[-1]
     if not name.startswith("torch.nn.") or activation not in ACTIVATIONS:
         raise CheckpointError(
-            f"{folder}/config.json has activation_function {name!r}; understood are torch.nn's "
+            f"{config} has activation_function {shown(name)}; understood are torch.nn's "
             f"{', '.join(ACTIVATIONS)}"
         )
     file = folder / "model.safetensors"
-    if not file.is_file():
+    if not is_there(file):
         raise CheckpointError(f"{folder} has no model.safetensors; save the model as safetensors")
-    for entry in headers(file):
+    entries = list(headers(file))
+    for entry in entries:
         if entry.dtype not in FLOATS:
             raise CheckpointError(f"{file} stores {entry.name} as {entry.dtype}; not understood")
-    with opened(file) as held:
-        tensors = {name: held.get_tensor(name).astype(np.float32) for name in held.keys()}  # noqa: SIM118
     shapes: dict[str, tuple[Any, ...]] = {
         "linear.weight": (raw.get("out_features"), raw.get("in_features"))
     }
     if typed(raw, "bias", bool, True, config):
         shapes["linear.bias"] = (raw.get("out_features"),)
-    if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
+    if {entry.name: entry.shape for entry in entries} != shapes:
         raise CheckpointError(
-            f"{file} does not hold what its config.json says ({shapes}); restore it"
+            f"{file} does not hold what its config.json says ({shown(shapes)}); restore it"
         )
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise CheckpointError(f"{file} holds NaN or infinity; fetch it again")
+    with readers([file], "zero_weights" in ignore) as read:
+        tensors = {entry.name: read(entry).astype(np.float32) for entry in entries}
     return Dense(tensors["linear.weight"], tensors.get("linear.bias"), activation)

@@ -57,6 +57,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_pytorch_tanh": gelu_tanh,
     "relu": relu,
     "silu": silu,
+    # transformers' other names of the same functions
+    "gelu_python": gelu,
+    "gelu_python_tanh": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_accurate": gelu_tanh,
+    "swish": silu,
 }
 
 

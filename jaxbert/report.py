@@ -12,12 +12,15 @@ from jax.typing import DTypeLike
 from jaxbert import checkpoint, hub, reference
 from jaxbert.attention import ATTENTIONS, Attend, attend, plan
 from jaxbert.encoder import Encoder
+from jaxbert.errors import printable, shown
+from jaxbert.files import is_there
+from jaxbert.kinds import check_embeds
 from jaxbert.modules import Dense, transformer_folder
 from jaxbert.pooling import pool
 from jaxbert.published import Outcome, Published, check, published
 from jaxbert.rules import FAMILIES
 from jaxbert.stack import Stack, read_stack
-from jaxbert.storage import sha256
+from jaxbert.sums import sha256
 from jaxbert.tokenizer import Tokenizer
 from jaxbert.verify import TEXTS, TOLERANCE, agree, compare, cosine, pad, table
 
@@ -44,7 +47,8 @@ def open_model(
     inner = transformer_folder(folder)
     stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
     stack = read_stack(folder, stored.config, ignore_config)
-    bare = not any((inner / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+    check_embeds(stored, folder)
+    bare = not any(is_there(inner / name) for name in ("tokenizer.json", "vocab.txt"))
     tokenizer = None
     if not bare:
         tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
@@ -79,10 +83,13 @@ def describe(model: Model) -> str:
         "pooling": ", then ".join(steps),
         "vector": f"{stack.truncate_dim or width} x float32, {stack.similarity} similarity",
         "max length": f"{stack.max_length} tokens",
-        "prompts": ", ".join(f"{name}: {text!r}" for name, text in stack.prompts.items() if text),
+        "prompts": ", ".join(
+            f"{name}: {shown(text)}" for name, text in stack.prompts.items() if text
+        ),
     }
-    lines = [f"{key:<14}{value or 'none'}" for key, value in rows.items()]
-    return "\n".join([*lines, "", layer_table(model.encoder), "", ignored(stored)])
+    lines = [printable(f"{key:<14}{value or 'none'}") for key, value in rows.items()]
+    passed_over = [ignored(stored), not_used([*stored.not_used, *stack.not_used])]
+    return "\n".join([*lines, "", layer_table(model.encoder), "", *map(printable, passed_over)])
 
 
 def step_title(step: object) -> str:
@@ -113,6 +120,11 @@ def ignored(stored: checkpoint.Checkpoint) -> str:
     return f"ignored in the checkpoint: {', '.join(sorted(stored.unused)) or 'nothing'}"
 
 
+def not_used(keys: Sequence[str]) -> str:
+    """The keys of the JSON files that change nothing."""
+    return f"not used in the JSON files: {', '.join(keys) or 'nothing'}"
+
+
 # --- verify ------------------------------------------------------------------------------------
 
 
@@ -139,7 +151,7 @@ def side_by_side(
     ]
     agreed = agree(differences, TOLERANCE[dtype])
     lines = [
-        str(model.stored.folder),
+        printable(str(model.stored.folder)),
         *(f"sha256 {sha256(file)}  {file.name}" for file in model.stored.files),
         table(differences),
         f"pooled: smallest cosine {cosine(*pooled):.9f}",

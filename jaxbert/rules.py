@@ -6,6 +6,7 @@ Source: the state dicts of transformers' BertModel and of JinaBERT's remote code
 (jinaai/jina-bert-implementation, jinaai/jina-bert-v2-qk-post-norm).
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -42,8 +43,7 @@ class Rule(NamedTuple):
         axes = self.axes(shape)
         groups = re.findall(r"\(([^)]*)\)|(\w+)", self.pattern.split(" -> ")[0])
         return tuple(
-            int(np.prod([axes[axis] for axis in (group or single).split()]))
-            for group, single in groups
+            math.prod(axes[axis] for axis in (group or single).split()) for group, single in groups
         )
 
     def axes(self, shape: tuple[int, ...]) -> dict[str, int]:
@@ -160,7 +160,7 @@ def rules(family: str, feed_forward: str, position: str) -> list[Rule]:
 # Tensors that published checkpoints carry and embeddings never use: carried along, not computed.
 UNUSED = re.compile(
     r"pooler\.dense\.(weight|bias)|embeddings\.(position_ids|token_type_ids)"
-    r"|cls\..+|classifier\..+|qa_outputs\..+"
+    r"|cls\..+|classifier\..+|qa_outputs\..+|score\..+"
 )
 # Wrappers that put a prefix before every name.
 PREFIX = re.compile(r"((bert|model|0\.auto_model|auto_model|module|_orig_mod)\.)*")

@@ -3,26 +3,29 @@
 Source: sentence-transformers 6.2, config_sentence_transformers.json and the modules of modules.py.
 """
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxbert.config import EncoderConfig
-from jaxbert.errors import CheckpointError
+from jaxbert.config import LARGEST, EncoderConfig
+from jaxbert.errors import CheckpointError, shown
 from jaxbert.modules import (
     Dense,
     Normalize,
     Pooling,
-    check_keys,
     optional,
     read_dense,
     read_modules,
     read_normalize,
     read_pooling,
     read_transformer,
+    unread,
 )
 from jaxbert.storage import typed
+
+log = logging.getLogger(__name__)
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
@@ -39,6 +42,8 @@ class Stack:
     default_prompt_name: str | None = None
     similarity: str = "cosine"
     truncate_dim: int | None = None
+    # Keys of the folder's files that were taken and change nothing.
+    not_used: tuple[str, ...] = field(default=(), compare=False)
 
     def width(self, hidden_size: int) -> int:
         """The features of a vector before truncate_dim."""
@@ -72,13 +77,20 @@ def read_stack(folder: Path, config: EncoderConfig, ignore_config: Collection[st
                 "understood are Transformer, Pooling, Dense, Normalize and Dropout"
             )
     check_widths(pooling, after, config.hidden_size, folder)
-    return Stack(
+    stack = Stack(
         pooling=pooling,
         after=tuple(after),
-        max_length=max_length(modules[0][1], transformer, config.max_positions),
+        max_length=max_length(modules[0][1], transformer, config, ignore_config),
         lower_case=typed(transformer, "do_lower_case", bool, False, folder),
-        **read_settings(folder / "config_sentence_transformers.json", ignore_config),
+        **read_settings(folder / SETTINGS_FILE, ignore_config),
     )
+    width = stack.width(config.hidden_size)
+    if stack.truncate_dim is not None and not 1 <= stack.truncate_dim <= width:
+        raise CheckpointError(
+            f"{folder / SETTINGS_FILE} has truncate_dim = {shown(stack.truncate_dim)}, but vectors "
+            f"have {width} features; it must be 1 to {width}, or null"
+        )
+    return stack
 
 
 def check_widths(
@@ -96,41 +108,62 @@ def check_widths(
             width = step.weight.shape[0]
 
 
+SETTINGS_FILE = "config_sentence_transformers.json"
 SETTINGS = frozenset(
     "__version__ prompts default_prompt_name similarity_fn_name truncate_dim model_type".split()
 )
 
 
 def read_settings(file: Path, ignore: Collection[str]) -> dict[str, Any]:
-    """Prompts, similarity and truncation of config_sentence_transformers.json."""
+    """Prompts, similarity and truncation of config_sentence_transformers.json.
+
+    Other keys sentence-transformers passes over too, so they have not changed published vectors.
+    """
     raw = optional(file)
-    check_keys(raw, file, SETTINGS, ignore)
+    others = unread(raw, {*SETTINGS, *ignore})
+    if others:
+        log.info("%s has keys that change nothing: %s", file, shown(others))
     if raw.get("model_type") not in (None, "SentenceTransformer"):
-        raise CheckpointError(f"{file} describes a {raw['model_type']}, not a SentenceTransformer")
+        raise CheckpointError(
+            f"{file} describes a {shown(raw['model_type'])}, not a SentenceTransformer"
+        )
     similarity = typed(raw, "similarity_fn_name", str | None, "cosine", file) or "cosine"
     if similarity not in SIMILARITIES:
         raise CheckpointError(
-            f"{file} has similarity_fn_name {similarity!r}; understood: {', '.join(SIMILARITIES)}"
+            f"{file} has similarity_fn_name {shown(similarity)}; understood: "
+            f"{', '.join(SIMILARITIES)}"
         )
     given = typed(raw, "prompts", Mapping, {}, file)
     prompts = Stack().prompts | {key: typed(given, key, str, "", file) for key in given}
     name = typed(raw, "default_prompt_name", str | None, None, file)
     if name is not None and name not in prompts:
-        raise CheckpointError(f"{file} has default_prompt_name {name!r}, but no such prompt")
+        raise CheckpointError(f"{file} has default_prompt_name {shown(name)}, but no such prompt")
     return {
         "prompts": prompts,
         "default_prompt_name": name,
         "similarity": similarity,
         "truncate_dim": typed(raw, "truncate_dim", int | None, None, file),
+        "not_used": tuple(f"{shown(key)[1:-1]} = {shown(raw[key])}" for key in others),
     }
 
 
-def max_length(folder: Path, transformer: Mapping[str, Any], max_positions: int) -> int:
+def max_length(
+    folder: Path, transformer: Mapping[str, Any], config: EncoderConfig, ignore: Collection[str]
+) -> int:
     """max_seq_length where given; else the smaller of the tokenizer's and the config's length."""
-    given = transformer.get("max_seq_length")
-    if given is None:
-        own = optional(folder / "tokenizer_config.json").get("model_max_length")
-        given = min(own, max_positions) if isinstance(own, int | float) else max_positions
-    if not isinstance(given, int | float) or given != int(given) or given < 1:
-        raise CheckpointError(f"{folder} has the maximum length {given!r}; it must be 1 or more")
+    given = typed(transformer, "max_seq_length", int | float | None, None, folder)
+    if given is None or "max_seq_length" in ignore:
+        own = optional(folder / "tokenizer_config.json")
+        length = typed(own, "model_max_length", int | float | None, None, folder)
+        given = config.max_positions if length is None else min(length, config.max_positions)
+    if given != int(given) or not 1 <= given <= LARGEST:
+        raise CheckpointError(
+            f"{folder} has the maximum length {shown(given)}; it must be a whole number from 1"
+        )
+    if config.position == "learned" and given > config.max_positions:
+        raise CheckpointError(
+            f"{folder} has max_seq_length = {int(given)}, but the model has {config.max_positions} "
+            'positions; lower it in the file, or pass ignore_config=("max_seq_length",) to cut '
+            "texts there"
+        )
     return int(given)

@@ -3,7 +3,6 @@
 Only safetensors are read: a pickle can run code, and no code of a checkpoint runs here.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +15,10 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from jaxbert.errors import CheckpointError
-from jaxbert.hub import expected_sha256
+from jaxbert.errors import CheckpointError, shown
+from jaxbert.files import is_there, opened_file
+from jaxbert.sums import check_sum, read_text
+from jaxbert.zeros import check_zeros
 
 # Weights of trained encoders are below 100; a flipped high bit of an exponent makes 1e9 and more.
 LARGEST = 1e6
@@ -25,6 +26,9 @@ LARGEST = 1e6
 ALIGNMENT = 64
 # Stored dtypes that weights may have, and NumPy's names of them.
 FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+INTEGERS = ("I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8")
+# What NumPy can hold; heads and other tensors that are only carried along may be of it.
+READABLE = (*FLOATS, *INTEGERS, "F64", "BOOL")
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,21 @@ class Entry:
 
 
 def read_json(file: Path) -> Any:
-    """The contents of a JSON file; CheckpointError where it is none."""
+    """The contents of a JSON file; CheckpointError where it is none, or names a key twice."""
+
+    def pairs(listed: list[tuple[str, Any]]) -> dict[str, Any]:
+        held = dict(listed)
+        if len(held) < len(listed):
+            twice = next(key for i, (key, _) in enumerate(listed) if key in dict(listed[:i]))
+            raise CheckpointError(f"{file} has the key {shown(twice)} twice; keep one of them")
+        return held
+
+    text = read_text(file)
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{file} is missing; fetch the folder again") from error
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=pairs)
+    except CheckpointError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read as JSON ({error}); restore it") from error
 
 
@@ -58,29 +71,31 @@ def read_object(file: Path) -> dict[str, Any]:
 def typed(raw: Mapping[str, Any], key: str, kind: Any, default: Any, file: object) -> Any:
     """raw[key], which must be of this type; the default where the key is absent.
 
-    bool is no int here: JSON keeps them apart, Python does not.
+    bool is no int here: JSON keeps them apart, Python does not. NaN and infinity are no numbers.
     """
     value = raw.get(key, default)
     if value is default:
         return default
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         name = getattr(kind, "__name__", str(kind))
-        raise CheckpointError(f"{file} has {key} = {value!r}, which is no {name}; restore it")
+        raise CheckpointError(f"{file} has {key} = {shown(value)}, which is no {name}; restore it")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise CheckpointError(f"{file} has {key} = {value!r}, which is no number; restore it")
     return value
 
 
 def weight_files(folder: Path) -> list[Path]:
     """model.safetensors, or the shards that its index lists."""
     index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
+    if is_there(folder / "model.safetensors"):
         return [folder / "model.safetensors"]
-    if index.is_file():
+    if is_there(index):
         names = read_object(index).get("weight_map")
         if not isinstance(names, dict) or not names:
             raise CheckpointError(f"{index} has no weight_map; restore it")
         files = [folder / name for name in sorted({str(name) for name in names.values()})]
         for file in files:
-            if file.parent != folder or not file.is_file():
+            if file.parent != folder or not is_there(file):
                 raise CheckpointError(f"{index} lists {file.name}, which is not there; restore it")
         return files
     pickles = sorted(folder.glob("pytorch_model*.bin"))
@@ -94,7 +109,9 @@ def weight_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
-    """The file as safetensors; CheckpointError for damage."""
+    """The file as safetensors; CheckpointError for damage, and for what is no regular file."""
+    with opened_file(file):  # which says what stands there, if it is not weights
+        pass
     try:
         with safe_open(file, framework="np") as tensors:
             yield tensors
@@ -110,36 +127,29 @@ def headers(file: Path) -> Iterator[Entry]:
             yield Entry(name, file, part.get_dtype(), tuple(part.get_shape()))
 
 
-def check_sha256(file: Path) -> None:
-    """Compare weights with the checksum that they were published with, where it is known."""
-    known = expected_sha256(file)
-    if known is not None and sha256(file) != known:
-        raise CheckpointError(
-            f"{file} does not have the checksum it was published with; delete it and fetch it again"
-        )
-
-
-def sha256(file: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @contextmanager
-def readers(files: Sequence[Path]) -> Iterator[Callable[[Entry], np.ndarray]]:
-    """A function that reads the tensor of an entry, and refuses one that is not finite.
+def readers(files: Sequence[Path], zeros: bool = False) -> Iterator[Callable[[Entry], np.ndarray]]:
+    """A function that reads the tensor of an entry, and refuses numbers that are no weights.
 
-    Meanwhile files whose checksum is known are compared with it; that error goes before others.
+    Those are NaN, infinity, what lies beyond all weights, and, unless `zeros`, zeros where numbers
+    were lost. Meanwhile files whose checksum is known are compared with it; that error goes before
+    others.
     """
 
     def read(entry: Entry) -> np.ndarray:
+        if entry.dtype not in READABLE:
+            raise CheckpointError(
+                f"{entry.name} is stored as {entry.dtype}, which NumPy does not have; remove it"
+            )
         tensor: np.ndarray = handles[entry.file].get_tensor(entry.name)
         if entry.dtype in FLOATS:
             check_numbers(tensor, entry.name)
+            if not zeros:
+                check_zeros(tensor, entry.name)
         return tensor
 
     with ThreadPoolExecutor(1) as pool:
-        checks = [pool.submit(check_sha256, file) for file in files]
+        checks = [pool.submit(check_sum, file) for file in files]
         try:
             handles: dict[Path, Any] = {file: safe_open(file, framework="np") for file in files}
             yield read

@@ -13,7 +13,9 @@ from tokenizers import normalizers
 
 from jaxbert.arguments import check_text
 from jaxbert.errors import CheckpointError, InputError
+from jaxbert.files import LARGEST_TOKENIZER, is_there
 from jaxbert.storage import read_object
+from jaxbert.sums import read_bytes, read_text
 
 # What transformers takes for a BertTokenizer where tokenizer_config.json does not say.
 BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
@@ -67,11 +69,11 @@ class Tokenizer:
         follow the former, this package the latter; ignore_config names keys to pass over.
         """
         file = folder / "tokenizer_config.json"
-        settings = read_object(file) if file.is_file() else {}
-        if (folder / "tokenizer.json").is_file():
+        settings = read_object(file) if is_there(file) else {}
+        if is_there(folder / "tokenizer.json"):
             backend = from_json(folder / "tokenizer.json")
             check_agreement(backend, settings, file, ignore_config)
-        elif (folder / "vocab.txt").is_file():
+        elif is_there(folder / "vocab.txt"):
             backend = from_vocabulary(folder, settings)
         else:
             raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.txt")
@@ -186,8 +188,9 @@ class Tokenizer:
 
 def from_json(file: Path) -> tokenizers.Tokenizer:
     """The tokenizer in tokenizer.json."""
+    text = read_text(file, LARGEST_TOKENIZER)
     try:
-        return tokenizers.Tokenizer.from_file(str(file))
+        return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises a bare Exception
         raise CheckpointError(f"{file} is no tokenizer ({error}); restore it") from error
 
@@ -237,9 +240,10 @@ def from_vocabulary(folder: Path, settings: Mapping[str, Any]) -> tokenizers.Tok
     if name not in (None, "BertTokenizer", "BertTokenizerFast"):
         raise CheckpointError(f"{folder} wants a {name}, which only tokenizer.json could describe")
     added = folder / "added_tokens.json"
-    if added.is_file() and read_object(added):
+    if is_there(added) and read_object(added):
         raise CheckpointError(f"{folder} has added_tokens.json but no tokenizer.json; make one")
     chosen = {**BERT_DEFAULTS, **settings}
+    read_bytes(folder / "vocab.txt")  # compared with its checksum, where one is known
     try:
         return tokenizers.BertWordPieceTokenizer(
             str(folder / "vocab.txt"),

@@ -1,6 +1,7 @@
 """Folders that must not load: each is refused by a sentence that names what is wrong."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_refuses_files(case, tmp_path):
 
 
 def test_a_right_checksum_is_accepted(tmp_path):
-    from jaxbert.storage import sha256
+    from jaxbert.sums import sha256
 
     folder = write_folder(tmp_path)
     blob = folder / sha256(folder / "model.safetensors")
@@ -179,11 +180,25 @@ KEYS = {
     "pruned": ({"pruned_heads": {"0": [1]}}, "pruned_heads"),
     "alibi_scaling": ({"alibi_scaling": 2}, "alibi_scaling"),
     "relative_key": ({"position_embedding_type": "relative_key"}, "'relative_key'"),
-    "activation": ({"hidden_act": "swish"}, "hidden_act = 'swish'"),
+    "activation": ({"hidden_act": "mish"}, "hidden_act = 'mish'"),
+    "another sigmoid": ({"hidden_act": "quick_gelu"}, "hidden_act = 'quick_gelu'"),
+    "a clipped gelu": ({"hidden_act": "gelu_10"}, "hidden_act = 'gelu_10'"),
     "feed-forward": ({"feed_forward_type": "swiglu"}, "feed_forward_type = 'swiglu'"),
     "pooler": ({"emb_pooler": "cls"}, "emb_pooler"),
     "architecture": ({"architectures": ["RobertaModel"]}, "architecture 'RobertaModel'"),
-    "unknown key": ({"rotary_dim": 64}, r'rotary_dim = 64.*ignore_config=\("rotary_dim",\)'),
+    "unknown key of remote code": (
+        {"rotary_dim": 64, "architectures": ["JinaBertModel"]},
+        r'rotary_dim = 64.*ignore_config=\("rotary_dim",\)',
+    ),
+    "quantised": ({"quantization_config": {"bits": 4}}, "quantization_config = {'bits': 4}"),
+    "one layer is another": ({"per_layer_config": {"0": {}}}, "per_layer_config"),
+    "other weights": ({"transformers_weights": "x.safetensors"}, "transformers_weights"),
+    "a huge eps": ({"layer_norm_eps": 10**400}, "layer_norm_eps = 1000.*, which is too large"),
+    "a huge range": ({"initializer_range": 10**400}, "initializer_range = 1000"),
+    "eps is no number": ({"layer_norm_eps": math.nan}, "layer_norm_eps = nan"),
+    "width of 64 bits": ({"hidden_size": 2**63}, "hidden_size is 9223372036854775808"),
+    "types": ({"type_vocab_size": 2**30}, r"token_type_embeddings.weight has shape \(2, 15\)"),
+    "positions": ({"max_position_embeddings": 18}, r"shape \(19, 15\), but .* \(18, 15\)"),
     "a billion layers": ({"num_hidden_layers": 10**9}, "num_hidden_layers = 1000000000"),
     "act is a list": ({"hidden_act": ["gelu"]}, r"hidden_act = \['gelu'\]"),
     "act is null": ({"hidden_act": None}, "hidden_act = None"),
@@ -222,7 +237,7 @@ def test_refuses_a_config(case, tmp_path):
         Encoder.from_pretrained(folder)
 
 
-def test_keys_may_be_passed_over_by_name(tmp_path):
+def test_keys_of_remote_code_may_be_passed_over_by_name(tmp_path):
     raw = raw_config(CONFIGS["bert-gelu"]) | {
         "rotary_dim": 64,
         "auto_map": {"AutoModel": "x/y--z.NomicModel"},
@@ -310,9 +325,11 @@ def test_refuses_dtypes_that_were_never_measured(dtype, tmp_path):
 
 
 def test_the_weights_of_the_package_are_compared_with_their_checksum(minilm, tmp_path, monkeypatch):
-    from jaxbert import hub, storage
+    from jaxbert import hub, sums
 
-    assert storage.expected_sha256(minilm / "model.safetensors") == hub.PACKAGE_SHA256
+    assert {sums.sha256(minilm / name): name for name in hub.PACKAGE_SUMS} == {
+        known: name for name, known in hub.PACKAGE_SUMS.items()
+    }
     copy = tmp_path / "model"
     shutil.copytree(minilm, copy)
     data = bytearray((copy / "model.safetensors").read_bytes())

@@ -1,6 +1,7 @@
 """Sentence-transformers folders, old and new: what is read, and what is refused."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_dense(bias, tmp_path):
 
 LENGTHS = {
     "max_seq_length": ({"sentence_bert_config": {"max_seq_length": 13}}, 13),
-    "it is not capped": ({"sentence_bert_config": {"max_seq_length": 30}}, 30),
+    "as many as positions": ({"sentence_bert_config": {"max_seq_length": 19}}, 19),
     "null: the tokenizer's": (
         {
             "sentence_bert_config": {"max_seq_length": None},
@@ -214,7 +215,7 @@ REFUSED = {
         {"modules": MODULES, "1_Pooling__config": {"include_prompt": "false"}},
         "include_prompt = 'false'",
     ),
-    "zero is not false": ({"config_sentence_transformers": {"frobnicate": 0}}, "frobnicate = 0"),
+    "zero is not false": ({"sentence_bert_config": {"frobnicate": 0}}, "frobnicate = 0"),
     "prompts are a list": ({"config_sentence_transformers": {"prompts": ["a"]}}, "prompts = "),
     "prompt is a number": (
         {"config_sentence_transformers": {"prompts": {"query": 3}}},
@@ -252,7 +253,21 @@ REFUSED = {
     "similarity": ({"config_sentence_transformers": {"similarity_fn_name": "maxsim"}}, "maxsim"),
     "model type": ({"config_sentence_transformers": {"model_type": "CrossEncoder"}}, "CrossEnc"),
     "prompt": ({"config_sentence_transformers": {"default_prompt_name": "x"}}, "no such prompt"),
-    "settings key": ({"config_sentence_transformers": {"scale": 2}}, "scale = 2"),
+    "transformer key": ({"sentence_bert_config": {"scale": 2}}, "scale = 2"),
+    "more than the positions": (
+        {"sentence_bert_config": {"max_seq_length": 20}},
+        r'max_seq_length = 20, but the model has 19 positions.*ignore_config=\("max_seq_length",\)',
+    ),
+    "length is no number": ({"sentence_bert_config": {"max_seq_length": math.nan}}, "= nan"),
+    "length is infinite": ({"sentence_bert_config": {"max_seq_length": math.inf}}, "= inf"),
+    "length is a truth": ({"sentence_bert_config": {"max_seq_length": True}}, "= True"),
+    "length is a part": ({"sentence_bert_config": {"max_seq_length": 7.5}}, "length 7.5"),
+    "length is huge": ({"sentence_bert_config": {"max_seq_length": 10**30}}, "maximum length 1000"),
+    "length of 64 bits": ({"sentence_bert_config": {"max_seq_length": 2**64}}, "maximum length 18"),
+    "the tokenizer's is none": ({"tokenizer_config": {"model_max_length": math.nan}}, "= nan"),
+    "truncate_dim 0": ({"config_sentence_transformers": {"truncate_dim": 0}}, "it must be 1 to 15"),
+    "truncate_dim -3": ({"config_sentence_transformers": {"truncate_dim": -3}}, "must be 1 to 15"),
+    "truncate_dim 16": ({"config_sentence_transformers": {"truncate_dim": 16}}, "have 15 features"),
     "length": ({"sentence_bert_config": {"max_seq_length": 0}}, "maximum length 0"),
     "task": ({"sentence_bert_config": {"transformer_task": "fill-mask"}}, "fill-mask"),
     "arguments": ({"sentence_bert_config": {"model_args": {"x": 1}}}, "model_args"),
@@ -282,12 +297,24 @@ def test_the_file_of_the_published_jina_models(tmp_path):
         '  "model_args": {"trust_remote_code": true}\n}'
     )
     (folder / "sentence_bert_config.json").write_text(text)
-    assert read_stack(folder, CONFIG).max_length == 8192
+    assert read_stack(folder, CONFIGS["jinabert-geglu"]).max_length == 8192
 
 
 def test_keys_may_be_passed_over_by_name(tmp_path):
-    folder = write_folder(tmp_path, config_sentence_transformers={"scale": 2})
+    folder = write_folder(tmp_path, sentence_bert_config={"scale": 2})
     assert read_stack(folder, CONFIG, ("scale",)) == Stack(max_length=19)
+
+
+def test_a_length_beyond_the_positions_may_be_passed_over(tmp_path):
+    folder = write_folder(tmp_path, sentence_bert_config={"max_seq_length": 20})
+    assert read_stack(folder, CONFIG, ("max_seq_length",)).max_length == 19
+
+
+def test_keys_that_sentence_transformers_passes_over_are_taken_and_named(tmp_path):
+    settings = {"scale": 2, "prompts": {"query": "q: "}, "nothing": [], "requirements": {"x": "1"}}
+    stack = read(tmp_path, config_sentence_transformers=settings)
+    assert stack.prompts["query"] == "q: "
+    assert stack.not_used == ("scale = 2", "requirements = {'x': '1'}")
 
 
 def test_refuses_dense_modules_it_cannot_compute(tmp_path):

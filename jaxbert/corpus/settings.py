@@ -19,7 +19,7 @@ from jaxbert.modules import Dense
 from jaxbert.outputs import Finish
 from jaxbert.request import Request
 from jaxbert.stack import Stack
-from jaxbert.storage import sha256
+from jaxbert.sums import sha256
 
 
 @dataclass(frozen=True)

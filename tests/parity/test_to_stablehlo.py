@@ -23,7 +23,7 @@ from jaxbert.attention import ATTENTIONS
 from jaxbert.modules import Dense, Normalize, Pooling
 from jaxbert.report import open_model
 from jaxbert.stack import Stack
-from jaxbert.storage import sha256
+from jaxbert.sums import sha256
 from jaxbert.tokenizer import Tokenizer
 from tests.models import CONFIGS, GOLDEN, encoder, make, word_tokenizer, write_folder
 from tests.tolerances import BFLOAT16, GOLDEN_ENCODER, MINILM
