@@ -10,9 +10,6 @@ from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
 from jaxbert.hub import PATTERNS
 
-# What from_hub.py says about the folder that it fetched.
-SOURCE = "SOURCE.json"
-
 
 class NotDoneError(Exception):
     """What was asked for could not be done; nothing is where the result would be."""

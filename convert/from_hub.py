@@ -12,7 +12,6 @@ are not those of SOURCE.json; 2 if nothing could be fetched or compared.
 """
 
 import argparse
-import hashlib
 import json
 import re
 import shutil
@@ -23,7 +22,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common import (
-    SOURCE,
     NotDoneError,
     allowed,
     beside,
@@ -35,8 +33,9 @@ from common import (
 )
 
 from jaxbert.cli import one_line
+from jaxbert.hub import clean_token, without
 from jaxbert.storage import read_object
-from jaxbert.sums import sha256
+from jaxbert.sums import SOURCE, digests, git_sha1, sha256
 
 PROGRAM = "from_hub.py"
 # Where the hub's client keeps its notes inside a folder that it downloads into.
@@ -61,6 +60,11 @@ def parser() -> argparse.ArgumentParser:
 # --- fetching ----------------------------------------------------------------------------------
 
 
+def said(api: Any, error: Exception) -> str:
+    """What the client's error says, on one line and without the token."""
+    return without(api.token, one_line(error))
+
+
 def commit_of(api: Any, name: str, revision: str) -> str:
     """The commit that a branch, a tag or a commit is; NotDoneError where there is none."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -74,7 +78,7 @@ def commit_of(api: Any, name: str, revision: str) -> str:
             f"{name} is not on the hub for you; if it is private or gated, pass --token"
         ) from error
     except Exception as error:  # the client raises many kinds: network, offline, names
-        raise NotDoneError(f"{name} could not be asked for: {one_line(error)}") from error
+        raise NotDoneError(f"{name} could not be asked for: {said(api, error)}") from error
     if re.fullmatch("[0-9a-f]{40}", revision) and commit != revision:
         raise NotDoneError(f"asked for the commit {revision} of {name}, the hub answers {commit}")
     return commit
@@ -88,7 +92,7 @@ def wanted(api: Any, name: str, commit: str) -> dict[str, Any]:
         entries = api.list_repo_tree(name, recursive=True, revision=commit)
         files = {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
     except Exception as error:  # as above
-        raise NotDoneError(f"{name} could not be listed: {one_line(error)}") from error
+        raise NotDoneError(f"{name} could not be listed: {said(api, error)}") from error
     stems = [PurePosixPath(path).name for path in files]
     if not any(fnmatchcase(stem, "model*.safetensors") for stem in stems):
         pickles = sorted(stem for stem in stems if fnmatchcase(stem, "pytorch_model*.bin"))
@@ -117,7 +121,7 @@ def fetch(api: Any, name: str, commit: str, files: dict[str, Any], partial: Path
             api.hf_hub_download(name, path, revision=commit, local_dir=partial)
         except Exception as error:  # as above
             raise NotDoneError(
-                f"{path} of {name} could not be fetched ({one_line(error)}); what is complete is "
+                f"{path} of {name} could not be fetched ({said(api, error)}); what is complete is "
                 f"kept in {partial}: run this again"
             ) from error
 
@@ -129,7 +133,8 @@ def compared(partial: Path, path: str, entry: Any) -> dict[str, Any]:
     """
     file = partial / path
     own = sha256(file)
-    same = git_name(file) == entry.blob_id if entry.lfs is None else own == entry.lfs.sha256
+    git = entry.lfs is None
+    same = digests(file, (git_sha1,)) == [entry.blob_id] if git else own == entry.lfs.sha256
     if not same:
         file.unlink()
         raise NotDoneError(
@@ -139,20 +144,13 @@ def compared(partial: Path, path: str, entry: Any) -> dict[str, Any]:
     return {"size": file.stat().st_size, "sha256": own}
 
 
-def git_name(file: Path) -> str:
-    """What git calls a file with these bytes."""
-    contents = file.read_bytes()
-    header = f"blob {len(contents)}\0".encode()
-    return hashlib.sha1(header + contents, usedforsecurity=False).hexdigest()
-
-
 def from_hub(name: str, folder: str, revision: str, token: str | None) -> bool:
     """Fetch a model into a new folder; whether jaxbert understands it."""
     from huggingface_hub import HfApi
 
     place = vacant(folder)
     partial = beside(place)
-    api = HfApi(token=token)
+    api = HfApi(token=clean_token(token))
     commit = commit_of(api, name, revision)
     files = wanted(api, name, commit)
     partial.mkdir(parents=True, exist_ok=True)

@@ -17,11 +17,11 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from common import (
-    SOURCE,
     NotDoneError,
     allowed,
     beside,
@@ -33,8 +33,9 @@ from common import (
 )
 
 from jaxbert.cli import one_line
+from jaxbert.files import opened_file, pointer
 from jaxbert.storage import opened, read_object
-from jaxbert.sums import sha256
+from jaxbert.sums import SOURCE, sha256
 
 PROGRAM = "from_torch.py"
 PICKLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -78,6 +79,16 @@ def pickles(folder: Path, found: set[str]) -> dict[str, list[Path]]:
     return jobs
 
 
+def fetched(folder: Path, found: set[str]) -> set[str]:
+    """The files without safetensors that are pointers of a version control system."""
+    lost = set()
+    for name in found:
+        if fnmatchcase(Path(name).name, "*.safetensors*"):
+            with (folder / name).open("rb") as stream:
+                lost |= {name} if pointer(stream) else set()
+    return found - lost
+
+
 def weight_map(index: Path) -> dict[str, str]:
     """Which tensor an index puts into which shard."""
     listed = read_object(index).get("weight_map")
@@ -99,7 +110,7 @@ def load(file: Path) -> dict[str, Any]:
     """The tensors of one pickle by name, as torch reads them; nothing else in it is made or run."""
     import torch
 
-    with file.open("rb") as stream:
+    with opened_file(file) as stream:
         mapped = stream.read(4) == b"PK\x03\x04"  # older files are no zip and cannot be mapped
     try:
         held = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
@@ -188,7 +199,8 @@ def copy(folder: Path, found: set[str], partial: Path) -> None:
         # A SOURCE.json is about the folder that was fetched, not about this one.
         if allowed(name) and Path(name).name != INDEX and name != SOURCE:
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / name, partial / name)
+            with opened_file(folder / name):  # which says so if it is a pointer
+                shutil.copyfile(folder / name, partial / name)
 
 
 def convert(files: list[Path], file: Path) -> str:
@@ -214,7 +226,7 @@ def from_torch(folder: Path, out: str) -> bool:
     partial = beside(place)
     if partial.exists():
         raise NotDoneError(f"{partial} is left of an interrupted run; delete it and try again")
-    found = {name for name in names(folder) if not name.startswith(".")}
+    found = fetched(folder, {name for name in names(folder) if not name.startswith(".")})
     jobs = pickles(folder, found)
     partial.mkdir(parents=True)
     try:

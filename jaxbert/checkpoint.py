@@ -6,7 +6,6 @@ Reading iterates the target and consumes the source: nothing stays unfilled, not
 import json
 import logging
 import os
-import re
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from jaxbert.config import EncoderConfig
-from jaxbert.errors import CheckpointError, shown
+from jaxbert.errors import CheckpointError
 from jaxbert.files import is_there
 from jaxbert.huggingface import config_and_family, not_used
-from jaxbert.rules import FAMILIES, PREFIX, UNUSED, Rule, rules, spelled_out
+from jaxbert.names import check_layers, common_prefix, listing, sort_out
+from jaxbert.rules import FAMILIES, Rule, rules
 from jaxbert.storage import (
     FLOATS,
     INTEGERS,
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 # Where it stands, transformers loads an adapter on top of the weights.
 ADAPTER = "adapter_config.json"
-WORD = "embeddings.word_embeddings.weight"
 
 
 class UnverifiedModelWarning(UserWarning):
@@ -146,49 +145,6 @@ def check_shape(entry: Entry, expected: tuple[int, ...]) -> None:
         )
 
 
-def common_prefix(found: Collection[str]) -> str:
-    """What stands before every name, found from the word embeddings."""
-    words = [name for name in found if name == WORD or name.endswith(f".{WORD}")]
-    if len(words) != 1:
-        many = "no" if not words else "more than one"
-        raise CheckpointError(f"the weights have {many} {WORD}, so this is not a BERT checkpoint")
-    prefix = words[0].removesuffix(WORD)
-    if not PREFIX.fullmatch(prefix):
-        raise CheckpointError(
-            f"the tensors' prefix {shown(prefix)} is not understood; save them without"
-        )
-    return prefix
-
-
-def check_layers(names: Collection[str], expected: int) -> None:
-    """config.json and the tensors' names must count the same layers."""
-    layers = {match[1] for name in names if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
-    if layers != set(map(str, range(min(expected, len(layers) + 1)))):
-        raise CheckpointError(
-            f"config.json says num_hidden_layers = {expected}, but the weights have the layers "
-            f"{', '.join(sorted(layers, key=int)) or 'none'}: they are of different models"
-        )
-
-
-def sort_out(found: Mapping[str, Entry], prefix: str) -> tuple[dict[str, Entry], dict[str, Entry]]:
-    """(needed, unused) by name without prefix; heads stand beside the encoder, not under it."""
-    entries: dict[str, Entry] = {}
-    unused: dict[str, Entry] = {}
-    outer = re.sub(r"bert\.$", "", prefix)
-    for name, entry in found.items():
-        inside = name.startswith(prefix)
-        plain = spelled_out(name.removeprefix(prefix if inside else outer))
-        if UNUSED.fullmatch(plain):
-            unused[name] = entry
-        elif not inside:
-            raise CheckpointError(f"the tensor {name} is not understood; no rule reads it")
-        elif plain in entries:
-            raise CheckpointError(f"{plain} is stored in two spellings; keep one of them")
-        else:
-            entries[plain] = entry
-    return entries, unused
-
-
 # --- reading -----------------------------------------------------------------------------------
 
 
@@ -243,12 +199,6 @@ def check_names(
             raise CheckpointError(
                 f"{entry.name} is stored as {entry.dtype}; understood are {', '.join(FLOATS)}"
             )
-
-
-def listing(names: list[str]) -> str:
-    """The first few names, and how many more."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def check_position_ids(name: str, entry: Entry, read: Callable[[Entry], np.ndarray]) -> None:

@@ -17,21 +17,15 @@ from jaxbert.batching import ByText, Planner
 from jaxbert.chunking import Chunker, check_chunks
 from jaxbert.encoder import Encoder
 from jaxbert.engine import Engine
-from jaxbert.kinds import check_embeds
+from jaxbert.kinds import embedder_stack
 from jaxbert.modules import transformer_folder
-from jaxbert.outputs import (
-    LongTexts,
-    OnLong,
-    Output,
-    check_output,
-    refuse_torch,
-)
+from jaxbert.outputs import LongTexts, OnLong, Output, check_output, refuse_torch
 from jaxbert.quantise import Precision, Ranges
 from jaxbert.request import Request
 from jaxbert.runner import Stats
 from jaxbert.saving import save_stack
 from jaxbert.settings import DOCUMENT_PROMPTS, Settings
-from jaxbert.stack import Stack, read_stack
+from jaxbert.stack import Stack
 from jaxbert.tokenizer import Tokenizer
 
 
@@ -80,8 +74,7 @@ class Embedder(Settings):
         folder = Path(hub.resolve(name, revision=revision, token=token))
         inner = transformer_folder(folder)
         stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
-        stack = read_stack(folder, stored.config, ignore_config)
-        check_embeds(stored, folder)
+        stack = embedder_stack(folder, stored, ignore_config)
         tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
         encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
         planner = ByText(longest=encoder.position.limit) if deterministic else None

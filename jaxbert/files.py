@@ -85,9 +85,15 @@ def opened_file(file: Path) -> Iterator[BinaryIO]:
 
 def refuse_pointer(file: Path, stream: BinaryIO) -> None:
     """Say what stands in the file's place, if something does; the stream is at its start again."""
-    if os.fstat(stream.fileno()).st_size <= LONGEST_POINTER:
-        start = stream.read(LONGEST_POINTER)
-        for mark, what in POINTERS.items():
-            if start.startswith(mark):
-                raise CheckpointError(f"{file} is {what} where it was cloned")
-        stream.seek(0)
+    what = pointer(stream)
+    if what is not None:
+        raise CheckpointError(f"{file} is {what} where it was cloned")
+
+
+def pointer(stream: BinaryIO) -> str | None:
+    """What stands in the place of a file that was not fetched; None where it is the file."""
+    if os.fstat(stream.fileno()).st_size > LONGEST_POINTER:
+        return None
+    start = stream.read(LONGEST_POINTER)
+    stream.seek(0)
+    return next((what for mark, what in POINTERS.items() if start.startswith(mark)), None)

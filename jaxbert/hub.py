@@ -195,6 +195,12 @@ def missing(folder: Path) -> str | None:
     return next((file for file in needed if not (folder / file).is_file()), None)
 
 
+def broken_off(folder: Path) -> str | None:
+    """Whether the cache has the beginning of a file; the client gives it its name at the end."""
+    begun = any((folder.parents[1] / "blobs").glob("*.incomplete"))
+    return "a file whose download broke off" if begun else None
+
+
 # --- the hub -----------------------------------------------------------------------------------
 
 
@@ -214,7 +220,7 @@ def download(name: str, revision: str | None, token: str | None) -> Path:
         )
     except Exception as error:  # the client raises many kinds: network, offline, access, names
         folder = snapshot(name, revision)
-        lost = None if folder is None else missing(folder)
+        lost = None if folder is None else missing(folder) or broken_off(folder)
         if folder is not None and lost is None:
             log.warning("%s is taken from %s, whose listing is not known", name, folder)
             return folder
@@ -222,8 +228,7 @@ def download(name: str, revision: str | None, token: str | None) -> Path:
         # An error of the client may hold the token, and a traceback would show it.
         shows = without(token, str(error)) != str(error)
         found = (
-            f"; {folder} is a part of it at least, without {lost}: if the repository has no such "
-            "file, pass that folder"
+            f" ({folder} lacks {lost}; if the repository has no such file, pass that folder)"
             if folder is not None
             else ""
         )
@@ -233,9 +238,9 @@ def download(name: str, revision: str | None, token: str | None) -> Path:
             else ""
         )
         raise ModelNotFoundError(
-            f"{name} is not whole in the cache {constants.HF_HUB_CACHE} and could not be fetched "
-            f"({reason}); pass a folder that holds it, or point HF_HOME at a cache that has it, "
-            f"or try again with a network{found}{package}"
+            f"{name} is not whole in the cache {constants.HF_HUB_CACHE}{found} and could not be "
+            f"fetched ({reason}); pass a folder that holds it, or point HF_HOME at a cache that "
+            f"has it, or try again with a network{package}"
         ) from (None if shows else error)
 
 

@@ -2,12 +2,14 @@
 
 import re
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 from jaxbert.checkpoint import Checkpoint
 from jaxbert.errors import CheckpointError
 from jaxbert.files import is_there
 from jaxbert.rules import spelled_out
+from jaxbert.stack import Stack, read_stack
 
 # The tensors of the head of a classifier or reranker, and that of a masked language model.
 ANSWERS = re.compile(r"(classifier|qa_outputs|score)\..+")
@@ -21,6 +23,13 @@ CLASSIFIERS = re.compile(
 
 class NotAnEmbedderWarning(UserWarning):
     """The model computes states, but nobody says that it was trained to embed texts."""
+
+
+def embedder_stack(folder: Path, stored: Checkpoint, ignore_config: Collection[str]) -> Stack:
+    """The stack of a folder that makes vectors of texts; CheckpointError for one that does not."""
+    stack = read_stack(folder, stored.config, ignore_config)
+    check_embeds(stored, folder)
+    return stack
 
 
 def check_embeds(stored: Checkpoint, folder: Path) -> None:

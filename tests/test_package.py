@@ -14,7 +14,8 @@ PACKAGE = ROOT / "jaxbert" / "__init__.py"  # only names where things are
 SOURCES = sorted(file for file in (ROOT / "jaxbert").rglob("*.py") if file != PACKAGE)
 # Each module imports only those before it.
 ORDER = (
-    "errors axes reference config hub rules storage huggingface checkpoint modules stack "
+    "errors axes reference config hub files sums zeros rules storage names config_keys "
+    "huggingface checkpoint modules stack kinds "
     "pieces layers variants position schemes attention.dense attention.online attention.tiles "
     "attention.backward attention.blockwise attention.kernel attention.tpu attention.gpu "
     "attention memory parts inputs loading saving encoder unrolled pooling arguments "
