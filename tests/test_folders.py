@@ -19,7 +19,7 @@ from jaxbert.files import is_there
 from jaxbert.kinds import NotAnEmbedderWarning
 from jaxbert.report import describe, open_model
 from jaxbert.zeros import check_zeros
-from tests.models import CONFIGS, encoder, published, raw_config, write_folder
+from tests.models import CONFIGS, arrays, encoder, published, raw_config, write_folder
 
 OLD = "sentence_transformers.models."
 MODULES = [
@@ -240,7 +240,7 @@ LOST = {
     "a row of a Dense": ("linear.weight", (7, 15), 15, 30),
     "parts of rows of a table": ("bert.embeddings.word_embeddings.weight", (31, 89), 100, 300),
     "the most of a table": ("embeddings.position_embeddings.weight", (11, 89), 0, 6 * 89),
-    "128 rows of a table": ("embeddings.word_embeddings.weight", (997, 11), 110, 129 * 11),
+    "128 rows of a table": ("embeddings.word_embeddings.weight", (997, 11), 110, 138 * 11),
 }
 
 
@@ -249,7 +249,6 @@ LOST = {
 def test_zeros_that_no_training_leaves(case, dtype):
     name, shape, start, end = LOST[case]
     check_zeros(noise(*shape, dtype=dtype), name)
-    end += 11 if "128" in case else 0
     with pytest.raises(CheckpointError, match=r"zeros in a row.*ignore_config=\(.zero_weights"):
         check_zeros(hole(noise(*shape, dtype=dtype), start, end), name)
 
@@ -286,7 +285,7 @@ def test_a_pruned_model_may_have_zeros(tmp_path):
     tensors = published(encoder("bert-gelu"))
     tensors["encoder.layer.1.output.dense.weight"][3] = 0
     folder = write_folder(tmp_path, tensors=tensors)
-    with pytest.raises(CheckpointError, match="encoder.layer.1.output.dense.weight holds 13 zeros"):
+    with pytest.raises(CheckpointError, match=r"1\.output\.dense\.weight holds 13 zeros"):
         Encoder.from_pretrained(folder)
     Encoder.from_pretrained(folder, ignore_config=("zero_weights",))
 
@@ -336,7 +335,7 @@ def test_a_classifier_is_no_embedder(name, tmp_path):
 
 def test_the_class_of_a_classifier_is_enough(tmp_path):
     raw = raw_config(CONFIGS["bert-gelu"]) | {"architectures": ["BertForSequenceClassification"]}
-    with pytest.raises(CheckpointError, match="reranker .BertForSequenceClassification"):
+    with pytest.raises(CheckpointError, match=r"reranker \(BertForSequenceClassification"):
         Embedder.from_pretrained(write_folder(tmp_path, config=raw))
 
 
@@ -385,9 +384,7 @@ def test_remote_code_stays_strict(edit, tmp_path):
     raw = raw_config(CONFIGS["bert-gelu"]) | edit
     open_folder(write_folder(tmp_path, config=raw | {"some_list": [], "text": "", "object": {}}))
     with pytest.raises(CheckpointError, match="emb_size = 312, which is not understood"):
-        open_folder(write_folder(tmp_path, config=raw | PLAIN | {"output_past": False,
-            "uniem_embedding_strategy": None, "_attn_implementation_autoset": False,
-            "num_labels": None, "language": "", "transformers.js_config": {}}))  # fmt: skip
+        open_folder(write_folder(tmp_path, config=raw | {"emb_size": 312}))
 
 
 @pytest.mark.parametrize("name", ["gelu_python", "gelu_python_tanh", "gelu_fast", "swish"])
@@ -395,12 +392,15 @@ def test_other_names_of_activations(name, tmp_path):
     same = {"gelu_python": "bert-gelu", "swish": "bert-silu"}.get(name, "bert-gelu-tanh")
     raw = raw_config(CONFIGS[same])
     folder = write_folder(tmp_path, same, config=raw | {"hidden_act": name})
-    assert open_folder(folder).config == CONFIGS[same]
+    assert open_folder(folder).config.activation == CONFIGS[same].activation
+    ids, mask, types = arrays(3)
+    ours = np.asarray(Encoder.from_pretrained(folder)(ids, mask, types))
+    np.testing.assert_array_equal(ours, np.asarray(encoder(same)(ids, mask, types)))
 
 
 @pytest.mark.parametrize("key", ["word_embedding_dimension", "in_features"])
 def test_a_folder_that_lost_its_sub_folders(key, tmp_path):
-    with pytest.raises(CheckpointError, match="is that of a .* module, not of a model"):
+    with pytest.raises(CheckpointError, match=r"is that of a .* module, not of a model"):
         open_folder(write_folder(tmp_path, config={key: 15, "bias": True}))
 
 
@@ -417,7 +417,7 @@ def test_a_large_dense_weight_is_none(tmp_path):
         with pytest.raises(CheckpointError, match=sentence):
             Embedder.from_pretrained(folder)
     save_file({"linear.weight": hole(noise(7, 15), 30, 45)}, file)
-    with pytest.raises(CheckpointError, match="linear.weight holds 15 zeros"):
+    with pytest.raises(CheckpointError, match=r"linear\.weight holds 15 zeros"):
         Embedder.from_pretrained(folder)
     assert load_file(file)["linear.weight"].shape == (7, 15)
     assert is_there(file)

@@ -192,6 +192,7 @@ def test_shards_become_one_file(program, places):
     assert written(places) == bits(bert().state_dict())
 
 
+@pytest.mark.filterwarnings("ignore::jaxbert.kinds.NotAnEmbedderWarning")
 def test_names_heads_and_prefix_are_kept(program, places):
     """The spellings of the first BERT, the pooler and the head for pre-training."""
     model = bert(transformers.BertForPreTraining)
@@ -210,6 +211,7 @@ def test_names_heads_and_prefix_are_kept(program, places):
     np.testing.assert_allclose(ours, theirs, atol=GOLDEN_ENCODER)
 
 
+@pytest.mark.filterwarnings("ignore::jaxbert.kinds.NotAnEmbedderWarning")
 def test_tensors_that_share_memory_or_stride_through_it(program, places):
     model = bert(transformers.BertForPreTraining)
     held = model.state_dict()
@@ -330,7 +332,16 @@ def test_a_pointer_in_place_of_the_file(program, places, capsys):
     write(places[0], bert().state_dict())
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n"
     (places[0] / PICKLE).write_text(pointer)
-    assert_refused(program, places, capsys, "is damaged")
+    assert_refused(program, places, capsys, "is a Git LFS pointer; run `git lfs pull`")
+
+
+def test_a_pointer_in_place_of_safetensors_beside_a_pickle(program, places):
+    held = bert().state_dict()
+    write(places[0], held)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n"
+    (places[0] / SAFE).write_text(pointer)
+    assert convert(program, places) == 0
+    assert written(places) == bits(held)
 
 
 def test_missing_files(program, places, capsys):
