@@ -80,7 +80,9 @@ class Embedder(Settings):
         inner = transformer_folder(folder)
         stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
         stack = read_stack(folder, stored.config, ignore_config)
-        tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
+        tokenizer = Tokenizer.from_folder(
+            inner, stack.lower_case, ignore_config, vocab_size=stored.config.vocab_size
+        )
         encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
         planner = ByText(longest=encoder.position.limit) if deterministic else None
         own = cls(encoder, tokenizer, stack, planner, devices)
