@@ -14,13 +14,13 @@ OF_TABLES = ("columns", "column_names")
 
 def as_list(inputs: Iterable[str]) -> list[str]:
     """The texts as a list of plain str; what cannot be a list of texts is refused."""
-    if isinstance(inputs, UNORDERED) or not isinstance(inputs, Iterable):
-        raise InputTypeError(f"inputs is a {type(inputs).__name__}; pass a str or a list of str")
     if is_table(inputs):
         raise InputTypeError(
             f"inputs is a {type(inputs).__name__}, whose elements are names and no texts; pass one "
             'column of it, such as inputs["text"]'
         )
+    if isinstance(inputs, UNORDERED) or not isinstance(inputs, Iterable):
+        raise InputTypeError(f"inputs is a {type(inputs).__name__}; pass a str or a list of str")
     try:
         texts = list(inputs)
     except TypeError as error:  # an array without axes calls itself iterable

@@ -137,11 +137,10 @@ def check_unknown(raw: Mapping[str, Any], kind: str, file: Path) -> None:
     """
     model, vocabulary = raw["model"], raw["model"]["vocab"]
     if kind == "Unigram":
-        number, fallback = model.get("unk_id"), model.get("byte_fallback") is True
-        words = {pair[0] for pair in vocabulary if isinstance(pair, list) and pair}
-        if number is None and not (fallback and words >= FALLBACK):
+        number = model.get("unk_id")
+        if number is None:
             raise CheckpointError(f"{file} names no unk_id for unknown characters; restore it")
-        if number is not None and not (type(number) is int and 0 <= number < len(vocabulary)):
+        if type(number) is not int or not 0 <= number < len(vocabulary):
             raise CheckpointError(
                 f"{file} has unk_id = {shown(number)}, but its vocab has {len(vocabulary)} tokens; "
                 "restore it"
