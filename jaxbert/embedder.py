@@ -18,15 +18,7 @@ from jaxbert.chunking import Chunker, check_chunks
 from jaxbert.encoder import Encoder
 from jaxbert.engine import Engine
 from jaxbert.modules import transformer_folder
-from jaxbert.outputs import (
-    LongTexts,
-    OnEmpty,
-    OnLong,
-    Output,
-    check_on_empty,
-    check_output,
-    refuse_torch,
-)
+from jaxbert.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
 from jaxbert.quantise import Precision, Ranges
 from jaxbert.request import Request
 from jaxbert.runner import Stats
@@ -268,15 +260,11 @@ class Embedder(Settings):
         check_chunks(chunks, len(texts))
         overlap = None if overlap is None else integer(overlap, "overlap", 0)
         finish = self.finish(truncate_dim, normalize_embeddings, precision, ranges)
-        check_on_empty(on_empty, finish)
         request = self.request(
             prompt_name, prompt, batch_size, show_progress_bar, max_length, "truncate"
         )
-        found = request.chunks(texts, chunks, overlap, on_empty, self.full_width)
-        empty = np.zeros((0, self.full_width), np.float32)
-        together = finish(np.concatenate([empty, *found]))
-        ends = np.cumsum([len(own) for own in found])
-        return together if single else np.split(together, ends[:-1]) if found else []
+        found = request.chunks(texts, chunks, finish, overlap, on_empty, self.full_width)
+        return found[0] if single else found
 
     def request(
         self,

@@ -14,7 +14,7 @@ from jaxbert.chunking import Parts, Window, spans_of
 from jaxbert.chunking import windows as windows_of
 from jaxbert.engine import Engine
 from jaxbert.errors import TextError
-from jaxbert.outputs import LongTexts, OnEmpty, TokenEmbeddings
+from jaxbert.outputs import Finish, LongTexts, OnEmpty, TokenEmbeddings, check_on_empty
 from jaxbert.runner import ahead, windows
 from jaxbert.tokenizer import Tokenizer, Tokens
 
@@ -104,11 +104,18 @@ class Request:
         return TokenEmbeddings(states, tokens.ids, Parts.of(tokens, len(self.prefix)).offsets, mask)
 
     def chunks(
-        self, texts: list[str], chunks: Any, overlap: int | None, on_empty: OnEmpty, width: int
+        self,
+        texts: list[str],
+        chunks: Any,
+        finish: Finish,
+        overlap: int | None,
+        on_empty: OnEmpty,
+        width: int,
     ) -> list[np.ndarray]:
-        """float32 [c_i, width] for the c_i parts of text i."""
+        """The finished vectors of the c_i parts of text i; width is theirs before."""
+        check_on_empty(on_empty, finish)
         spans = [spans_of(i, text, chunks) for i, text in enumerate(texts)]
-        found: list[np.ndarray] = []
+        found = [np.zeros((0, width), np.float32)]
         with self.counted(len(texts)) as done:
             for first, group in windows(texts, len(self.prefix), TOGETHER):
                 prefixed = [self.prefix + text for text in group]
@@ -124,7 +131,8 @@ class Request:
                         self.check_full(i, spans[i], members)
                     found.append(self.of_parts(states, members, width))
                 done(len(group))
-        return found
+        ends = np.cumsum([len(own) for own in found])
+        return np.split(finish(np.concatenate(found)), ends[:-1])[1:]
 
     def whole(self, parts: list[Parts], overlap: int | None) -> list[np.ndarray]:
         """The states [t, d] of all tokens of each text, from as many windows as it needs."""
