@@ -247,11 +247,10 @@ class Embedder(Settings):
         `chunker(256)`. A token belongs to the part in which it begins; what stands before the text
         goes with its first token, what stands after it with its last, so that one part over the
         whole text has the vector of `encode`. A text beyond max_length tokens runs in windows that
-        share `overlap` tokens: half of a window's room, at most 256, if None. [c, d] for a str, a
-        list of them for a list. A part in which no token begins (white space, the inside of a
-        word) is refused; with on_empty="nan" its row is NaN.
-        Raises InputError for a span outside its text or inside another, TextError for one without
-        a token.
+        share `overlap` tokens: half of a window's room, at most 256, if None. A part in which no
+        token begins is refused; with on_empty="nan" its row is NaN. [c, d] for a str, a list of
+        them for a list.
+        Raises InputError for a span outside its text or inside another, TextError for an empty one.
         Source: Guenther et al., arXiv:2409.04701.
         """
         single = isinstance(inputs, str)
