@@ -1,41 +1,66 @@
 """What callers of `encode` pass, checked: texts and whole numbers."""
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.errors import InputError, InputTypeError, TextError
 
 # Iterables whose order or elements are not a list of texts.
-UNORDERED = (bytes, bytearray, dict, set, frozenset)
+UNORDERED = (bytes, bytearray, Mapping, set, frozenset)
+# What tables have: iterating them gives the names of their columns, or the columns.
+OF_TABLES = ("columns", "column_names")
 
 
 def as_list(inputs: Iterable[str]) -> list[str]:
-    """The texts as a list; what cannot be a list of texts is refused."""
+    """The texts as a list of plain str; what cannot be a list of texts is refused."""
+    if is_table(inputs):
+        raise InputTypeError(
+            f"inputs is a {type(inputs).__name__}, whose elements are names and no texts; pass one "
+            'column of it, such as inputs["text"]'
+        )
     if isinstance(inputs, UNORDERED) or not isinstance(inputs, Iterable):
         raise InputTypeError(f"inputs is a {type(inputs).__name__}; pass a str or a list of str")
     try:
         texts = list(inputs)
     except TypeError as error:  # an array without axes calls itself iterable
         raise InputTypeError("inputs is an array without axes; pass a str or a list") from error
-    for i, text in enumerate(texts):
-        check_text(i, text)
-    return texts
+    return [plain_text(i, text) for i, text in enumerate(texts)]
 
 
-def check_text(i: int, text: Any) -> None:
-    """Refuse what is no str, or no valid Unicode; i says which it is."""
+def is_table(inputs: object) -> bool:
+    """Whether it is iterated as names: a table of any library, or what has keys.
+
+    A column has a dtype, and may have keys of its rows. The class is asked, for a property may
+    compute.
+    """
+    own = getattr(inputs, "__dict__", {})
+
+    def has(name: str) -> bool:
+        return name in own or hasattr(type(inputs), name)
+
+    return any(map(has, OF_TABLES)) or (has("keys") and has("__getitem__") and not has("dtype"))
+
+
+def plain_text(i: int, text: Any) -> str:
+    """The text as a plain str; what is no str, or no valid Unicode, is refused; i says which it is.
+
+    A subclass of str may join, slice and print otherwise.
+    """
     if not isinstance(text, str):
         raise InputTypeError(f"text {i} is a {type(text).__name__}; pass str")
-    if text.isascii():
-        return
+    plain = str.__str__(text)
+    if plain.isascii():
+        return plain
     try:
-        text.encode("utf-8")
+        plain.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(
-            f"text {i} has a lone surrogate at character {error.start}, so it is no valid "
-            'Unicode; clean it with text.encode("utf-8", "replace").decode()'
+        raise TextError(
+            i,
+            f"has a lone surrogate at character {error.start}, so it is no valid "
+            'Unicode; clean it with text.encode("utf-8", "replace").decode()',
         ) from error
+    return plain
 
 
 def integer(value: Any, name: str, low: int, high: int = 2**31 - 1) -> int:

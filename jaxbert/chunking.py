@@ -17,6 +17,9 @@ from jaxbert.tokenizer import Tokens
 Span = tuple[int, int]  # first character, and the one behind the last
 Chunker = Callable[[str], Sequence[Span]]
 
+# The most tokens that windows share where a caller does not say.
+OVERLAP = 256
+
 
 def checked_spans(text: int, length: int, spans: Any) -> np.ndarray:
     """The spans [c, 2] of a text of so many characters, in order; they may overlap and leave gaps.
@@ -48,17 +51,26 @@ class Parts:
 
     tokens: Tokens
     prompt: int  # characters of the prompt
+    length: int  # characters of the text
     first: int  # the first token of the text itself
     stop: int  # the one behind its last
 
     @classmethod
-    def of(cls, tokens: Tokens, prompt: int) -> "Parts":
-        """Find the text's own tokens, behind a prompt of so many characters."""
-        own = np.flatnonzero(~tokens.special & (tokens.offsets[:, 1] > prompt))
-        total = len(tokens.ids)
-        before = total - int(np.argmin(tokens.special[::-1])) if not tokens.special.all() else 1
-        first, stop = (int(own[0]), int(own[-1]) + 1) if len(own) else (before, before)
-        return cls(tokens, prompt, first, stop)
+    def of(cls, tokens: Tokens, prompt: int, length: int | None = None) -> "Parts":
+        """Find the own tokens of a text of so many characters, behind a prompt of so many.
+
+        A token without a character, such as the space that a tokenizer puts in front, belongs to
+        the text unless the prompt ends behind it. Without a length the text ends with its tokens.
+        """
+        told = np.flatnonzero(~tokens.special)
+        first = stop = min(1, len(tokens.ids))
+        if told.size:
+            stop = int(told[-1]) + 1
+            own = told[tokens.offsets[told, 1] > prompt] if prompt else told
+            first = int(own[0]) if own.size else stop
+        if length is None:
+            length = max(int(tokens.offsets[first:stop, 1].max(initial=prompt)) - prompt, 0)
+        return cls(tokens, prompt, length, first, stop)
 
     @property
     def offsets(self) -> np.ndarray:
@@ -67,13 +79,24 @@ class Parts:
         own = (inside >= self.first) & (inside < self.stop)
         return np.where(own[:, None], np.maximum(self.tokens.offsets - self.prompt, 0), 0)
 
+    @property
+    def begins(self) -> np.ndarray:
+        """The character in which each of the text's own tokens begins, never before the last one's.
+
+        A token without a character, behind the text's last, begins with that.
+        """
+        begins = self.offsets[self.first : self.stop, 0]
+        return np.minimum(np.maximum.accumulate(begins), max(self.length - 1, 0))
+
     def members(self, span: np.ndarray) -> np.ndarray:
         """The tokens that belong to a part of the text: those that begin in it.
 
-        What stands before the text goes with its first token, what stands after it with its last.
+        What stands before the text goes with its first token, what stands after it with its last;
+        all there is goes with a part over the whole text, even if it has no token of its own.
         """
-        begins = self.offsets[self.first : self.stop, 0]
-        own = self.first + np.flatnonzero((begins >= span[0]) & (begins < span[1]))
+        if span[0] == 0 and span[1] >= self.length:
+            return np.arange(len(self.tokens.ids))
+        own = self.first + np.flatnonzero((self.begins >= span[0]) & (self.begins < span[1]))
         if own.size and own[0] == self.first:
             own = np.concatenate([np.arange(self.first), own])
         if own.size and own[-1] == self.stop - 1:
@@ -109,15 +132,23 @@ class Window:
             into[parts.stop :] = states[after : after + len(into) - parts.stop]
 
 
-def windows(parts: Parts, most: int, overlap: int) -> Iterator[Window]:
+def windows(parts: Parts, most: int, overlap: int | None) -> Iterator[Window]:
     """Windows of at most so many tokens; neighbours share `overlap` tokens of the text.
 
-    Each token's states come from the window in which it is farther from the edge.
+    None is half of a window's room, at most OVERLAP. Each token's states come from the window in
+    which it is farther from the edge.
     """
     room = most - parts.first - (len(parts.tokens.ids) - parts.stop)
     if parts.stop - parts.first <= room:
         yield Window(parts, parts.first, parts.stop, (parts.first, parts.stop))
         return
+    if room < 1:
+        raise InputError(
+            f"a window of {most} tokens has no room beside the prompt and the special tokens; "
+            "shorten the prompt, or raise max_length"
+        )
+    if overlap is None:
+        overlap = min(OVERLAP, room // 2)
     if overlap >= room:
         raise InputError(
             f"overlap is {overlap}, but a window of {most} tokens has room for {room} of the text; "
@@ -132,16 +163,16 @@ def windows(parts: Parts, most: int, overlap: int) -> Iterator[Window]:
         begin = end
 
 
-def of_tokens(tokens: Tokens, size: int) -> list[Span]:
+def of_tokens(tokens: Tokens, size: int, length: int | None = None) -> list[Span]:
     """Spans of `size` tokens each, the last one shorter; from the start of one to that of the next.
 
-    The first begins with the text, and the last ends with its last token.
+    They cover a text of so many characters; without a length it ends with its last token. Tokens
+    that begin with the same character (bytes, pieces of an emoji) stay together.
     """
-    own = tokens.offsets[~tokens.special]
-    starts = [0, *(int(begin) for begin in own[size::size, 0])] if len(own) else []
-    # Tokens of one character (bytes, pieces of an emoji) begin together and stay together.
-    starts = sorted(set(starts))
-    return list(zip(starts, [*starts[1:], int(own[-1, 1])], strict=True)) if starts else []
+    parts = Parts.of(tokens, 0, length)
+    begins = parts.begins
+    starts = sorted({0, *(int(own) for own in begins[size::size] if own > begins[0])})
+    return list(zip(starts, [*starts[1:], parts.length], strict=True)) if parts.length else []
 
 
 def spans_of(i: int, text: str, chunks: Any) -> np.ndarray:

@@ -19,7 +19,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.engine import Engine
 from jaxbert.kinds import embedder_stack
 from jaxbert.modules import transformer_folder
-from jaxbert.outputs import LongTexts, OnLong, Output, check_output, refuse_torch
+from jaxbert.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
 from jaxbert.quantise import Precision, Ranges
 from jaxbert.request import Request
 from jaxbert.runner import Stats
@@ -75,7 +75,9 @@ class Embedder(Settings):
         inner = transformer_folder(folder)
         stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
         stack = embedder_stack(folder, stored, ignore_config)
-        tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
+        tokenizer = Tokenizer.from_folder(
+            inner, stack.lower_case, ignore_config, vocab_size=stored.config.vocab_size
+        )
         encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
         planner = ByText(longest=encoder.position.limit) if deterministic else None
         own = cls(encoder, tokenizer, stack, planner, devices)
@@ -231,7 +233,8 @@ class Embedder(Settings):
         batch_size: int | None = None,
         show_progress_bar: bool | None = None,
         *,
-        overlap: int = 256,
+        overlap: int | None = None,
+        on_empty: OnEmpty = "error",
         max_length: int | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
@@ -245,24 +248,23 @@ class Embedder(Settings):
         `chunker(256)`. A token belongs to the part in which it begins; what stands before the text
         goes with its first token, what stands after it with its last, so that one part over the
         whole text has the vector of `encode`. A text beyond max_length tokens runs in windows that
-        share `overlap` tokens. [c, d] for a str, a list of them for a list.
-        Raises InputError for a span outside its text, inside another, or without a token.
+        share `overlap` tokens: half of a window's room, at most 256, if None. A part in which no
+        token begins is refused; with on_empty="nan" its row is NaN. [c, d] for a str, a list of
+        them for a list.
+        Raises InputError for a span outside its text or inside another, TextError for an empty one.
         Source: Guenther et al., arXiv:2409.04701.
         """
         single = isinstance(inputs, str)
         texts = as_list([inputs] if isinstance(inputs, str) else inputs)
         chunks = [chunks] if single and not callable(chunks) else chunks
         check_chunks(chunks, len(texts))
-        overlap = integer(overlap, "overlap", 0)
+        overlap = None if overlap is None else integer(overlap, "overlap", 0)
         finish = self.finish(truncate_dim, normalize_embeddings, precision, ranges)
         request = self.request(
             prompt_name, prompt, batch_size, show_progress_bar, max_length, "truncate"
         )
-        found = request.chunks(texts, chunks, overlap, self.full_width)
-        empty = np.zeros((0, self.full_width), np.float32)
-        together = finish(np.concatenate([empty, *found]))
-        ends = np.cumsum([len(own) for own in found])
-        return together if single else np.split(together, ends[:-1]) if found else []
+        found = request.chunks(texts, chunks, finish, overlap, on_empty, self.full_width)
+        return found[0] if single else found
 
     def request(
         self,

@@ -53,6 +53,19 @@ class InputChangedError(JaxbertError, ValueError):
     """An input that is not what it was when a run began; nothing is mixed."""
 
 
+class TextError(InputError):
+    """A text that the model cannot take; `text` is its index among those that were given."""
+
+    def __init__(self, text: int, reason: str) -> None:
+        """reason goes on from the name of the text: 'has 700 tokens, but ...'."""
+        super().__init__(f"text {text} {reason}")
+        self.text, self.reason = text, reason
+
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        """A pickle of it, which another process raises, is made of its arguments."""
+        return type(self), (self.text, self.reason)
+
+
 class ComputationError(JaxbertError, ArithmeticError):
     """A result that is not finite; no such vector is returned. `text` is the first such text."""
 

@@ -19,6 +19,7 @@ from jaxbert.similarity import unit_length
 
 Output = Literal["sentence_embedding", "token_embeddings"]
 OnLong = Literal["truncate", "warn", "error"]
+OnEmpty = Literal["error", "nan"]
 # torch's names of devices, and JAX's.
 PLATFORMS = {"cuda": "gpu", "xla": "tpu"}
 
@@ -132,6 +133,19 @@ def check_output(output_value: Any, finish: Finish, texts: int) -> None:
         )
     if finish.precision in ("int8", "uint8") and finish.ranges is None:
         check_enough(texts, finish.precision)
+
+
+def check_on_empty(on_empty: Any, finish: Finish) -> None:
+    """Refuse what is neither of the two, and rows of NaN in numbers that have none."""
+    if on_empty not in get_args(OnEmpty):
+        raise InputError(
+            f"on_empty is {on_empty!r}; it must be one of: {', '.join(get_args(OnEmpty))}"
+        )
+    if on_empty == "nan" and finish.precision != "float32":
+        raise InputError(
+            f'on_empty="nan" gives rows of NaN, which {finish.precision} has not; leave precision '
+            "out, and quantise the rows that are finite"
+        )
 
 
 def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: Any) -> None:

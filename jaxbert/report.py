@@ -50,7 +50,9 @@ def open_model(
     bare = not any(is_there(inner / name) for name in ("tokenizer.json", "vocab.txt"))
     tokenizer = None
     if not bare:
-        tokenizer = Tokenizer.from_folder(inner, stack.lower_case, ignore_config)
+        tokenizer = Tokenizer.from_folder(
+            inner, stack.lower_case, ignore_config, vocab_size=stored.config.vocab_size
+        )
     return Model(
         stored, Encoder.from_checkpoint(stored, dtype=dtype, attention=attention), stack, tokenizer
     )

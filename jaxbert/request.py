@@ -13,8 +13,8 @@ from tqdm import tqdm
 from jaxbert.chunking import Parts, Window, spans_of
 from jaxbert.chunking import windows as windows_of
 from jaxbert.engine import Engine
-from jaxbert.errors import InputError
-from jaxbert.outputs import LongTexts, TokenEmbeddings
+from jaxbert.errors import TextError
+from jaxbert.outputs import Finish, LongTexts, OnEmpty, TokenEmbeddings, check_on_empty
 from jaxbert.runner import ahead, windows
 from jaxbert.tokenizer import Tokenizer, Tokens
 
@@ -56,11 +56,12 @@ class Request:
 
         def of_window(window: tuple[int, Sequence[str]]) -> list[Made]:
             first, part = window
-            return tokenise(
-                [self.prefix + text for text in part],
-                self.long.most,
-                (lambda i, tokens: self.long(first + i, tokens)) if self.long.listens else None,
-            )
+            with numbered_from(first):
+                return tokenise(
+                    [self.prefix + text for text in part],
+                    self.long.most,
+                    (lambda i, tokens: self.long(first + i, tokens)) if self.long.listens else None,
+                )
 
         return ahead(of_window, list(windows(texts, len(self.prefix))))
 
@@ -102,23 +103,38 @@ class Request:
         mask = np.arange(len(tokens.ids)) >= self.skipped
         return TokenEmbeddings(states, tokens.ids, Parts.of(tokens, len(self.prefix)).offsets, mask)
 
-    def chunks(self, texts: list[str], chunks: Any, overlap: int, width: int) -> list[np.ndarray]:
-        """float32 [c_i, width] for the c_i parts of text i."""
+    def chunks(
+        self,
+        texts: list[str],
+        chunks: Any,
+        finish: Finish,
+        overlap: int | None,
+        on_empty: OnEmpty,
+        width: int,
+    ) -> list[np.ndarray]:
+        """The finished vectors of the c_i parts of text i; width is theirs before."""
+        check_on_empty(on_empty, finish)
         spans = [spans_of(i, text, chunks) for i, text in enumerate(texts)]
-        found: list[np.ndarray] = []
+        found = [np.zeros((0, width), np.float32)]
         with self.counted(len(texts)) as done:
             for first, group in windows(texts, len(self.prefix), TOGETHER):
                 prefixed = [self.prefix + text for text in group]
+                with numbered_from(first):
+                    tokens = self.tokenizer.detailed(prefixed)
                 parts = [
-                    Parts.of(tokens, len(self.prefix))
-                    for tokens in self.tokenizer.detailed(prefixed)
+                    Parts.of(own, len(self.prefix), len(text))
+                    for own, text in zip(tokens, group, strict=True)
                 ]
                 for i, states in enumerate(self.whole(parts, overlap), start=first):
-                    found.append(self.of_spans(i, parts[i - first], states, spans[i], width))
+                    members = [parts[i - first].members(span) for span in spans[i]]
+                    if on_empty == "error":
+                        self.check_full(i, spans[i], members)
+                    found.append(self.of_parts(states, members, width))
                 done(len(group))
-        return found
+        ends = np.cumsum([len(own) for own in found])
+        return np.split(finish(np.concatenate(found)), ends[:-1])[1:]
 
-    def whole(self, parts: list[Parts], overlap: int) -> list[np.ndarray]:
+    def whole(self, parts: list[Parts], overlap: int | None) -> list[np.ndarray]:
         """The states [t, d] of all tokens of each text, from as many windows as it needs."""
         cut = [list(windows_of(own, self.long.most, overlap)) for own in parts]
         flat: list[tuple[int, Window]] = [(i, one) for i, own in enumerate(cut) for one in own]
@@ -131,19 +147,32 @@ class Request:
                 window.place(row, states[text])
         return states
 
-    def of_spans(
-        self, text: int, parts: Parts, states: np.ndarray, spans: np.ndarray, width: int
-    ) -> np.ndarray:
-        """One vector per span of a text."""
-        members = [parts.members(span) for span in spans]
-        masks = [own >= self.skipped for own in members]
-        for chunk, mask in enumerate(masks):
-            if not mask.any():
+    def check_full(self, text: int, spans: np.ndarray, members: list[np.ndarray]) -> None:
+        """Refuse a part that has no token to be pooled."""
+        for chunk, own in enumerate(members):
+            if not (own >= self.skipped).any():
                 start, stop = spans[chunk]
-                raise InputError(
-                    f"chunk {chunk} of text {text}, characters {start} to {stop}, holds the start "
-                    "of no token; make it longer or leave it out"
+                raise TextError(
+                    text,
+                    f"has no token that begins in its chunk {chunk}, characters {start} to {stop}; "
+                    'make it longer, leave it out, or pass on_empty="nan" for a row of NaN',
                 )
-        if not members:
-            return np.zeros((0, width), np.float32)
-        return self.engine.pool([states[own] for own in members], masks)
+
+    def of_parts(self, states: np.ndarray, members: list[np.ndarray], width: int) -> np.ndarray:
+        """One vector for each part of a text, of the states of its tokens; NaN without any."""
+        found = np.full((len(members), width), np.nan, np.float32)
+        full = [i for i, own in enumerate(members) if (own >= self.skipped).any()]
+        if full:
+            parts = [members[i] for i in full]
+            masks = [own >= self.skipped for own in parts]
+            found[full] = self.engine.pool([states[own] for own in parts], masks)
+        return found
+
+
+@contextmanager
+def numbered_from(first: int) -> Iterator[None]:
+    """Texts that an error inside names by their place in a window are named by that among all."""
+    try:
+        yield
+    except TextError as error:
+        raise TextError(first + error.text, error.reason) from error

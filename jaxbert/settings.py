@@ -83,7 +83,8 @@ class Settings:
                 f"the default prompt {self.stack.default_prompt_name!r} is not among the new "
                 "prompts; set default_prompt_name = None first"
             )
-        self.change(prompts=dict(prompts))
+        plain = {str.__str__(name): str.__str__(text) for name, text in dict(prompts).items()}
+        self.change(prompts=plain)
 
     @property
     def default_prompt_name(self) -> str | None:
@@ -109,14 +110,14 @@ class Settings:
             if given is not None:
                 check_str(given, title)
         if text is not None:
-            return text
+            return str.__str__(text)
         name = self.stack.default_prompt_name if name is None else name
         if name is None:
             return ""
         if name not in self.stack.prompts:
             known = ", ".join(map(repr, self.stack.prompts)) or "none"
             raise InputError(f"the model has no prompt named {name!r}; it has: {known}")
-        return self.stack.prompts[name]
+        return str.__str__(self.stack.prompts[name])
 
     @property
     def full_width(self) -> int:
@@ -148,9 +149,9 @@ class Settings:
         return similarity_pairwise(a, b, self.stack.similarity)
 
     def chunker(self, tokens: int) -> Chunker:
-        """A function from a text to spans of so many tokens each, for `encode_chunks`."""
+        """A function from a text to spans of so many tokens that cover it, for `encode_chunks`."""
         size = integer(tokens, "tokens", 1)
-        return lambda text: of_tokens(self.tokenizer.detailed([text])[0], size)
+        return lambda text: of_tokens(self.tokenizer.detailed([text])[0], size, len(text))
 
     def count_tokens(
         self, inputs: str | Iterable[str], prompt_name: str | None = None, prompt: str | None = None

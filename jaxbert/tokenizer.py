@@ -2,24 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import tokenizers
-from tokenizers import normalizers
 
-from jaxbert.arguments import check_text
-from jaxbert.errors import CheckpointError, InputError
-from jaxbert.files import LARGEST_TOKENIZER, is_there
-from jaxbert.storage import read_object
-from jaxbert.sums import read_bytes, read_text
-
-# What transformers takes for a BertTokenizer where tokenizer_config.json does not say.
-BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-
+from jaxbert.arguments import plain_text
+from jaxbert.errors import InputError, TextError
+from jaxbert.panics import caught
+from jaxbert.shortening import Shortening
+from jaxbert.tokenizer_files import Side, open_files
 
 # The files that a tokenizer is made of, and the names that its special tokens mostly have.
 FILES = tuple(
@@ -49,40 +44,36 @@ class Tokenizer:
     Differs: all-MiniLM-L6-v2 stores truncation to 128 in tokenizer.json, where the model takes 256.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, side: Literal["left", "right"]) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, side: Side) -> None:
         """Wrap a tokenizer of the tokenizers library; side is where long texts are cut."""
         backend.no_padding()
         self.backend = backend
         self.side = side
+        # What lies behind so many characters cannot be told where texts are cut on the left.
+        self.shortening = Shortening.of(backend) if side == "right" else None
         self.folder: Path | None = None  # where its files came from, if they did
         # The library keeps truncation as a state of the tokenizer; threads must not share it.
         self.lock = Lock()
 
     @classmethod
     def from_folder(
-        cls, folder: Path, lower_case: bool = False, ignore_config: Collection[str] = ()
+        cls,
+        folder: Path,
+        lower_case: bool = False,
+        ignore_config: Collection[str] = (),
+        *,
+        vocab_size: int | None = None,
     ) -> Self:
         """tokenizer.json, or vocab.txt where that is missing (WordPiece, as BERT's first release).
 
-        lower_case puts a lower-casing step in front where the tokenizer has none. Raises
-        CheckpointError where tokenizer_config.json contradicts tokenizer.json: transformers would
-        follow the former, this package the latter; ignore_config names keys to pass over.
+        lower_case puts a lower-casing step in front where the tokenizer has none. vocab_size is the
+        number of tokens that the model has. Raises CheckpointError for a file that is damaged, for
+        an id that the model has not, for settings that draw tokens at random, and where
+        tokenizer_config.json contradicts tokenizer.json: transformers would follow the former, this
+        package the latter; ignore_config names keys to pass over.
         """
-        file = folder / "tokenizer_config.json"
-        settings = read_object(file) if is_there(file) else {}
-        if is_there(folder / "tokenizer.json"):
-            backend = from_json(folder / "tokenizer.json")
-            check_agreement(backend, settings, file, ignore_config)
-        elif is_there(folder / "vocab.txt"):
-            backend = from_vocabulary(folder, settings)
-        else:
-            raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.txt")
-        if lower_case and not lowers(backend.normalizer):
-            steps = [step for step in (normalizers.Lowercase(), backend.normalizer) if step]
-            backend.normalizer = normalizers.Sequence(steps)
-        if any(backend.encode("a").type_ids):
-            raise CheckpointError(f"{folder} gives single texts a token type that is not 0")
-        own = cls(backend, "left" if settings.get("truncation_side") == "left" else "right")
+        opened = open_files(folder, lower_case, ignore_config, vocab_size)
+        own = cls(opened.backend, opened.side)
         own.folder = folder
         return own
 
@@ -124,11 +115,12 @@ class Tokenizer:
         on_cut: Callable[[int, int], None] | None,
     ) -> list[tokenizers.Encoding]:
         """What a method of the library makes of checked texts."""
-        for i, text in enumerate(texts):
-            check_text(i, text)
+        plain = [plain_text(i, text) for i, text in enumerate(texts)]
         with self.lock:
+            if max_length is not None and on_cut is None and self.shortening is not None:
+                plain = [self.shortened(i, text, max_length) for i, text in enumerate(plain)]
             self.truncate(max_length)
-            found = encode(list(texts))
+            found = self.encoded(encode, plain)
             special = self.backend.num_special_tokens_to_add(is_pair=False)
         if on_cut is not None:
             for i, encoding in enumerate(found):
@@ -136,6 +128,38 @@ class Tokenizer:
                 if rest:
                     on_cut(i, len(encoding) + sum(len(part) - special for part in rest))
         return found
+
+    def encoded(
+        self, encode: Callable[[list[str]], list[tokenizers.Encoding]], texts: list[str]
+    ) -> list[tokenizers.Encoding]:
+        """encode(texts); where the library fails, the first text on which it does is named."""
+        try:
+            with caught(InputError):
+                return encode(texts)
+        except InputError:
+            for i, text in enumerate(texts):
+                with caught(self.failure(i)):
+                    encode([text])
+            raise
+
+    def failure(self, i: int) -> Callable[[str], TextError]:
+        """The error that names the text on which the library fails."""
+        return lambda why: TextError(
+            i, f"cannot be tokenised ({why}); leave it out, or look at the model's tokenizer.json"
+        )
+
+    def shortened(self, i: int, text: str, max_length: int) -> str:
+        """A beginning of the text that has the same first max_length tokens."""
+        assert self.shortening is not None, "asked for a cut that cannot be known"
+        if len(text) <= self.shortening.few(max_length):
+            return text
+        self.backend.no_truncation()
+
+        def count(beginning: str) -> int:
+            with caught(self.failure(i)):
+                return len(self.backend.encode_batch_fast([beginning], add_special_tokens=False)[0])
+
+        return self.shortening(text, max_length, count)
 
     def save(self, folder: Path) -> None:
         """The files that it came from, or tokenizer.json and what transformers needs beside it."""
@@ -182,81 +206,6 @@ class Tokenizer:
         """
         with self.lock:
             self.truncate(max_length)
-            special = self.backend.encode(prompt).special_tokens_mask
+            (encoding,) = self.encoded(self.backend.encode_batch, [prompt])
+            special = encoding.special_tokens_mask
         return len(special) - (special[-1] if special else 0)
-
-
-def from_json(file: Path) -> tokenizers.Tokenizer:
-    """The tokenizer in tokenizer.json."""
-    text = read_text(file, LARGEST_TOKENIZER)
-    try:
-        return tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # the library raises a bare Exception
-        raise CheckpointError(f"{file} is no tokenizer ({error}); restore it") from error
-
-
-def check_agreement(
-    backend: tokenizers.Tokenizer,
-    settings: Mapping[str, Any],
-    file: Path,
-    ignore: Collection[str],
-) -> None:
-    """Refuse a tokenizer_config.json that contradicts tokenizer.json about the same step.
-
-    transformers rebuilds a BertTokenizer from its vocabulary and tokenizer_config.json, with
-    defaults for what is absent; then tokenizer.json must be what it would build.
-    """
-    stored = json.loads(backend.to_str())
-    normalizer, splitter = stored["normalizer"] or {}, stored["pre_tokenizer"] or {}
-    name = settings.get("tokenizer_class")
-    by_default = name is None and stored["model"]["type"] == "WordPiece"
-    rebuilt = by_default or str(name).startswith("BertTokenizer")
-    if rebuilt and "tokenizer_class" not in ignore:
-        special = backend.num_special_tokens_to_add(is_pair=False)
-        if normalizer.get("type") != "BertNormalizer" or special != 2:
-            raise CheckpointError(
-                f"{file.parent} has a tokenizer.json that is not the BertTokenizer its files say "
-                'it is; pass ignore_config=("tokenizer_class",) to follow tokenizer.json'
-            )
-        settings = {**BERT_DEFAULTS, **settings}
-    said: dict[str, Any] = {}
-    if normalizer.get("type") == "BertNormalizer":
-        said["do_lower_case"] = normalizer["lowercase"]
-        said["strip_accents"] = normalizer["strip_accents"]
-        said["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
-    if splitter.get("type") == "ByteLevel":
-        said["add_prefix_space"] = splitter["add_prefix_space"]
-    for key, value in said.items():
-        if key not in ignore and settings.get(key, value) != value:
-            raise CheckpointError(
-                f"{file} has {key} = {settings[key]!r} where tokenizer.json has {value!r}; make "
-                f'them equal, or pass ignore_config=("{key}",) to follow tokenizer.json'
-            )
-
-
-def from_vocabulary(folder: Path, settings: Mapping[str, Any]) -> tokenizers.Tokenizer:
-    """BERT's WordPiece over vocab.txt; lower-casing unless tokenizer_config.json says no."""
-    name = settings.get("tokenizer_class")
-    if name not in (None, "BertTokenizer", "BertTokenizerFast"):
-        raise CheckpointError(f"{folder} wants a {name}, which only tokenizer.json could describe")
-    added = folder / "added_tokens.json"
-    if is_there(added) and read_object(added):
-        raise CheckpointError(f"{folder} has added_tokens.json but no tokenizer.json; make one")
-    chosen = {**BERT_DEFAULTS, **settings}
-    read_bytes(folder / "vocab.txt")  # compared with its checksum, where one is known
-    try:
-        return tokenizers.BertWordPieceTokenizer(
-            str(folder / "vocab.txt"),
-            lowercase=chosen["do_lower_case"],
-            strip_accents=chosen["strip_accents"],
-            handle_chinese_chars=chosen["tokenize_chinese_chars"],
-        )._tokenizer
-    except Exception as error:  # as above
-        raise CheckpointError(f"{folder}/vocab.txt is no vocabulary ({error})") from error
-
-
-def lowers(normalizer: normalizers.Normalizer | None) -> bool:
-    """Whether the normaliser contains a plain lower-casing step."""
-    if isinstance(normalizer, normalizers.Sequence):
-        return any(lowers(step) for step in normalizer)  # type: ignore[attr-defined]
-    return isinstance(normalizer, normalizers.Lowercase)

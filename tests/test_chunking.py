@@ -184,8 +184,8 @@ def test_an_overlap_that_fills_the_window(embedder):
         ([(4, 9), (0, 5)], "does not begin and end behind"),
         ([(0, 5), (0, 7)], "does not begin and end behind"),
         ([(0, 3, 5)], "no pair"),
-        ([(1, 3)], "holds the start of no token"),
-        ([(3, 4)], "holds the start of no token"),
+        ([(1, 3)], "text 0 has no token that begins in its chunk 0, characters 1 to 3"),
+        ([(0, 3), (3, 4)], "text 0 has no token that begins in its chunk 1, characters 3 to 4"),
     ],
 )
 def test_wrong_spans(embedder, spans, reason):

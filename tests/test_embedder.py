@@ -275,7 +275,8 @@ def test_ids_beyond_the_vocabulary(folder, tmp_path):
     raw = raw_config(config) | {"vocab_size": 9}
     tensors = published(encoder("bert-gelu"))
     tensors["embeddings.word_embeddings.weight"] = tensors["embeddings.word_embeddings.weight"][:9]
-    embedder = Embedder.from_pretrained(write_folder(tmp_path, config=raw, tensors=tensors))
+    folder = write_folder(tmp_path, config=raw, tensors=tensors)
+    embedder = Embedder.from_pretrained(folder, ignore_config=("vocab",))
     assert embedder.encode("a b c d").shape == (15,)
     with pytest.raises(JaxbertError, match=r"gives id 30, but the model has 9 tokens"):
         embedder.encode(["a", "z"])

@@ -130,7 +130,8 @@ def test_threads_do_not_share_a_length(letters):
 def test_byte_level_tokenizers_are_compared_too(tmp_path):
     backend = word_tokenizer()
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    folder = write_folder(tmp_path, tokenizer_config={"add_prefix_space": False})
+    settings = {"add_prefix_space": False, "tokenizer_class": "PreTrainedTokenizerFast"}
+    folder = write_folder(tmp_path, tokenizer_config=settings)
     backend.save(str(folder / "tokenizer.json"))
     with pytest.raises(CheckpointError, match="add_prefix_space = False"):
         Tokenizer.from_folder(folder)
@@ -174,10 +175,21 @@ def test_vocab_txt_gives_the_same_ids_as_tokenizer_json(minilm, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("contents", ["{", "{}", '{"model": 3}', ""])
-def test_a_tokenizer_json_that_is_none(contents, tmp_path):
+@pytest.mark.parametrize(
+    ("contents", "reason"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("", "cannot be read as JSON"),
+        ("[]", "holds no JSON object"),
+        ("{}", "is no tokenizer"),
+        ('{"model": 3}', "is no tokenizer"),
+        ('{"model": {"vocab": {"a": 0}}, "added_tokens": [3]}', "is no tokenizer"),
+        ('{"model": {"vocab": {"a": 0}}, "post_processor": {"special_tokens": 3}}', "no tokenizer"),
+    ],
+)
+def test_a_tokenizer_json_that_is_none(contents, reason, tmp_path):
     (tmp_path / "tokenizer.json").write_text(contents)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(CheckpointError, match=rf"tokenizer\.json.*{reason}"):
         Tokenizer.from_folder(tmp_path)
 
 
