@@ -48,10 +48,14 @@ def embed_options(embed: argparse.ArgumentParser) -> None:
     give("-o", "--output", required=True, help="OUT.npy, .parquet, .jsonl; - is JSONL on stdout")
     give("--format", choices=("text", "jsonl", "csv", "parquet"), help="default: by the name")
     give("--text-field", "--text-column", default="text", metavar="NAME", help="default: text")
-    give("--id-field", "--id-column", default="id", metavar="NAME", help="default: id")
+    give("--id-field", "--id-column", metavar="NAME", help="default: id, where it can serve")
+    give("--no-ids", dest="id_field", action="store_const", const="", help="number the rows")
     give("--carry", action="append", default=[], metavar="NAME", help="a field to write too")
     give("--with-text", action="store_true", help="write the texts too")
     give("--on-bad-row", choices=("fail", "skip"), default="fail", help="default: %(default)s")
+    give(
+        "--max-rejected", metavar="SHARE", default="5%", help="of the rows; more end with status 4"
+    )
     give("--max-length", type=int, help="tokens per text (default: the model's)")
     give("--normalize", action="store_true", help="scale vectors to length one")
     give("--truncate-dim", type=int, help="keep the first features (default: the model's)")
