@@ -53,9 +53,7 @@ def embed_options(embed: argparse.ArgumentParser) -> None:
     give("--carry", action="append", default=[], metavar="NAME", help="a field to write too")
     give("--with-text", action="store_true", help="write the texts too")
     give("--on-bad-row", choices=("fail", "skip"), default="fail", help="default: %(default)s")
-    give(
-        "--max-rejected", metavar="SHARE", default="5%", help="of the rows; more end with status 4"
-    )
+    give("--max-rejected", metavar="SHARE", default="5%", help="of rows; beyond it exit status 4")
     give("--max-length", type=int, help="tokens per text (default: the model's)")
     give("--normalize", action="store_true", help="scale vectors to length one")
     give("--truncate-dim", type=int, help="keep the first features (default: the model's)")

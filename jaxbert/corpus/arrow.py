@@ -4,6 +4,7 @@ A cell keeps its Arrow array, so that Parquet gets what Parquet had, and says th
 knows: times as ISO 8601 with all their digits, decimals, UUIDs and durations as text.
 """
 
+import importlib
 import itertools
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,16 +13,24 @@ from typing import Any
 from uuid import UUID
 
 from jaxbert.corpus.fields import Cell, RowError
+from jaxbert.errors import InputError
 
 SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 START = datetime(1970, 1, 1)
 
 
+def pyarrow(module: str = "pyarrow") -> Any:
+    """The module, which is imported only where a file needs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        problem = 'Parquet needs pyarrow; install it with: pip install "jaxbert[parquet]"'
+        raise InputError(problem) from error
+
+
 def values(column: Any, name: str) -> Iterator[Any]:
     """The values of an Arrow array in order; a RowError where one cannot be read."""
-    import pyarrow.types as types
-
-    kind = column.type
+    kind, types = column.type, pyarrow().types
     alike = (types.is_integer, types.is_float32, types.is_float64, types.is_boolean, types.is_null)
     if any(is_one(kind) for is_one in alike):
         yield from column.to_pylist()
@@ -37,8 +46,7 @@ def values(column: Any, name: str) -> Iterator[Any]:
 
 def together(cells: Sequence[Cell]) -> Any:
     """One Arrow array of the values of cells, which are of one type."""
-    import pyarrow as pa
-
+    pa = pyarrow()
     pieces = [
         column.take(pa.array([cell.index for cell in some], pa.int64()))
         for column, some in (
@@ -52,8 +60,7 @@ def together(cells: Sequence[Cell]) -> Any:
 
 def plain(scalar: Any) -> Any:
     """A pyarrow.Scalar as what JSON knows, and bytes; no digit is lost."""
-    import pyarrow as pa
-
+    pa = pyarrow()
     if not scalar.is_valid:
         return None
     kind = scalar.type
@@ -83,8 +90,7 @@ def plain(scalar: Any) -> Any:
 
 def moment(scalar: Any) -> str:
     """A point in time as ISO 8601; its zone is written as the offset that it has then."""
-    import pyarrow as pa
-
+    pa = pyarrow()
     unit, zone = scalar.type.unit, scalar.type.tz
     micros, rest = divmod(scalar.value * (10**9 // SECOND[unit]), 1000)
     try:

@@ -52,8 +52,8 @@ class Layout:
 
     metadata: "vectors": {"dtype": "float32", "width": 384}, "id_type": "int64" or "string",
     "with_text": bool, "carried": [{"name": "title", "type": "text"}, ...] in the order of the
-    columns. A type is "text", or Arrow's name of the type that the column had in Parquet. id_type is
-    known when all rows are read: parts hold ids of both types as they came.
+    columns. A type is "text", or Arrow's name of the type that the column had in Parquet.
+    id_type is known when all rows are read: parts hold ids of both types as they came.
     """
 
     dtype: str

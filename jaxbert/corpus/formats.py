@@ -33,7 +33,7 @@ class Format(Protocol):
         """Refuse columns that the file cannot have; ask before any work."""
 
     def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
-        """One part, its ids as they came; metadata has the keys that Layout reads, but `id_type`."""
+        """One part, ids as they came; metadata has the keys that Layout reads, but `id_type`."""
 
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
         """All parts in this order as one file, with ids of the type that metadata says.

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.corpus.arrow import together
+from jaxbert.corpus.arrow import pyarrow, together
 from jaxbert.corpus.columns import Columns, Layout, as_json, check_names, is_unicode
 from jaxbert.corpus.fields import Cell
 from jaxbert.corpus.files import whole
-from jaxbert.corpus.tables import pyarrow
 from jaxbert.errors import InputError
 
 KEY = "jaxbert"

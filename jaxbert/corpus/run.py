@@ -365,6 +365,9 @@ class Run:
             else:
                 places.append(place)
                 ids.append(one)
+        if not self.metadata["with_text"]:
+            for place in window.places:  # a text may be long, and waits with its part
+                window.part.rows[place] = window.part.rows[place]._replace(text="")
         return Tokenised(window.part, np.array(places, np.int64), ids, refused)
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -441,7 +444,7 @@ def reason_of(error: JaxbertError) -> str:
     return getattr(error, "reason", None) or f"cannot be embedded ({error})"
 
 
-def sifted(function: Callable[[Sequence[Any]], Sequence[Any]], items: Sequence[Any]) -> list[Any]:
+def sifted(function: Callable[[Sequence[Any]], Iterable[Any]], items: Sequence[Any]) -> list[Any]:
     """function(items), one result each; where it refuses some, their errors in their places.
 
     Which they are is found by halves, so that few of many cost few calls.

@@ -1,11 +1,11 @@
 """Rows of CSV and Parquet files, whose columns have names."""
 
 import csv
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO, Self
 
 from jaxbert.corpus import arrow, fields
+from jaxbert.corpus.arrow import pyarrow as pyarrow
 from jaxbert.corpus.fields import (
     Fault,
     FileError,
@@ -19,7 +19,6 @@ from jaxbert.corpus.fields import (
 )
 from jaxbert.corpus.lines import Lines
 from jaxbert.corpus.pages import rows_together
-from jaxbert.errors import InputError
 
 # Rows of Parquet in memory at once, and about how many bytes.
 BATCH, SPACE = 32, 2**25
@@ -166,15 +165,6 @@ def csv_rows(lines: Lines, reading: Reading) -> Iterator[Row | Fault]:
 # --- Parquet -----------------------------------------------------------------------------------
 
 
-def pyarrow(module: str = "pyarrow") -> Any:
-    """The module, which is imported only where a file needs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        problem = 'Parquet needs pyarrow; install it with: pip install "jaxbert[parquet]"'
-        raise InputError(problem) from error
-
-
 class ParquetRows:
     """The rows of a Parquet file, a batch in memory at a time.
 
@@ -201,10 +191,10 @@ class ParquetRows:
         found = Columns(self.schema.names, reading)
         self.require(reading.text_field, "text", self.is_text)
         wanted = [reading.text_field, *reading.carry]
-        if found.id is not None:
-            if reading.id_field is not None or self.fits(reading.id_name, self.is_id):
-                self.require(reading.id_name, "ids", self.is_id)
-                wanted.append(reading.id_name)
+        if reading.id_field:
+            self.require(reading.id_name, "ids", self.is_id)
+        if found.id is not None and self.fits(reading.id_name, self.is_id):
+            wanted.append(reading.id_name)
         return list(dict.fromkeys(wanted))
 
     def fits(self, name: str, wanted: Callable[[Any], bool]) -> bool:
