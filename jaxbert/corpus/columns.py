@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from jaxbert.corpus.fields import Cell
 from jaxbert.errors import InputError
 
 DTYPES = ("float32", "float16", "int8", "uint8")
@@ -52,6 +53,7 @@ class Layout:
     metadata: "vectors": {"dtype": "float32", "width": 384}, "id_type": "int64" or "string",
     "with_text": bool, "carried": [{"name": "title", "type": "text"}, ...] in the order of the
     columns. A type is "text", or Arrow's name of the type that the column had in Parquet.
+    id_type is known when all rows are read: parts hold ids of both types as they came.
     """
 
     dtype: str
@@ -109,8 +111,10 @@ def as_json(value: Any, where: str) -> str:
     return text if is_unicode(text) else json.dumps(json.loads(text))
 
 
-def simple(value: Any) -> str:
+def simple(value: Any) -> Any:
     """A value that JSON does not know as text."""
+    if isinstance(value, Cell):
+        return value.value
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, Decimal):
@@ -120,6 +124,8 @@ def simple(value: Any) -> str:
 
 def without_nan(value: Any, where: str) -> Any:
     """The same value with None for NaN; InputError for infinity."""
+    if isinstance(value, Cell):
+        value = value.value
     if isinstance(value, dict):
         return {key: without_nan(one, where) for key, one in value.items()}
     if isinstance(value, list | tuple):

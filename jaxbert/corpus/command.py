@@ -16,8 +16,9 @@ from jaxbert.corpus import settings
 from jaxbert.corpus.formats import Format, format_of
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.progress import Progress, Silence
+from jaxbert.corpus.rejects import REJECTED, listed, share, too_many
 from jaxbert.corpus.rows import BadRow, Reading, Source
-from jaxbert.corpus.run import Run
+from jaxbert.corpus.run import BYTES, Run
 from jaxbert.corpus.survey import at_work, records
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError
@@ -87,6 +88,8 @@ def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
     file_format.check(tuple(options.carry), options.with_text)
     source = Source(options.input or ["-"], reading(options))
     without_output(source, options.input, Path(options.output))
+    source.check()
+    share(options.max_rejected)
     worker, workers = shard(options.shard)
     embedder = Embedder.from_pretrained(**model, deterministic=True, devices=jax.local_devices())
     made = prepared(options, source, embedder)
@@ -119,7 +122,8 @@ def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
         )
         if complete(run, parts, file_format, Path(options.output)):
             print(f"{options.output} is complete already", file=sys.stderr)
-            return 0
+            bad = listed(Path(options.output))
+            return judged(run.rows - bad, bad, options)
         run.work()
         return finished(run, parts, file_format, options)
 
@@ -171,12 +175,25 @@ def finished(run: Run, parts: Parts, file_format: Format, options: argparse.Name
     rows, bad = (sum(record[key] for record in there.values()) for key in ("rows", "rejected"))
     if parts.assemble(run.total, lambda files, file: file_format.assemble(files, file, about)):
         rejected = f", {bad} rows rejected" if bad else ""
+        without = sum(record.get("without_id", 0) for record in there.values())
+        if 0 < without < rows:
+            rejected += f", {without} rows without an id are numbered by their place"
         print(
             f"{rows} vectors of width {about['vectors']['width']} in {options.output}{rejected}; "
             f"{run.request.engine.stats}",
             file=sys.stderr,
         )
+        return judged(rows, bad, options)
     return 0
+
+
+def judged(rows: int, rejected: int, options: argparse.Namespace) -> int:
+    """The exit status of a run by the rows that it left out; too many are said."""
+    reason = too_many(rows, rejected, share(options.max_rejected))
+    if reason is None:
+        return 0
+    print(f"jaxbert: {reason}", file=sys.stderr)
+    return REJECTED
 
 
 # --- stdout, and status -------------------------------------------------------------------------
@@ -187,30 +204,36 @@ def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
     if options.shard is not None or options.carry:
         raise InputError("--shard and --carry are for files; with -o - leave them out")
     source = Source(options.input or ["-"], reading(options))
+    source.check()
+    share(options.max_rejected)
     embedder = Embedder.from_pretrained(**model, deterministic=True)
     made = prepared(options, source, embedder)
-    number = 0
-    for texts in together(source, options.on_bad_row == "skip", options.rows_per_part):
+    number, bad = 0, list[BadRow]()
+    skipped = bad if options.on_bad_row == "skip" else None
+    for texts in together(source, skipped, options.rows_per_part):
         vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
         write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
         number += len(texts)
     print(f"{number} vectors of width {made['finish'].width} in stdout", file=sys.stderr)
-    return 0
+    return judged(number, len(bad), options)
 
 
-def together(source: Source, skip_bad: bool, most: int) -> Iterator[list[str]]:
-    """Lists of texts, at most so many each."""
+def together(source: Source, skipped: list[BadRow] | None, most: int) -> Iterator[list[str]]:
+    """Lists of texts, at most so many each, and of a bounded size; bad rows go to skipped."""
     texts: list[str] = []
+    size = 0
     for row in source.rows():
         if isinstance(row, BadRow):
-            if not skip_bad:
+            if skipped is None:
                 raise InputError(f"{row.where} {row.reason}; --on-bad-row skip leaves it out")
             print(f"jaxbert: warning: {row.where} {row.reason}", file=sys.stderr)
+            skipped.append(row._replace(raw=b""))
             continue
         texts.append(row.text)
-        if len(texts) == most:
+        size += len(row.raw)
+        if len(texts) == most or size >= BYTES:
             yield texts
-            texts = []
+            texts, size = [], 0
     if texts:
         yield texts
 

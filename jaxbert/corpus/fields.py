@@ -3,26 +3,29 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from jaxbert.errors import InputError
 
 KINDS = ("text", "jsonl", "csv", "parquet")
 
-# Bytes of a row. Beyond it a file is taken for something else than rows, so that memory is bounded.
-LONGEST = 2**28
+# Bytes of a row, or of a value in a table; what has more is no row, so that memory is bounded.
+LONGEST = 2**27
 
 
 @dataclass(frozen=True)
 class Reading:
     """How rows are read: the kind of file (None: by its name) and the names of its fields.
 
-    carry names fields that go along unchanged. A file of kind text has a text per line, no fields.
+    id_field None takes the field `id` where it can serve, a name demands that it can, "" takes
+    none. carry names fields that go along unchanged. A file of kind text has a text per line, no
+    fields.
     """
 
     kind: str | None = None
     text_field: str = "text"
-    id_field: str = "id"
+    id_field: str | None = None
     carry: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -30,25 +33,50 @@ class Reading:
         if self.kind is not None and self.kind not in KINDS:
             raise InputError(f"kind is {self.kind!r}; choose one of {', '.join(KINDS)}")
 
+    @property
+    def id_name(self) -> str:
+        """The name of the field of ids; "" is none's."""
+        return "id" if self.id_field is None else self.id_field
+
 
 class Row(NamedTuple):
     """A text with what belongs to it; id is None where the row has none.
 
     raw tells this row from another: the line without its newline (text, JSONL), or id, text and
-    carried in canonical JSON (CSV, Parquet), which is the same exactly where these are.
+    carried in canonical JSON (CSV, Parquet), which is the same exactly where these are. where is
+    its place, as that of a BadRow.
     """
 
     id: str | int | None
     text: str
     carried: tuple[Any, ...]
     raw: bytes
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """A value of an Arrow array, which stays there, for Python lacks its type.
+
+    value says the same in what JSON knows (and bytes): times as ISO 8601, decimals as text.
+    """
+
+    column: Any  # a pyarrow.Array
+    index: int
+    value: Any
+
+    @property
+    def kind(self) -> str:
+        """Arrow's name of the type."""
+        return str(self.column.type)
 
 
 class BadRow(NamedTuple):
     """A row without a usable text: "notes.jsonl, row 7", "has no field 'text'".
 
-    f"{where} {reason}" is a sentence. Rows of a file are counted from 1, as editors count lines;
-    the header of a CSV file is not counted. raw is the line, or what the table holds.
+    f"{where} {reason}" is a sentence. Rows of a file are counted from 1; where the row begins in a
+    line of another number, as behind a header or an empty line, that follows: "a.csv, row 7 (line
+    9)". raw is the line, or what the table holds.
     """
 
     where: str
@@ -78,14 +106,26 @@ def text_of(value: Any, name: str) -> str:
     return unicode_of(value, name)
 
 
-def id_of(value: Any, name: str) -> str | int:
-    """The value, if it can be an id: a string, or a whole number of 64 bits."""
+def id_of(value: Any, reading: Reading) -> str | int | None:
+    """The value as an id; None where the row has none and is known by its place.
+
+    An id is a text that is not empty, or a whole number: an int where it has 64 bits, else its
+    digits. A UUID is its text. Other values are no id, or, where ids were asked for by the name of
+    their field, their JSON.
+    """
+    if isinstance(value, Cell):
+        value = value.value
+    if value is None or value == "":
+        return None
     if isinstance(value, str):
-        return unicode_of(value, name)
-    if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63:
-        return value
-    shown = value if type(value) is int else type_name(value)
-    raise RowError(f"holds {shown} in {name!r}; an id is a string or a whole number of 64 bits")
+        return unicode_of(value, reading.id_name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, Decimal):  # a whole number of thousands of digits
+        return str(value)
+    if reading.id_field is None:
+        return None
+    return unicode_of(json.dumps(value, ensure_ascii=False, default=str), reading.id_name)
 
 
 def carried_of(value: Any, name: str) -> Any:
@@ -110,6 +150,8 @@ def unicode_of(value: str, name: str) -> str:
 
 def type_name(value: Any) -> str:
     """The type of a value, in the words of JSON where it has none in Python."""
+    if isinstance(value, Cell):
+        return value.kind
     return "null" if value is None else type(value).__name__
 
 
@@ -118,8 +160,10 @@ def canonical(values: Sequence[Any]) -> bytes:
     return ENCODER.encode(values).encode("ascii")
 
 
-def spelled(value: Any) -> dict[str, str]:
-    """What JSON lacks (bytes, dates, decimals), under its type's name."""
+def spelled(value: Any) -> dict[str, Any]:
+    """What JSON lacks (bytes, decimals, cells of Arrow), under its type's name."""
+    if isinstance(value, Cell):
+        return {value.kind: value.value}
     return {type_name(value): value.hex() if isinstance(value, bytes) else str(value)}
 
 

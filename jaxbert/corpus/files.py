@@ -80,7 +80,8 @@ def whole(file: Path) -> Iterator[Path]:
 
 def write_json(file: Path, contents: Any) -> None:
     """Contents as a JSON file whose bytes depend on nothing else: keys are sorted."""
-    text = json.dumps(contents, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    # In ASCII, because names of files need not be Unicode.
+    text = json.dumps(contents, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False)
     with whole(file) as partial:
         partial.write_bytes(text.encode() + b"\n")
 

@@ -33,10 +33,13 @@ class Format(Protocol):
         """Refuse columns that the file cannot have; ask before any work."""
 
     def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
-        """One part; metadata has the keys that Layout reads."""
+        """One part, ids as they came; metadata has the keys that Layout reads, but `id_type`."""
 
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
-        """All parts in this order as one file; never more than one part in memory."""
+        """All parts in this order as one file, with ids of the type that metadata says.
+
+        Never more than one part is in memory.
+        """
 
     def metadata(self, file: Path) -> dict[str, Any]:
         """What `assemble` was told of the run."""
@@ -147,7 +150,16 @@ def ids_of(parts: Sequence[Path], layout: Layout) -> Iterator[bytes]:
         with part.open("rb") as stream:
             shape, _ = skip_header(stream)
             stream.seek(shape[0] * row_bytes(layout), 1)
-            yield from stream
+            for line in stream:
+                yield line if layout.id_type == "int64" else quoted(line, b"", b"\n")
+
+
+def quoted(line: bytes, before: bytes, behind: bytes) -> bytes:
+    """The line with the number between these as text; what is text already stays."""
+    if line.startswith(before + b'"'):
+        return line
+    number, _, rest = line[len(before) :].partition(behind)
+    return before + b'"' + number + b'"' + behind + rest
 
 
 def write_ids(file: Path, parts: Sequence[Path], layout: Layout) -> None:
@@ -193,11 +205,15 @@ class Jsonl:
 
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
         """All parts, one behind the other."""
+        numbers = Layout.of(metadata).id_type == "int64"
         with whole(file) as partial:
             with partial.open("wb") as stream:
                 for part in parts:
                     with part.open("rb") as source:
-                        copy(source, stream, part.stat().st_size)
+                        if numbers:
+                            copy(source, stream, part.stat().st_size)
+                        else:
+                            copy_quoted(source, stream)
             write_json(beside(file, ".json"), metadata)
 
     def metadata(self, file: Path) -> dict[str, Any]:
@@ -213,6 +229,14 @@ def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
             raise InputError(f"{source.name} ends early; run the same command again to make it")
         target.write(piece)
         size -= len(piece)
+
+
+def copy_quoted(source: BinaryIO, target: BinaryIO) -> None:
+    """The lines of a part with their ids as text, a piece at a time."""
+    begins = True
+    while piece := source.readline(CHUNK):
+        target.write(quoted(piece, b'{"id": ', b", ") if begins else piece)
+        begins = piece.endswith(b"\n")
 
 
 def read_metadata(file: Path) -> dict[str, Any]:

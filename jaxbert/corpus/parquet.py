@@ -7,14 +7,16 @@ matters is fixed here, and one part is one row group, copied in order.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxbert.corpus.arrow import pyarrow, together
 from jaxbert.corpus.columns import Columns, Layout, as_json, check_names, is_unicode
+from jaxbert.corpus.fields import Cell
 from jaxbert.corpus.files import whole
-from jaxbert.corpus.tables import pyarrow
 from jaxbert.errors import InputError
 
 KEY = "jaxbert"
@@ -38,40 +40,50 @@ class Parquet:
         """One part, at exactly this path; its metadata wait for the output."""
         layout = Layout.of(metadata)
         layout.fit(columns)
-        with writer(file, layout, schema(layout)) as out:
-            out.write_table(table(columns, layout))
+        rows = table(columns, layout)
+        with writer(file, layout, rows.schema) as out:
+            out.write_table(rows)
 
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
         """All parts in this order as one file, one row group each; one part in memory at a time."""
         layout = Layout.of(metadata)
-        text = json.dumps(metadata, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        known = {KEY: json.dumps(metadata, sort_keys=True, ensure_ascii=True, allow_nan=False)}
+        own = schema(layout, next(filter(None, map(carried_types, parts)), {}))
         with (
             whole(file) as partial,
-            writer(partial, layout, schema(layout).with_metadata({KEY: text})) as out,
+            writer(partial, layout, own.with_metadata(known)) as out,
         ):
             for part in parts:
                 rows = read_part(part)
-                if len(rows):  # a part without rows may not know the type of the ids yet
-                    out.write_table(rows, row_group_size=len(rows))
+                if len(rows):  # a part without rows does not know the types of its columns
+                    ids = rows["id"].cast(own.field("id").type)
+                    rows = rows.set_column(0, own.field("id"), ids)
+                    out.write_table(rows.cast(own), row_group_size=len(rows))
                 del rows  # before the next one is read
 
     def metadata(self, file: Path) -> dict[str, Any]:
         """What `assemble` was told of the run."""
-        held = (pyarrow("pyarrow.parquet").read_schema(file).metadata or {}).get(KEY.encode())
+        with file.open("rb") as stream:
+            own = pyarrow("pyarrow.parquet").read_schema(stream)
+        held = (own.metadata or {}).get(KEY.encode())
         if held is None:
             raise InputError(f"{file} holds no metadata of a run; name one that jaxbert wrote")
         found: dict[str, Any] = json.loads(held)
         return found
 
 
-def schema(layout: Layout) -> Any:
-    """The pyarrow schema; where a value may be missing the column says so."""
+def schema(layout: Layout, types: Mapping[str, Any] | None = None) -> Any:
+    """The pyarrow schema; where a value may be missing the column says so.
+
+    types are those of carried columns that came as Arrow; the others follow from their names.
+    """
     pa = pyarrow()
     number = pa.field("element", pa.from_numpy_dtype(np.dtype(layout.dtype)), nullable=False)
     fields = [pa.field("id", pa.type_for_alias(layout.id_type), nullable=False)]
     if layout.with_text:
         fields.append(pa.field("text", pa.string(), nullable=False))
-    fields += [pa.field(name, carried_type(kind)) for name, kind in layout.carried.items()]
+    for name, kind in layout.carried.items():
+        fields.append(pa.field(name, (types or {}).get(name) or carried_type(kind)))
     fields.append(pa.field("embedding", pa.list_(number, layout.width), nullable=False))
     return pa.schema(fields)
 
@@ -85,10 +97,16 @@ def carried_type(kind: str) -> Any:
         return pa.string()
 
 
+def carried_types(part: Path) -> dict[str, Any]:
+    """The types of the columns of a part; none if it has no rows, and so does not know them."""
+    with part.open("rb") as stream, pyarrow("pyarrow.parquet").ParquetFile(stream) as file:
+        own = file.schema_arrow
+        return {field.name: field.type for field in own} if file.metadata.num_rows else {}
+
+
 @contextmanager
 def writer(file: Path, layout: Layout, schema: Any) -> Iterator[Any]:
     """A pyarrow ParquetWriter with every option that changes bytes given."""
-    pa = pyarrow()
     # Repeated values are worth a dictionary, and so are bytes, which Parquet stores as int32.
     dictionary = [*layout.carried, *([ELEMENTS] if layout.dtype in ("int8", "uint8") else [])]
     options = {
@@ -100,34 +118,37 @@ def writer(file: Path, layout: Layout, schema: Any) -> Iterator[Any]:
         "write_statistics": [name for name in schema.names if name != "embedding"],
     }
     with (
-        pa.OSFile(str(file), "wb") as stream,
+        file.open("wb") as stream,
         pyarrow("pyarrow.parquet").ParquetWriter(stream, schema, **options) as out,
     ):
         yield out
 
 
 def table(columns: Columns, layout: Layout) -> Any:
-    """The columns as a pyarrow table of the run's schema."""
-    own = schema(layout)
-    check_ids(columns.ids, layout.id_type)
-    arrays = [array("id", columns.ids, own.field("id").type)]
+    """The columns as a pyarrow table; ids are numbers if all of them are, else text."""
+    numbers = all(isinstance(own, int) for own in columns.ids)
+    ids = columns.ids if numbers else [str(own) for own in columns.ids]
+    layout = replace(layout, id_type="int64" if numbers else "string")
+    carried = {
+        name: together(columns.carried[name])
+        for name, kind in layout.carried.items()
+        if kind != "text" and are_cells(columns.carried[name])
+    }
+    own = schema(layout, {name: column.type for name, column in carried.items()})
+    arrays = [array("id", ids, own.field("id").type)]
     if layout.with_text:
         arrays.append(array("text", columns.texts, own.field("text").type))
     for name in layout.carried:
-        arrays.append(array(name, columns.carried[name], own.field(name).type))
+        if name not in carried:
+            carried[name] = array(name, columns.carried[name], own.field(name).type)
+        arrays.append(carried[name])
     arrays.append(embedding(columns.vectors, own.field("embedding").type))
     return pyarrow().table(arrays, schema=own)
 
 
-def check_ids(ids: Sequence[str | int], id_type: str) -> None:
-    """Refuse ids of two types: a column has one."""
-    wanted = int if id_type == "int64" else str
-    for own in ids:
-        if not isinstance(own, wanted):
-            raise InputError(
-                f"the id {own!r} is no {wanted.__name__} as the first id is, or the row has none, "
-                "and a column of Parquet has one type; make the ids alike, or write .jsonl"
-            )
+def are_cells(values: Sequence[Any]) -> bool:
+    """Whether a column came as Arrow."""
+    return bool(values) and all(isinstance(value, Cell) for value in values)
 
 
 def array(name: str, values: Sequence[Any], kind: Any) -> Any:
@@ -146,6 +167,8 @@ def array(name: str, values: Sequence[Any], kind: Any) -> Any:
 
 def as_text(name: str, value: Any) -> str | None:
     """A text as it is, nothing as nothing, the rest as JSON."""
+    if isinstance(value, Cell):
+        value = value.value
     if value is None or (isinstance(value, str) and is_unicode(value)):
         return value
     return as_json(value, f"the column {name!r}")
@@ -160,5 +183,5 @@ def embedding(vectors: np.ndarray, kind: Any) -> Any:
 
 def read_part(part: Path) -> Any:
     """The rows of a part as a pyarrow table."""
-    with pyarrow("pyarrow.parquet").ParquetFile(part) as file:
+    with part.open("rb") as stream, pyarrow("pyarrow.parquet").ParquetFile(stream) as file:
         return file.read(use_threads=False)

@@ -1,21 +1,21 @@
 """The rows of files, of any kind and number, one after another."""
 
-import gzip
 import io
 import json
 import os
 import stat
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from decimal import Decimal
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from jaxbert.corpus import fields, tables
 from jaxbert.corpus.fields import BadRow, Fault, FileError, Reading, Row, RowError
+from jaxbert.corpus.lines import Gunzip, Lines, without_newline
 from jaxbert.errors import InputError, InputTypeError
 
 __all__ = ["BadRow", "Reading", "Row", "Source"]
@@ -30,52 +30,16 @@ Found = Iterator[Row | Fault]
 # --- lines -------------------------------------------------------------------------------------
 
 
-class Gunzip(io.RawIOBase):
-    """A gzip file's content, so that all that can be unpacked comes before an error."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        """Of an open file, which may have several members."""
-        self.content = gzip.GzipFile(fileobj=stream)
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Some bytes; read1 gives what there is, where read would lose it to a later error."""
-        try:
-            chunk = self.content.read1(len(buffer))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise FileError(f"is a damaged gzip file ({error})") from error
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-
-def lines_of(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines with their newlines, without a byte order mark at the start."""
-    line = stream.readline(fields.LONGEST)
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise FileError("is UTF-16; convert it to UTF-8")
-    if line.startswith(b"\x1f\x8b"):
-        raise FileError("is gzip without .gz at the end of its name; rename or unpack it")
-    line = line.removeprefix(b"\xef\xbb\xbf")
-    while line:
-        if len(line) == fields.LONGEST:
-            raise FileError(f"has a line of {fields.LONGEST} bytes or more, which is no row")
-        yield line
-        line = stream.readline(fields.LONGEST)
-
-
-def without_newline(line: bytes) -> bytes:
-    r"""The line without its \n or \r\n."""
-    if line.endswith(b"\n"):
-        return line[:-2] if line.endswith(b"\r\n") else line[:-1]
-    return line
-
-
-def text_rows(lines: Iterator[bytes], reading: Reading) -> Found:
+def text_rows(lines: Lines, reading: Reading) -> Found:
     """A row per line, empty lines included."""
     for line in lines:
+        if isinstance(line, Fault):
+            yield line
+            continue
+        if lines.number == 1 and b"\r" in line[:-1] and not line.endswith(b"\n"):
+            raise FileError(
+                "has lines that end in CR alone; convert them, for example with tr '\\r' '\\n'"
+            )
         raw = without_newline(line)
         try:
             text = raw.decode("utf-8")
@@ -85,10 +49,18 @@ def text_rows(lines: Iterator[bytes], reading: Reading) -> Found:
             yield Row(None, text, (), raw)
 
 
-def jsonl_rows(lines: Iterator[bytes], reading: Reading) -> Found:
-    """A row per line, each a JSON object; a carried field that is not there is None."""
+def jsonl_rows(lines: Lines, reading: Reading) -> Found:
+    """A row per line, each a JSON object; white space alone is no row.
+
+    A carried field that is not there is None. Only the fields that are used must be valid.
+    """
     for line in lines:
-        raw = without_newline(line)
+        if isinstance(line, Fault):
+            yield line
+            continue
+        raw = line.rstrip(b"\r\n")
+        if not raw.strip():
+            continue
         try:
             yield json_row(raw, reading)
         except RowError as error:
@@ -97,21 +69,30 @@ def jsonl_rows(lines: Iterator[bytes], reading: Reading) -> Found:
 
 def json_row(raw: bytes, reading: Reading) -> Row:
     """The fields of one JSON object."""
-    row = json_object(raw)
+    try:
+        return fields_of(raw.decode("utf-8"), raw, reading)
+    except UnicodeDecodeError as error:
+        try:
+            return fields_of(raw.decode("utf-8", "surrogateescape"), raw, reading)
+        except RowError:
+            raise RowError(not_utf8(error)) from error
+
+
+def fields_of(line: str, raw: bytes, reading: Reading) -> Row:
+    """The fields that are used, and nothing of the others."""
+    row = json_object(line)
     if reading.text_field not in row:
         raise RowError(f"has no field {reading.text_field!r}")
     text = fields.text_of(row[reading.text_field], reading.text_field)
-    own = fields.id_of(row[reading.id_field], reading.id_field) if reading.id_field in row else None
-    carried = tuple(fields.carried_of(row.get(name), name) for name in reading.carry)
+    own = fields.id_of(row.get(reading.id_name), reading) if reading.id_name else None
+    carried = tuple(finite(fields.carried_of(row.get(name), name), name) for name in reading.carry)
     return Row(own, text, carried, raw)
 
 
-def json_object(raw: bytes) -> dict[str, Any]:
+def json_object(line: str) -> dict[str, Any]:
     """The object in one line of JSONL."""
     try:
-        value = DECODER.decode(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise RowError(not_utf8(error)) from error
+        value = DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise RowError(f"is no JSON ({error.msg} at character {error.pos})") from error
     except (ValueError, RecursionError) as error:
@@ -121,15 +102,22 @@ def json_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def finite(number: str) -> float:
-    """A JSON number; what is none, and what float64 cannot hold, could not be written again."""
-    value = float(number)
-    if value - value != 0:
-        raise ValueError(f"{number} is no finite number")
+def whole_number(digits: str) -> int | Decimal:
+    """A whole number of JSON, of any length: Python refuses thousands of digits."""
+    return int(digits) if len(digits) < 4300 else Decimal(digits)
+
+
+def finite(value: Any, name: str) -> Any:
+    """A carried value, if JSON can say it again: NaN, infinities and 1e999 are refused."""
+    if isinstance(value, float | list | dict):
+        try:
+            json.dumps(value, allow_nan=False, default=str)
+        except ValueError as error:
+            raise RowError(f"holds a number in {name!r} that is not finite") from error
     return value
 
 
-DECODER = json.JSONDecoder(parse_float=finite, parse_constant=finite)
+DECODER = json.JSONDecoder(parse_int=whole_number)
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
@@ -172,6 +160,8 @@ def expanded(inputs: Iterable[str]) -> Iterator[str]:
 def described(path: str, reading: Reading) -> File:
     """The file of a path; refused if it cannot be read as its kind."""
     if path == "-":
+        if sys.stdin is None:
+            raise InputError("stdin is closed; name a file to read, or give the rows to stdin")
         return checked(File("-", "stdin", reading.kind or "text", None), reading)
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
@@ -244,6 +234,19 @@ class Source:
         except ValueError:  # asked by another thread while a file was being closed
             return None
 
+    def check(self) -> None:
+        """Refuse tables whose columns cannot be what reading says; InputError names the file.
+
+        `rows` does the same for each file when its turn comes; streams are not touched here.
+        """
+        for file in self.files:
+            if file.kind in ("csv", "parquet") and file.bytes is not None:
+                with explained(file), self._opened(file) as stream:
+                    if file.kind == "parquet":
+                        tables.ParquetRows(stream, self.reading)
+                    else:
+                        tables.CsvRows(self._lines(file, stream), self.reading)
+
     def rows(self) -> Iterator[Row | BadRow]:
         """Every row of every file, bad ones included."""
         before = 0
@@ -253,24 +256,20 @@ class Source:
 
     def _rows_of(self, file: File, before: int) -> Iterator[Row | BadRow]:
         """The rows of one file, which know where they are."""
-        number = 0
-        try:
-            with self._opened(file) as stream:
-                found, position = self._found(file, stream)
-                self._position = lambda: before + position()
-                try:
-                    for number, row in enumerate(found, start=1):
-                        if isinstance(row, Row):
-                            yield row
-                        else:
-                            yield BadRow(f"{file.name}, row {number}", *row)
-                finally:
-                    reached = before + position()
-                    self._position = lambda: reached
-        except FileError as error:
-            after = f", after row {number}" if number else ""
-            which = "stdin" if file.path == "-" else file.path
-            raise InputError(f"{which} {error}{after}") from error
+        at = Place(file)
+        with explained(file, at), self._opened(file) as stream:
+            found, position = self._found(file, stream, at)
+            self._position = lambda: before + position()
+            try:
+                for row in found:
+                    at.number += 1
+                    if isinstance(row, Row):
+                        yield row._replace(where=str(at))
+                    else:
+                        yield BadRow(str(at), *row)
+            finally:
+                reached = before + position()
+                self._position = lambda: reached
 
     def _opened(self, file: File) -> AbstractContextManager[BinaryIO]:
         """The file's bytes, gzip or not."""
@@ -281,14 +280,53 @@ class Source:
         self._stdin_is_new = False
         return nullcontext(sys.stdin.buffer)
 
-    def _found(self, file: File, stream: BinaryIO) -> tuple[Found, Callable[[], float]]:
+    def _lines(self, file: File, stream: BinaryIO) -> Lines:
+        """The lines in an open file; those of text may hold CR, which elsewhere ends a line."""
+        if file.zipped and file.bytes == 0:
+            raise FileError("is empty; a gzip file has a header")
+        content = io.BufferedReader(Gunzip(stream), 2**16) if file.zipped else stream
+        return Lines(content, returns=file.kind != "text")
+
+    def _found(
+        self, file: File, stream: BinaryIO, at: "Place"
+    ) -> tuple[Found, Callable[[], float]]:
         """The rows in an open file, and how to ask how many of its bytes were read."""
         size = file.bytes
         if file.kind == "parquet":
             table = tables.ParquetRows(stream, self.reading)
             return iter(table), lambda: table.fraction() * (size or 0)
-        if file.zipped and size == 0:
-            raise FileError("is empty; a gzip file has a header")
+        at.lines = lines = self._lines(file, stream)
         read = {"text": text_rows, "jsonl": jsonl_rows, "csv": tables.csv_rows}[file.kind]
-        content = io.BufferedReader(Gunzip(stream), 2**16) if file.zipped else stream
-        return read(lines_of(content), self.reading), stream.tell if size is not None else unknown
+        return read(lines, self.reading), stream.tell if size is not None else unknown
+
+
+@dataclass
+class Place:
+    """Where reading is in a file: how many rows have come, and in which line the last began."""
+
+    file: File
+    number: int = 0
+    lines: Lines | None = None
+
+    def __str__(self) -> str:
+        """The place of the last row."""
+        line = "" if self.lines is None or self.lines.begun == self.number else self.lines.begun
+        return f"{self.file.name}, row {self.number}" + (f" (line {line})" if line else "")
+
+
+@contextmanager
+def explained(file: File, at: Place | None = None) -> Iterator[None]:
+    """What is wrong with a file becomes an InputError that names it, and the row before."""
+    which = "stdin" if file.path == "-" else file.path
+    try:
+        yield
+    except FileError as error:
+        raise InputError(f"{which} {error}{after(at)}") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{which} cannot be read ({reason}){after(at)}") from error
+
+
+def after(at: Place | None) -> str:
+    """How far reading had come."""
+    return f", after row {at.number}" if at is not None and at.number else ""

@@ -148,7 +148,10 @@ def carried_types(source: Source) -> dict[str, str]:
         return types
     from jaxbert.corpus.tables import pyarrow
 
-    schemas = [pyarrow("pyarrow.parquet").read_schema(file.path) for file in source.files]
+    schemas = []
+    for file in source.files:
+        with open(file.path, "rb") as stream:  # a name may be no UTF-8
+            schemas.append(pyarrow("pyarrow.parquet").read_schema(stream))
     for name in types:
         kinds = {str(schema.field(name).type) for schema in schemas if name in schema.names}
         if len(kinds) == 1:

@@ -1,0 +1,41 @@
+"""How many rows a run may leave out before it says that it went wrong."""
+
+import math
+from pathlib import Path
+
+from jaxbert.corpus.files import beside
+from jaxbert.errors import InputError, shown
+
+# The exit status of a run that left out more rows than it may.
+REJECTED = 4
+
+
+def share(text: str) -> float:
+    """A share of all rows in [0, 1]: "0.05" or "5%"."""
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise InputError(f"--max-rejected is {shown(text)}; give a share of the rows, 5% or 0.05")
+    return number
+
+
+def too_many(rows: int, rejected: int, most: float) -> str | None:
+    """What to say if more than this share of all rows was rejected; None if not."""
+    total = rows + rejected
+    if rejected <= most * total:
+        return None
+    return (
+        f"{rejected} of {total} rows were rejected, more than --max-rejected {most:.3g} allows; "
+        "the others are written, see OUT.rejects.jsonl for the reasons"
+    )
+
+
+def listed(output: Path) -> int:
+    """How many rejected rows lie beside an output."""
+    try:
+        with beside(output, ".rejects.jsonl").open("rb") as stream:
+            return sum(1 for _ in stream)
+    except FileNotFoundError:
+        return 0
