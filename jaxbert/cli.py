@@ -2,13 +2,14 @@
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from jaxbert import __version__, hub
-from jaxbert.errors import JaxbertError
+from jaxbert import __version__, interrupts, streams
+from jaxbert.errors import JaxbertError, printable
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 ATTENTIONS = ("auto", "dense", "blockwise", "tpu", "gpu")
@@ -59,6 +60,7 @@ def embed_options(embed: argparse.ArgumentParser) -> None:
     give("--ranges", metavar="FILE", help="of int8 and uint8, as Ranges.save writes it")
     give("--prompt", help="put before each text")
     give("--prompt-name", metavar="NAME", help="a prompt of the model")
+    give("--overwrite", action="store_true", help="replace an output that jaxbert did not write")
     give("--shard", metavar="I/N", help="of N workers this is I, from 0 (default: all the work)")
     give("--rows-per-part", type=int, default=16_384, help="written at once (default: %(default)s)")
     give("--quiet", action="store_true", help="no progress")
@@ -68,6 +70,8 @@ def add(
     commands: Any, name: str, about: str, action: Any, positional: bool = False
 ) -> argparse.ArgumentParser:
     """A command with the options that all commands have."""
+    from jaxbert import hub
+
     command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
     command.set_defaults(action=action)
     if positional:
@@ -107,7 +111,9 @@ def load(options: argparse.Namespace, **more: Any) -> Any:
     """The model that the options name."""
     from jaxbert.embedder import Embedder
 
-    return Embedder.from_pretrained(**model_arguments(options), **more)
+    embedder = Embedder.from_pretrained(**model_arguments(options), **more)
+    interrupts.check()
+    return embedder
 
 
 # --- the commands ------------------------------------------------------------------------------
@@ -131,6 +137,7 @@ def run_similarity(options: argparse.Namespace) -> int:
     """One number."""
     embedder = load(options)
     first, second = embedder.encode([options.first, options.second])
+    interrupts.check()
     print(f"{embedder.similarity(first, second)[0, 0]:.6f}")
     return 0
 
@@ -162,28 +169,62 @@ def run_verify(options: argparse.Namespace) -> int:
 
 def warn(message: Warning | str, *_: Any) -> None:
     """A warning as one sentence on stderr."""
-    print(f"jaxbert: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    streams.say(f"jaxbert: warning: {printable(' '.join(str(message).split()))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; an expected error is one sentence on stderr and exit status 1."""
-    options = parser().parse_args(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = warn  # type: ignore[assignment]
-            return int(options.action(options))
-    except (JaxbertError, OSError) as error:
-        print(f"jaxbert: {one_line(error)}", file=sys.stderr)
-    except Exception as error:
-        if os.environ.get("JAXBERT_TRACEBACK"):
-            raise
-        print(
-            f"jaxbert: {type(error).__name__}: {one_line(error)[:300]} "
-            "(JAXBERT_TRACEBACK=1 shows where)",
-            file=sys.stderr,
+    """Run one command; an expected error is one sentence on stderr and exit status 1.
+
+    SIGINT and SIGTERM end it with 130 and 143, a reader of stdout that goes away with 141.
+    """
+    with interrupts.handled():
+        try:
+            streams.occupy()
+            options = parser().parse_args(arguments)
+            if answers(options):
+                streams.need_stdout()
+            with warnings.catch_warnings():
+                warnings.showwarning = warn  # type: ignore[assignment]
+                status = int(options.action(options))
+            streams.flush()
+        except KeyboardInterrupt as error:
+            return interrupted(error)
+        except BrokenPipeError:
+            streams.drop()
+            return 128 + signal.SIGPIPE
+        except Exception as error:
+            number = interrupts.received()
+            if number is not None:  # other libraries turn what a signal raises into their own
+                return interrupted(interrupts.Interrupted(number))
+            return failed(error)
+        return status
+
+
+def answers(options: argparse.Namespace) -> bool:
+    """Whether a command says on stdout what it found."""
+    return getattr(options, "output", "-") == "-" or options.action is run_status
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Say that a signal has ended the command; its exit status."""
+    streams.say(f"jaxbert: {getattr(error, 'words', interrupts.NOTHING)}")
+    return int(getattr(error, "status", 128 + signal.SIGINT))
+
+
+def failed(error: Exception) -> int:
+    """Say what went wrong; its exit status."""
+    with_traceback = os.environ.get("JAXBERT_TRACEBACK")
+    if isinstance(error, JaxbertError):
+        streams.say(f"jaxbert: {one_line(error)}")
+    elif isinstance(error, OSError):
+        streams.say(f"jaxbert: {printable(one_line(error))}")
+    elif with_traceback:
+        raise error
+    else:
+        streams.say(
+            f"jaxbert: {type(error).__name__}: {printable(one_line(error), 300)} "
+            "(JAXBERT_TRACEBACK=1 shows where)"
         )
-    except KeyboardInterrupt:
-        print("jaxbert: interrupted; nothing was written", file=sys.stderr)
     return 1
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxbert.corpus.columns import Columns as Columns
 from jaxbert.corpus.columns import Layout, as_json, check_names
-from jaxbert.corpus.files import beside, whole, write_json
+from jaxbert.corpus.files import beside, whole
 from jaxbert.corpus.parquet import Parquet
 from jaxbert.errors import InputError
 
@@ -37,9 +37,6 @@ class Format(Protocol):
 
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
         """All parts in this order as one file; never more than one part in memory."""
-
-    def metadata(self, file: Path) -> dict[str, Any]:
-        """What `assemble` was told of the run."""
 
 
 def format_of(output: str | Path) -> Format:
@@ -101,11 +98,6 @@ class Npy:
                         skip_header(source)
                         copy(source, stream, rows * row_bytes(layout))
             write_ids(beside(file, ".ids.jsonl"), parts, layout)
-            write_json(beside(file, ".json"), metadata)
-
-    def metadata(self, file: Path) -> dict[str, Any]:
-        """What `assemble` was told of the run."""
-        return read_metadata(file)
 
 
 def header(stream: BinaryIO, layout: Layout, rows: int) -> None:
@@ -198,11 +190,6 @@ class Jsonl:
                 for part in parts:
                     with part.open("rb") as source:
                         copy(source, stream, part.stat().st_size)
-            write_json(beside(file, ".json"), metadata)
-
-    def metadata(self, file: Path) -> dict[str, Any]:
-        """What `assemble` was told of the run."""
-        return read_metadata(file)
 
 
 def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
@@ -213,14 +200,3 @@ def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
             raise InputError(f"{source.name} ends early; run the same command again to make it")
         target.write(piece)
         size -= len(piece)
-
-
-def read_metadata(file: Path) -> dict[str, Any]:
-    """OUT.json of an output."""
-    try:
-        found: dict[str, Any] = json.loads(beside(file, ".json").read_bytes())
-    except (FileNotFoundError, ValueError) as error:
-        raise InputError(
-            f"beside {file} lies no {file.name}.json with its metadata; name one that jaxbert wrote"
-        ) from error
-    return found

@@ -55,14 +55,6 @@ class Parquet:
                     out.write_table(rows, row_group_size=len(rows))
                 del rows  # before the next one is read
 
-    def metadata(self, file: Path) -> dict[str, Any]:
-        """What `assemble` was told of the run."""
-        held = (pyarrow("pyarrow.parquet").read_schema(file).metadata or {}).get(KEY.encode())
-        if held is None:
-            raise InputError(f"{file} holds no metadata of a run; name one that jaxbert wrote")
-        found: dict[str, Any] = json.loads(held)
-        return found
-
 
 def schema(layout: Layout) -> Any:
     """The pyarrow schema; where a value may be missing the column says so."""

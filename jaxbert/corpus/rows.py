@@ -155,15 +155,16 @@ class File:
         return self.path.lower().endswith(".gz")
 
 
-def expanded(inputs: Iterable[str]) -> Iterator[str]:
-    """The paths that names and patterns stand for; those of a pattern are sorted."""
+def expanded(inputs: Iterable[str], without: Callable[[str], bool]) -> Iterator[str]:
+    """The paths that names and patterns stand for; those of a pattern are sorted, and not all."""
     for given in map(os.fspath, inputs):
         if given == "-" or os.path.exists(given):
             yield given
         elif not has_magic(given):
             raise InputError(f"{given} does not exist")
         else:
-            found = sorted(path for path in glob(given, recursive=True) if not os.path.isdir(path))
+            found = (path for path in glob(given, recursive=True) if not os.path.isdir(path))
+            found = sorted(path for path in found if not without(path))
             if not found:
                 raise InputError(f"no file matches {given}")
             yield from found
@@ -214,12 +215,20 @@ class Source:
     not grow with the inputs: lines are read one by one, Parquet in small batches.
     """
 
-    def __init__(self, inputs: Sequence[str], reading: Reading | None = None) -> None:
-        """InputError for a file that is not there, a pattern without files, an unknown kind."""
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        reading: Reading | None = None,
+        without: Callable[[str], bool] = lambda path: False,
+    ) -> None:
+        """InputError for a file that is not there, a pattern without files, an unknown kind.
+
+        without(path) says what a pattern is not meant to find.
+        """
         if isinstance(inputs, (str, bytes)):
             raise InputTypeError("inputs is one name; pass a list of names")
         self.reading = reading or Reading()
-        self.files = [described(path, self.reading) for path in expanded(inputs)]
+        self.files = [described(path, self.reading) for path in expanded(inputs, without)]
         if sum(file.path == "-" for file in self.files) > 1:
             raise InputError("stdin is named twice; it can be read once")
         self._stdin_is_new = True

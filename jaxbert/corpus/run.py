@@ -17,6 +17,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from jaxbert import interrupts
 from jaxbert.corpus.formats import Columns, Format
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.rows import BadRow, Row, Source
@@ -168,6 +169,7 @@ class Run:
         start = time.perf_counter()
         with self.reading(), Writer(self.write) as write, named_by_row(coming):
             for members, vectors in engine.run(engine.vectors, tokens(), None, skipped):
+                interrupts.check()
                 while len(coming) > 1 and coming[1][0] <= members[0]:
                     coming.popleft()  # results come in the order of the windows
                 first, place, part = coming[0]
@@ -181,6 +183,7 @@ class Run:
         part, whole = Part(0), hashlib.sha256()
         self.sums.clear()
         for number, row in enumerate(self.source.rows()):
+            interrupts.check()
             if self.stopped.is_set():
                 return
             if part.count == self.size or part.size >= BYTES:

@@ -1,9 +1,8 @@
 """A look at the folder of a run that changes nothing in it."""
 
-import os
 from typing import Any
 
-from jaxbert.corpus.files import take
+from jaxbert.corpus.locks import is_held
 from jaxbert.corpus.parts import RECORD, Parts
 
 
@@ -19,20 +18,6 @@ def records(parts: Parts) -> dict[int, dict[str, Any]]:
 
 
 def at_work(parts: Parts) -> list[str]:
-    """The workers that hold their locks, as "worker 0 of 2".
-
-    Behind the lock on coming and going, so that nobody who is just coming finds a lock taken.
-    """
-    busy = []
-    gate = take(parts.folder.path / "open.lock", wait=True)
-    try:
-        for file in sorted(parts.folder.path.glob("worker-*.lock")):
-            lock = take(file)
-            if lock is None:
-                busy.append(file.stem.replace("-", " "))
-            else:
-                os.close(lock)
-    finally:
-        if gate is not None:
-            os.close(gate)
-    return busy
+    """The workers that hold their locks, as "worker 0 of 2"."""
+    locks = sorted(parts.folder.path.glob("worker-*.lock"))
+    return [file.stem.replace("-", " ") for file in locks if is_held(file)]

@@ -1,0 +1,46 @@
+"""What a run writes is none of its inputs, or they would change under it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxbert.corpus.files import beside
+from jaxbert.corpus.product import ENDINGS
+from jaxbert.errors import InputError
+
+
+class Own:
+    """The files that one run writes, by their real paths."""
+
+    def __init__(self, output: Path) -> None:
+        """Of the run that makes this output."""
+        files = [beside(output, ending) for ending in (*ENDINGS.values(), ".json")]
+        # Of OUT the folder alone is resolved, for OUT itself is what the run will put there.
+        self.files = {real for file in files for real in (file.resolve(), in_place(file))}
+        self.parts = beside(in_place(output), ".parts")
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the run writes this file; links are followed."""
+        real = Path(name).resolve()
+        return real in self.files or self.parts in real.parents
+
+    def left_out(self, path: str) -> bool:
+        """Whether a pattern is not meant to find this file: of this run, or a part of any run."""
+        return path in self or is_part(Path(path).resolve())
+
+    def refuse(self, given: Sequence[str]) -> None:
+        """InputError if one of the names is what the run writes."""
+        for name in given:
+            if name != "-" and name in self:
+                raise InputError(f"{name} is what this run writes; name another output")
+
+
+def in_place(file: Path) -> Path:
+    """The path of a file in the real folder that it is in."""
+    return file.parent.resolve() / file.name
+
+
+def is_part(file: Path) -> bool:
+    """Whether a file lies in the folder that a run works in."""
+    folder = file.parent
+    return folder.suffix == ".parts" and os.path.lexists(folder / "run.json")
