@@ -121,16 +121,19 @@ def load(options: argparse.Namespace, **more: Any) -> Any:
 
 def run_embed(options: argparse.Namespace) -> int:
     """A run that goes on where it stopped."""
-    from jaxbert.corpus import command
+    from jaxbert.corpus.survey import told_how_to_go_on
 
-    return command.embed(options, model_arguments(options))
+    with told_how_to_go_on(options.output):
+        from jaxbert.corpus import command
+
+        return command.embed(options, model_arguments(options))
 
 
 def run_status(options: argparse.Namespace) -> int:
     """How far a run is."""
-    from jaxbert.corpus import command
+    from jaxbert.corpus.status import status
 
-    return command.status(options)
+    return status(options)
 
 
 def run_similarity(options: argparse.Namespace) -> int:

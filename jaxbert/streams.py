@@ -39,7 +39,8 @@ def occupy() -> None:
         except OSError:
             os.open(os.devnull, mode)  # takes the lowest number that is free: this one
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")
+        nowhere = io.FileIO(2, "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(io.BufferedWriter(nowhere), errors="backslashreplace")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -68,7 +69,13 @@ def use_utf8() -> None:
 def say(text: str) -> None:
     """A line on stderr; if nobody can read it, the work goes on."""
     with suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def answer(text: str) -> None:
+    """A line on stdout."""
+    sys.stdout.write(f"{text}\n")
 
 
 def flush() -> None:
@@ -80,7 +87,9 @@ def flush() -> None:
         raise
     except OSError as error:
         drop()
-        raise StreamError(f"stdout could not be written ({os.strerror(error.errno or 0)})") from error
+        raise StreamError(
+            f"stdout could not be written ({os.strerror(error.errno or 0)})"
+        ) from error
 
 
 def drop() -> None:

@@ -1,28 +1,32 @@
-"""`jaxbert embed` and `jaxbert status`: options -> a run -> its output, or how far it is."""
+"""`jaxbert embed`: options -> a run -> its output."""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxbert import interrupts, streams
 from jaxbert.arguments import integer
 from jaxbert.corpus import settings
-from jaxbert.corpus.formats import Format, format_of
+from jaxbert.corpus.formats import format_of
+from jaxbert.corpus.own import Own
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.progress import Progress, Silence
 from jaxbert.corpus.rows import BadRow, Reading, Source
 from jaxbert.corpus.run import Run
-from jaxbert.corpus.survey import at_work, records
+from jaxbert.corpus.survey import UNFINISHED, records
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError
 from jaxbert.quantise import Ranges
 from jaxbert.textio import write_rows
+
+# How often a worker makes parts of its own that went while it was at work.
+TURNS = 3
 
 
 def shard(text: str | None) -> tuple[int, int]:
@@ -43,18 +47,6 @@ def shard(text: str | None) -> tuple[int, int]:
     if not 0 <= i < n:
         raise InputError(f"the shard is {text!r}; i/n counts from 0/{n} to {n - 1}/{n}")
     return i, n
-
-
-def without_output(source: Source, given: Sequence[str], output: Path) -> None:
-    """Leave what the run writes out of what a pattern found; refuse it where it was named."""
-    endings = ("", ".json", ".ids.jsonl", ".rejects.jsonl")
-    own = {output.with_name(output.name + ending).resolve() for ending in endings}
-    for name in given:
-        if name != "-" and Path(name).resolve() in own:
-            raise InputError(f"{name} is what this run writes; name another output")
-    source.files = [
-        file for file in source.files if file.path == "-" or Path(file.path).resolve() not in own
-    ]
 
 
 def reading(options: argparse.Namespace) -> Reading:
@@ -81,14 +73,30 @@ def prepared(options: argparse.Namespace, source: Source, embedder: Embedder) ->
 
 def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
     """Begin a run, or go on with it."""
+    if not options.input or "-" in options.input:
+        streams.need_stdin()
     if options.output == "-":
         return to_stdout(options, model)
+    worker, workers = shard(options.shard)
+    parts = Parts(options.output, worker, workers, options.overwrite)
+    with parts, reported(options) as progress:
+        run = opened(options, model, parts, progress)
+        if complete(run):
+            streams.say(f"{options.output} is complete already")
+            return 0
+        return worked(run, options.output)
+
+
+def opened(options: argparse.Namespace, model: dict[str, Any], parts: Parts, report: Any) -> Run:
+    """The run that the options describe; what it cannot do is refused before the model is read."""
     file_format = format_of(options.output)
     file_format.check(tuple(options.carry), options.with_text)
-    source = Source(options.input or ["-"], reading(options))
-    without_output(source, options.input, Path(options.output))
-    worker, workers = shard(options.shard)
+    own = Own(parts.output)
+    own.refuse(options.input)
+    source = Source(options.input or ["-"], reading(options), own.left_out)
+    parts.product.check_ours()
     embedder = Embedder.from_pretrained(**model, deterministic=True, devices=jax.local_devices())
+    interrupts.check()
     made = prepared(options, source, embedder)
     wanted = settings.Wanted(
         options.precision,
@@ -104,82 +112,96 @@ def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
         source.reading,
         settings.carried_types(source),
     )
-    with Parts(options.output, worker, workers) as parts, reported(options) as progress:
-        parts.open(settings.settings(about, source, wanted))
-        run = Run(
-            parts=parts,
-            format=file_format,
-            width=embedder.full_width,
-            carry=tuple(options.carry),
-            skip_bad=options.on_bad_row == "skip",
-            report=progress,
-            metadata=about,
-            size=wanted.rows_per_part,
-            **made,
-        )
-        if complete(run, parts, file_format, Path(options.output)):
-            print(f"{options.output} is complete already", file=sys.stderr)
-            return 0
-        run.work()
-        return finished(run, parts, file_format, options)
+    parts.open(settings.settings(about, source, wanted))
+    return Run(
+        parts=parts,
+        format=file_format,
+        width=embedder.full_width,
+        carry=tuple(options.carry),
+        skip_bad=options.on_bad_row == "skip",
+        report=report,
+        metadata=about,
+        size=wanted.rows_per_part,
+        **made,
+    )
 
 
-def complete(run: Run, parts: Parts, file_format: Format, output: Path) -> bool:
-    """Whether the output is what this run would make: the same metadata, input sum included."""
-    if not output.exists() or parts.done() or any(file.bytes is None for file in run.source.files):
+def complete(run: Run) -> bool:
+    """Whether the output is what this run would make, to the byte, of the same input."""
+    product = run.parts.product
+    if run.parts.done() or is_stream(run):
         return False
-    try:
-        before = file_format.metadata(output)
-    except InputError:
+    before = product.metadata()
+    if before is None:
         return False
     run.survey()
-    return before == json.loads(json.dumps(run.metadata))
+    if before != json.loads(json.dumps(run.metadata)):
+        return False
+    fault = product.fault()
+    if fault is not None:
+        streams.say(f"jaxbert: {fault}; it is made anew")
+    return fault is None
+
+
+def is_stream(run: Run) -> bool:
+    """Whether some of the input can be read only once."""
+    return any(file.bytes is None for file in run.source.files)
 
 
 @contextmanager
 def reported(options: argparse.Namespace) -> Iterator[Any]:
-    """What tells how far the run is; when it is broken off, how to go on."""
+    """What tells how far the run is."""
     progress = Silence() if options.quiet else Progress()
     try:
         yield progress
-    except KeyboardInterrupt:
-        progress.close()
-        print(
-            "jaxbert: interrupted; what is finished is kept, and the same command goes on from "
-            "there:\n  " + command_line(),
-            file=sys.stderr,
-        )
-        raise SystemExit(130) from None
     finally:
         progress.close()
 
 
-def command_line() -> str:
-    """What was typed, quoted for a shell."""
-    import shlex
-
-    return shlex.join(["jaxbert", *sys.argv[1:]])
-
-
-def finished(run: Run, parts: Parts, file_format: Format, options: argparse.Namespace) -> int:
-    """Put the parts together if all are there; say what there is."""
-    if not parts.complete(run.total):
-        print(f"{options.output}: this worker is done, others are not", file=sys.stderr)
-        return 0
-    about, there = run.metadata, records(parts)
-    run.check(there)
-    rows, bad = (sum(record[key] for record in there.values()) for key in ("rows", "rejected"))
-    if parts.assemble(run.total, lambda files, file: file_format.assemble(files, file, about)):
-        rejected = f", {bad} rows rejected" if bad else ""
-        print(
-            f"{rows} vectors of width {about['vectors']['width']} in {options.output}{rejected}; "
-            f"{run.request.engine.stats}",
-            file=sys.stderr,
+def worked(run: Run, output: str) -> int:
+    """Make the parts of this worker, and of them the output if those of the others are there."""
+    folder = run.parts.folder
+    for _ in range(TURNS):
+        run.work()
+        missing = run.parts.missing(run.total)
+        if not any(map(run.parts.mine, missing)) or is_stream(run):
+            break
+    if not missing:
+        return finished(run, output)
+    if any(map(run.parts.mine, missing)):
+        streams.say(
+            f"jaxbert: {output} is not finished, for {len(missing)} parts went while it was made, "
+            f"the first of them {missing[0]}; leave {folder.path} alone and give the same command "
+            "again"
         )
+        return UNFINISHED
+    streams.say(f"{output}: this worker is done, others are not ({len(missing)} parts are missing)")
     return 0
 
 
-# --- stdout, and status -------------------------------------------------------------------------
+def finished(run: Run, output: str) -> int:
+    """Put the parts together, unless another worker does; say what there is."""
+    parts, about = run.parts, run.metadata
+    there = records(parts)
+    run.check(there)
+    rows, bad = (sum(record[key] for record in there.values()) for key in ("rows", "rejected"))
+    if parts.assemble(
+        run.total, lambda files, file: run.format.assemble(files, file, about), about
+    ):
+        rejected = f", {bad} rows rejected" if bad else ""
+        streams.say(
+            f"{rows} vectors of width {about['vectors']['width']} in {output}{rejected}; "
+            f"{run.request.engine.stats}"
+        )
+        return 0
+    if parts.product.metadata() == json.loads(json.dumps(about)):
+        streams.say(f"{output} is complete: another worker has put the parts together")
+        return 0
+    streams.say(f"jaxbert: {output} is not finished: another process is putting the parts together")
+    return UNFINISHED if parts.folder.workers == 1 else 0
+
+
+# --- stdout -------------------------------------------------------------------------------------
 
 
 def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
@@ -189,12 +211,13 @@ def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
     source = Source(options.input or ["-"], reading(options))
     embedder = Embedder.from_pretrained(**model, deterministic=True)
     made = prepared(options, source, embedder)
+    streams.use_utf8()
     number = 0
     for texts in together(source, options.on_bad_row == "skip", options.rows_per_part):
         vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
         write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
         number += len(texts)
-    print(f"{number} vectors of width {made['finish'].width} in stdout", file=sys.stderr)
+    streams.say(f"{number} vectors of width {made['finish'].width} in stdout")
     return 0
 
 
@@ -202,10 +225,11 @@ def together(source: Source, skip_bad: bool, most: int) -> Iterator[list[str]]:
     """Lists of texts, at most so many each."""
     texts: list[str] = []
     for row in source.rows():
+        interrupts.check()
         if isinstance(row, BadRow):
             if not skip_bad:
                 raise InputError(f"{row.where} {row.reason}; --on-bad-row skip leaves it out")
-            print(f"jaxbert: warning: {row.where} {row.reason}", file=sys.stderr)
+            streams.say(f"jaxbert: warning: {row.where} {row.reason}")
             continue
         texts.append(row.text)
         if len(texts) == most:
@@ -213,26 +237,3 @@ def together(source: Source, skip_bad: bool, most: int) -> Iterator[list[str]]:
             texts = []
     if texts:
         yield texts
-
-
-def status(options: argparse.Namespace) -> int:
-    """How far a run is: 0 if its output is there, 3 if it is not finished, 1 if there is none."""
-    output = Path(options.output)
-    parts = Parts(output)
-    if not parts.folder.path.is_dir() or parts.folder.assembled.exists():
-        if not output.exists():
-            raise InputError(f"{output} is not there, and no run for it was begun")
-        about = format_of(output).metadata(output)
-        print(f"{output} is complete")
-        print(json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False))
-        return 0
-    there = records(parts)
-    rows = sum(record["rows"] for record in there.values())
-    rejected = sum(record["rejected"] for record in there.values())
-    missing = [k for k in range(max(there, default=-1)) if k not in there]
-    print(f"{output} is not finished: {len(there)} parts with {rows} rows, {rejected} rejected")
-    if missing:
-        print(f"parts that are missing among them: {', '.join(map(str, missing[:20]))}")
-    workers = at_work(parts)
-    print(f"at work: {', '.join(workers) if workers else 'nobody; the same command goes on'}")
-    return 3

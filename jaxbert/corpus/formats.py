@@ -4,7 +4,6 @@ A part is written at exactly the path that it is given. An assembled file, and t
 appear whole or not at all, the file itself last. Nothing depends on time, path or order of work.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -185,11 +184,10 @@ class Jsonl:
 
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
         """All parts, one behind the other."""
-        with whole(file) as partial:
-            with partial.open("wb") as stream:
-                for part in parts:
-                    with part.open("rb") as source:
-                        copy(source, stream, part.stat().st_size)
+        with whole(file) as partial, partial.open("wb") as stream:
+            for part in parts:
+                with part.open("rb") as source:
+                    copy(source, stream, part.stat().st_size)
 
 
 def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:

@@ -16,17 +16,17 @@ class Own:
         """Of the run that makes this output."""
         files = [beside(output, ending) for ending in (*ENDINGS.values(), ".json")]
         # Of OUT the folder alone is resolved, for OUT itself is what the run will put there.
-        self.files = {real for file in files for real in (file.resolve(), in_place(file))}
+        self.files = {real for file in files for real in (real_path(file), in_place(file))}
         self.parts = beside(in_place(output), ".parts")
 
     def __contains__(self, name: str) -> bool:
         """Whether the run writes this file; links are followed."""
-        real = Path(name).resolve()
+        real = real_path(name)
         return real in self.files or self.parts in real.parents
 
     def left_out(self, path: str) -> bool:
         """Whether a pattern is not meant to find this file: of this run, or a part of any run."""
-        return path in self or is_part(Path(path).resolve())
+        return path in self or is_part(real_path(path))
 
     def refuse(self, given: Sequence[str]) -> None:
         """InputError if one of the names is what the run writes."""
@@ -35,9 +35,14 @@ class Own:
                 raise InputError(f"{name} is what this run writes; name another output")
 
 
+def real_path(name: str | Path) -> Path:
+    """The path without links; unlike Path.resolve, links in a circle are no error."""
+    return Path(os.path.realpath(name))
+
+
 def in_place(file: Path) -> Path:
     """The path of a file in the real folder that it is in."""
-    return file.parent.resolve() / file.name
+    return real_path(file.parent) / file.name
 
 
 def is_part(file: Path) -> bool:

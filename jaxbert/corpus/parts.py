@@ -1,8 +1,8 @@
 """The parts of a run: which are done, how one is finished, and how all become the output.
 
 OUT.parts/part-000012.npy is a part, and part-000012.json beside it its record, which is written
-last: with a record the part is done, without one, or with a damaged one, it was never made. A part's rejected rows are in
-part-000012.rejects.jsonl. Worker i of n makes the parts k with k % n == i.
+last: with a record the part is done; without one, or with a damaged one, it was never made. A
+part's rejected rows are in part-000012.rejects.jsonl. Worker i of n makes the parts k with k % n == i.
 """
 
 import json
@@ -47,7 +47,7 @@ class Parts:
     def __init__(
         self, output: str | Path, worker: int = 0, workers: int = 1, overwrite: bool = False
     ) -> None:
-        """Nothing is touched before `open`; overwrite: also an output that jaxbert did not write."""
+        """Nothing is touched before `open`; overwrite: also what jaxbert did not write."""
         self.output = Path(output)
         self.product = Product(self.output, overwrite)
         self.folder = Folder(self.product, worker, workers)
@@ -172,7 +172,7 @@ class Parts:
     # --- the end -------------------------------------------------------------------------------
 
     def missing(self, total: int) -> list[int]:
-        """The parts among 0 ... total - 1 that are not there; none if they were and are assembled."""
+        """The parts among 0 ... total - 1 that are not there; none if they are assembled."""
         if not self.folder.path.is_dir() or self.folder.is_assembled():
             return [] if self.product.fault(sums=False) is None else list(range(total))
         return [k for k in range(total) if self.read(k) is None]

@@ -75,7 +75,9 @@ class Product:
                 return f"{file} is no plain file"
             size = file.stat().st_size
             if size != told["bytes"]:
-                return f"{file} is damaged: it has {size} bytes, and its record says {told['bytes']}"
+                return (
+                    f"{file} is damaged: it has {size} bytes, and its record says {told['bytes']}"
+                )
             if sums and digest(file) != told["sha256"]:
                 return f"{file} is damaged: its SHA-256 is not what its record says"
         return None

@@ -163,8 +163,8 @@ def expanded(inputs: Iterable[str], without: Callable[[str], bool]) -> Iterator[
         elif not has_magic(given):
             raise InputError(f"{given} does not exist")
         else:
-            found = (path for path in glob(given, recursive=True) if not os.path.isdir(path))
-            found = sorted(path for path in found if not without(path))
+            files = (path for path in glob(given, recursive=True) if not os.path.isdir(path))
+            found = sorted(path for path in files if not without(path))
             if not found:
                 raise InputError(f"no file matches {given}")
             yield from found
