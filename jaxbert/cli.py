@@ -126,6 +126,7 @@ def run_embed(options: argparse.Namespace) -> int:
     with told_how_to_go_on(options.output):
         from jaxbert.corpus import command
 
+        interrupts.check()
         return command.embed(options, model_arguments(options))
 
 
@@ -149,7 +150,9 @@ def run_info(options: argparse.Namespace) -> int:
     """What the folder holds, as it is understood here."""
     from jaxbert.report import describe, open_model
 
-    print(describe(open_model(**model_arguments(options))))
+    model = open_model(**model_arguments(options))
+    interrupts.check()
+    print(describe(model))
     return 0
 
 
@@ -163,8 +166,10 @@ def run_verify(options: argparse.Namespace) -> int:
         published.published(options.published)  # an unknown name is refused before any work
     known = options.published or published.identify(arguments["name"])
     model = open_model(**arguments)
+    interrupts.check()
     text, agreed = verify_against_reference(model, options.dtype)
     print(text)
+    interrupts.check()
     text, reproduced = verify_against_published(model, known, options.dtype)
     print(text)
     return 0 if agreed and reproduced else 1

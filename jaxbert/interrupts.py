@@ -1,17 +1,18 @@
-"""SIGINT and SIGTERM: a flag that the work asks, so that none is lost in somebody's callback.
+"""SIGINT and SIGTERM: a note that the work asks for, so that none is lost or ends in a traceback.
 
 An exception that a handler raises is dropped where Python happens to run a callback of the garbage
-collector or a destructor. So the handler also leaves a note, which `check` finds.
+collector or a destructor, and ends the process in the middle of other libraries' C++. So nothing is
+raised but by `check`.
 """
 
+import os
 import signal
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import current_thread, main_thread
+from contextlib import contextmanager, suppress
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STANDARD = (signal.SIG_DFL, signal.default_int_handler)
 NOTHING = "interrupted; nothing was written"
 
 
@@ -47,33 +48,32 @@ def check() -> None:
 
 
 def handler(number: int, _: Any) -> None:
-    """Leave a note, raise; the next signal ends the process at once."""
+    """Leave a note; the next signal ends the process at once."""
     Note.number = number
     for own in SIGNALS:
         signal.signal(own, signal.SIG_DFL)
-    raise Interrupted(number)
+    with suppress(OSError):
+        if os.isatty(2):
+            os.write(2, b"\njaxbert: stopping; once more ends it at once\n")
 
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Within the block the first of these signals raises Interrupted, at once or in `check`.
+    """Within the block the first of these signals is noted for `check`, which raises Interrupted.
 
     Signals that are ignored, as those of a job under nohup, stay so. Behind an interrupted block
     signals keep their defaults, for then the process is about to end.
     """
-    if current_thread() is not main_thread():
-        yield
-        return
     Note.number = None
-    hook, before = sys.unraisablehook, {own: signal.getsignal(own) for own in SIGNALS}
-    sys.unraisablehook = lambda args: None if args.exc_type is Interrupted else hook(args)
-    for own, old in before.items():
-        if old in (signal.SIG_DFL, signal.default_int_handler):
+    before = {own: signal.getsignal(own) for own in SIGNALS}
+    ours = [own for own, old in before.items() if old in STANDARD]
+    with suppress(ValueError):  # another thread than the main one cannot take signals
+        for own in ours:
             signal.signal(own, handler)
     try:
         yield
     finally:
-        sys.unraisablehook = hook
         if Note.number is None:
-            for own, old in before.items():
-                signal.signal(own, old)
+            with suppress(ValueError):
+                for own in ours:
+                    signal.signal(own, before[own])

@@ -13,8 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from jaxbert.corpus.files import WriteError, take, whole
+from jaxbert.corpus import locks
+from jaxbert.corpus.files import (
+    SEAL,
+    DamagedRecordError,
+    WriteError,
+    read_record,
+    whole,
+    write_record,
+)
 from jaxbert.corpus.folder import Folder, RunBusyError, SettingsChangedError
+from jaxbert.corpus.locks import take
 from jaxbert.corpus.parts import DamagedPartError, Parts
 from jaxbert.errors import InputError
 
@@ -25,6 +34,7 @@ SETTINGS = {
     "rows": 3,
 }
 TOTAL = 3
+WHOLE = ["out.npy", "out.npy.json", "out.npy.rejects.jsonl"]
 ROOT = Path(__file__).parents[1]
 
 
@@ -70,7 +80,7 @@ def is_whole(tmp_path):
     expected = b"".join(map(content, range(TOTAL)))
     assert (tmp_path / "out.npy").read_bytes() == expected
     assert (tmp_path / "out.npy.rejects.jsonl").read_bytes() == b'{"reason": "\\u00e9", "row": 1}\n'
-    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.rejects.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == WHOLE
     return True
 
 
@@ -143,7 +153,7 @@ def test_a_run_without_rows(tmp_path):
     with opened(tmp_path) as parts:
         assert parts.complete(0)
         assert parts.assemble(0, join)
-    assert os.listdir(tmp_path) == ["out.npy"]
+    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.json"]
     assert (tmp_path / "out.npy").read_bytes() == b""
 
 
@@ -162,7 +172,7 @@ def test_old_rejects_do_not_outlive_their_output(tmp_path):
     with opened(tmp_path) as parts:
         finish(parts, 0)
         assert parts.assemble(1, join)
-    assert os.listdir(tmp_path) == ["out.npy"]
+    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.json"]
 
 
 def test_rejects_of_an_unfinished_part_do_not_outlive_it(tmp_path):
@@ -229,6 +239,12 @@ def torn_record(parts):
     parts.record(1).write_bytes(parts.record(1).read_bytes()[:-9])
 
 
+def reword(file, old, new):
+    held = file.read_bytes()
+    assert old in held
+    file.write_bytes(held.replace(old, new, 1))
+
+
 DAMAGE = {
     "truncated": truncated,
     "longer": lambda parts: parts.data(1).write_bytes(content(1) + b"\n"),
@@ -237,7 +253,13 @@ DAMAGE = {
     "torn record": torn_record,
     "empty record": lambda parts: parts.record(1).write_bytes(b""),
     "another record": lambda parts: parts.record(1).write_text("[1]"),
-    "record without size": lambda parts: parts.record(1).write_text('{"rows": 3}'),
+    "record without sum": lambda parts: parts.record(1).write_text('{"rows": 3}'),
+    "record without size": lambda parts: write_record(parts.record(1), {"rows": 3}),
+    "record of other words": lambda parts: reword(parts.record(1), b'"rejected"', b'"rejectee"'),
+    "record of other numbers": lambda parts: reword(parts.record(1), b'"cd"', b'"ce"'),
+    "record of other spaces": lambda parts: reword(parts.record(1), b'": ', b'":\t'),
+    "a link": lambda parts: (parts.record(1).unlink(), parts.record(1).symlink_to("run.json")),
+    "a pipe": lambda parts: (parts.data(1).unlink(), os.mkfifo(parts.data(1))),
 }
 
 
@@ -431,7 +453,7 @@ def test_workers_share_a_run_and_the_last_one_tidies_up(tmp_path, holder):
     with opened(tmp_path, 0, 2) as again:
         assert again.complete(2)
         assert not again.assemble(2, join)
-    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.rejects.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == WHOLE
 
 
 def test_two_workers_that_assemble_make_one_file(tmp_path):
@@ -453,7 +475,7 @@ def test_two_workers_that_assemble_make_one_file(tmp_path):
         parts.close()
     assert second.complete(2)
     assert not second.assemble(2, counted)
-    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.rejects.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == WHOLE
 
 
 def test_many_workers_at_once(tmp_path):
@@ -473,7 +495,7 @@ def test_a_lock_on_a_folder_that_went_is_no_lock(tmp_path):
 
     def wait():
         try:
-            found.append(take(folder / "lock", wait=True))
+            found.append(take(folder / "lock", 60))
         except FileNotFoundError:
             found.append("gone")
 

@@ -15,9 +15,9 @@ SOURCES = sorted(file for file in (ROOT / "jaxbert").rglob("*.py") if file != PA
 # Each module imports only those before it.
 ORDER = (
     "errors interrupts streams axes reference config hub rules storage huggingface checkpoint "
-    "modules stack pieces layers variants position schemes attention.dense attention.online attention.tiles "
-    "attention.backward attention.blockwise attention.kernel attention.tpu attention.gpu "
-    "attention memory parts inputs loading saving encoder unrolled pooling arguments "
+    "modules stack pieces layers variants position schemes attention.dense attention.online "
+    "attention.tiles attention.backward attention.blockwise attention.kernel attention.tpu "
+    "attention.gpu attention memory parts inputs loading saving encoder unrolled pooling arguments "
     "tokenizer similarity quantise outputs chunking settings batches batching cache runner "
     "spread engine request embedder mteb verify published report textio corpus corpus.fields "
     "corpus.tables corpus.rows corpus.columns corpus.files corpus.locks corpus.product "

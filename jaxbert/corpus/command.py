@@ -23,6 +23,7 @@ from jaxbert.corpus.survey import UNFINISHED, records
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError
 from jaxbert.quantise import Ranges
+from jaxbert.runner import ahead
 from jaxbert.textio import write_rows
 
 # How often a worker makes parts of its own that went while it was at work.
@@ -213,7 +214,8 @@ def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
     made = prepared(options, source, embedder)
     streams.use_utf8()
     number = 0
-    for texts in together(source, options.on_bad_row == "skip", options.rows_per_part):
+    rows = together(source, options.on_bad_row == "skip", options.rows_per_part)
+    for texts in ahead(list, rows):
         vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
         write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
         number += len(texts)

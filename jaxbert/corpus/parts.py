@@ -2,7 +2,8 @@
 
 OUT.parts/part-000012.npy is a part, and part-000012.json beside it its record, which is written
 last: with a record the part is done; without one, or with a damaged one, it was never made. A
-part's rejected rows are in part-000012.rejects.jsonl. Worker i of n makes the parts k with k % n == i.
+part's rejected rows are in part-000012.rejects.jsonl. Worker i of n makes the parts k with
+k % n == i.
 """
 
 import json

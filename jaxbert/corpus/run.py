@@ -169,7 +169,6 @@ class Run:
         start = time.perf_counter()
         with self.reading(), Writer(self.write) as write, named_by_row(coming):
             for members, vectors in engine.run(engine.vectors, tokens(), None, skipped):
-                interrupts.check()
                 while len(coming) > 1 and coming[1][0] <= members[0]:
                     coming.popleft()  # results come in the order of the windows
                 first, place, part = coming[0]
