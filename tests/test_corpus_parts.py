@@ -451,8 +451,8 @@ def test_workers_share_a_run_and_the_last_one_tidies_up(tmp_path, holder):
     first.kill()
     first.wait(timeout=60)
     with opened(tmp_path, 0, 2) as again:
-        assert again.complete(2)
-        assert not again.assemble(2, join)
+        assert again.product.fault() is None
+        assert again.done() == {}  # the run was over
     assert sorted(os.listdir(tmp_path)) == WHOLE
 
 
@@ -515,24 +515,26 @@ def test_a_lock_on_a_folder_that_went_is_no_lock(tmp_path):
 class Trouble:
     """Calls of what touches the disk, counted; the one that is asked for fails, before or after."""
 
-    NAMES = ((os, "replace"), (os, "fsync"), (Path, "write_bytes"))
+    WRITES = ((os, "replace"), (os, "fsync"), (Path, "write_bytes"))
+    ALL = (*WRITES, (Path, "unlink"), (Path, "rmdir"))
 
-    def __init__(self, patch, at, fail, after=False):
+    def __init__(self, patch, at, fail, after=False, names=WRITES):
         self.count = 0
         self.at, self.fail, self.after = at, fail, after
-        for owner, name in self.NAMES:
+        for owner, name in names:
             patch(owner, name, self.wrapped(getattr(owner, name)))
 
     def wrapped(self, function):
-        def call(*arguments):
+        def call(*arguments, **named):
             self.count += 1
             now = self.count == self.at
             if now and not self.after:
                 self.fail()
-            found = function(*arguments)
-            if now:
-                self.fail()
-            return found
+            try:
+                return function(*arguments, **named)
+            finally:
+                if now:
+                    self.fail()
 
         return call
 
@@ -598,7 +600,7 @@ while ended:
     (place / str(at)).mkdir()
     child = os.fork()
     if child == 0:
-        Trouble(setattr, at, lambda: os.kill(os.getpid(), signal.SIGKILL), after)
+        Trouble(setattr, at, lambda: os.kill(os.getpid(), signal.SIGKILL), after, Trouble.ALL)
         run(Parts(place / str(at) / "out.npy"))
         os._exit(0)
     ended = os.waitpid(child, 0)[1]
@@ -616,14 +618,15 @@ def test_a_killed_run_goes_on(tmp_path, after):
     for at in range(1, int(out) + 1):
         folder = tmp_path / str(at)
         parts = folder / "out.npy.parts"
-        if parts.exists() or not (folder / "out.npy").exists():
-            done = vouched(parts) if parts.exists() else []
+        done = vouched(parts) if parts.exists() else []
+        ended = Parts(folder / "out.npy")
+        if ended.product.fault() is None and (ended.folder.is_assembled() or not done):
+            with opened(folder) as again:  # all is done but the removal of what was the folder
+                assert again.done() == {}
+            outcomes.add("removed")
+        else:
             assert run(Parts(folder / "out.npy")) == [k for k in range(TOTAL) if k not in done]
             outcomes.add(str(done))
-        else:  # all is done but the removal of what was the folder
-            with opened(folder):
-                assert not (folder / "out.npy.parts.removed").exists()
-            outcomes.add("removed")
         assert is_whole(folder)
     assert outcomes == {"[]", "[0]", "[0, 1]", "[0, 1, 2]", "removed"}
 
@@ -657,9 +660,11 @@ def test_an_assembled_output_is_not_made_again(tmp_path):
         patch.setattr(Folder, "leave", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(Parts(tmp_path / "out.npy"))
-    with opened(tmp_path) as parts:
-        assert parts.complete(TOTAL)
-        assert not parts.assemble(TOTAL, interrupted)
+    before = (tmp_path / "out.npy").stat().st_ino
+    with opened(tmp_path, settings=changed(rows=4)) as parts:  # the old run is over
+        assert parts.done() == {}
+        assert parts.product.fault() is None
+    assert (tmp_path / "out.npy").stat().st_ino == before
     assert is_whole(tmp_path)
 
 

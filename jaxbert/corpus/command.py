@@ -94,7 +94,7 @@ def opened(options: argparse.Namespace, model: dict[str, Any], parts: Parts, rep
     file_format.check(tuple(options.carry), options.with_text)
     own = Own(parts.output)
     own.refuse(options.input)
-    source = Source(options.input or ["-"], reading(options), own.left_out)
+    source = Source(options.input or ["-"], reading(options), own)
     parts.product.check_ours()
     embedder = Embedder.from_pretrained(**model, deterministic=True, devices=jax.local_devices())
     interrupts.check()

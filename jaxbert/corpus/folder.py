@@ -80,10 +80,8 @@ class Folder:
         """The lock on coming and going, in a folder that is there."""
         while True:
             if os.path.lexists(self.path) and (self.path.is_symlink() or not self.path.is_dir()):
-                raise InputError(
-                    f"{self.path} is no folder but a file or a link; move it away or name another "
-                    "output"
-                )
+                kind = "link" if self.path.is_symlink() else "file"
+                raise InputError(f"{self.path} is a {kind}; move it away or name another output")
             self.path.mkdir(exist_ok=True)
             gate = self.path / "open.lock"
             with suppress(FileNotFoundError):  # the last worker removed it just now
@@ -112,8 +110,8 @@ class Folder:
     def busy(self, file: Path) -> RunBusyError:
         """The error that says who is at work."""
         return RunBusyError(
-            f"another process is at work on {self.output} ({file.stem.replace('-', ' ')}, "
-            f"{locks.holder(file)}); wait until it ends, or name another output"
+            f"another process is at work on {self.output} ({file.stem.replace('-', ' ')}); wait "
+            f"until it ends ({locks.holder(file)}), or name another output"
         )
 
     def compare(self, settings: dict[str, Any]) -> None:

@@ -19,19 +19,19 @@ class Own:
         self.files = {real for file in files for real in (real_path(file), in_place(file))}
         self.parts = beside(in_place(output), ".parts")
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, path: object) -> bool:
+        """Whether a pattern is not meant to find this file: of this run, or a part of any run."""
+        return isinstance(path, str) and (self.writes(path) or is_part(real_path(path)))
+
+    def writes(self, name: str) -> bool:
         """Whether the run writes this file; links are followed."""
         real = real_path(name)
         return real in self.files or self.parts in real.parents
 
-    def left_out(self, path: str) -> bool:
-        """Whether a pattern is not meant to find this file: of this run, or a part of any run."""
-        return path in self or is_part(real_path(path))
-
     def refuse(self, given: Sequence[str]) -> None:
         """InputError if one of the names is what the run writes."""
         for name in given:
-            if name != "-" and name in self:
+            if name != "-" and self.writes(name):
                 raise InputError(f"{name} is what this run writes; name another output")
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -155,7 +155,7 @@ class File:
         return self.path.lower().endswith(".gz")
 
 
-def expanded(inputs: Iterable[str], without: Callable[[str], bool]) -> Iterator[str]:
+def expanded(inputs: Iterable[str], without: Container[str]) -> Iterator[str]:
     """The paths that names and patterns stand for; those of a pattern are sorted, and not all."""
     for given in map(os.fspath, inputs):
         if given == "-" or os.path.exists(given):
@@ -163,10 +163,11 @@ def expanded(inputs: Iterable[str], without: Callable[[str], bool]) -> Iterator[
         elif not has_magic(given):
             raise InputError(f"{given} does not exist")
         else:
-            files = (path for path in glob(given, recursive=True) if not os.path.isdir(path))
-            found = sorted(path for path in files if not without(path))
+            paths = [path for path in glob(given, recursive=True) if not os.path.isdir(path)]
+            found = sorted(path for path in paths if path not in without)
             if not found:
-                raise InputError(f"no file matches {given}")
+                but = " but what runs are writing" if paths else ""
+                raise InputError(f"no file matches {given}{but}")
             yield from found
 
 
@@ -216,15 +217,9 @@ class Source:
     """
 
     def __init__(
-        self,
-        inputs: Sequence[str],
-        reading: Reading | None = None,
-        without: Callable[[str], bool] = lambda path: False,
+        self, inputs: Sequence[str], reading: Reading | None = None, without: Container[str] = ()
     ) -> None:
-        """InputError for a file that is not there, a pattern without files, an unknown kind.
-
-        without(path) says what a pattern is not meant to find.
-        """
+        """InputError for a file that is not there, a pattern that finds none but those `without`."""
         if isinstance(inputs, (str, bytes)):
             raise InputTypeError("inputs is one name; pass a list of names")
         self.reading = reading or Reading()
