@@ -13,12 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxbert.corpus import locks
 from jaxbert.corpus.files import (
-    SEAL,
-    DamagedRecordError,
     WriteError,
-    read_record,
     whole,
     write_record,
 )

@@ -198,9 +198,12 @@ class Folder:
             self.path.rmdir()
 
     def clear(self) -> None:
-        """Remove what runs write; in an order that can be broken off anywhere and begun again."""
-        names = [name for name in os.listdir(self.path) if OURS.fullmatch(name)]
-        for name in [*(name for name in names if name not in LAST), *LAST]:
+        """Remove what runs write, in an order that can be broken off anywhere.
+
+        The record of a part goes before it, and what says that the run is over behind all parts.
+        """
+        names = {name for name in os.listdir(self.path) if OURS.fullmatch(name)} - {*LAST}
+        for name in [*sorted(names, key=lambda name: not name.endswith(".json")), *LAST]:
             (self.path / name).unlink(missing_ok=True)
 
 

@@ -219,7 +219,7 @@ class Source:
     def __init__(
         self, inputs: Sequence[str], reading: Reading | None = None, without: Container[str] = ()
     ) -> None:
-        """InputError for a file that is not there, a pattern that finds none but those `without`."""
+        """InputError for a file that is not there, a pattern that finds none not in `without`."""
         if isinstance(inputs, (str, bytes)):
             raise InputTypeError("inputs is one name; pass a list of names")
         self.reading = reading or Reading()
