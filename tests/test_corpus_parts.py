@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxbert.corpus import locks
 from jaxbert.corpus.files import (
     WriteError,
     whole,
@@ -503,6 +504,91 @@ def test_a_lock_on_a_folder_that_went_is_no_lock(tmp_path):
     os.close(lock)
     waiting.join(60)
     assert found == ["gone"]
+
+
+READER = """
+import fcntl, os
+lock = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.flock(lock, fcntl.LOCK_SH)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """Starts a process that may only read, and holds a lock of a run that was begun."""
+    started = []
+
+    def start(name):
+        with opened(tmp_path) as parts:
+            finish(parts, 0)
+        one = program(READER, tmp_path / "out.npy.parts" / name, stdin=subprocess.PIPE)
+        started.append(one)
+        assert one.stdout.readline() == "held\n"
+        return one
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate(timeout=60)
+
+
+def test_a_lock_that_is_never_given_back_ends_in_a_sentence(tmp_path, reader, monkeypatch, caplog):
+    monkeypatch.setattr(locks, "PATIENCE", 0.4)
+    monkeypatch.setattr(locks, "SPEAK", 0.1)
+    one = reader("open.lock")
+    with pytest.raises(RunBusyError, match=f"open.lock is locked by process {one.pid} and was not"):
+        opened(tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for {tmp_path}/out.npy.parts/open.lock, which process {one.pid} holds"
+    ]
+    one.kill()
+    one.wait(timeout=60)
+    assert run(Parts(tmp_path / "out.npy")) == [1, 2]
+    assert is_whole(tmp_path)
+
+
+def test_who_leaves_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.2)
+    with opened(tmp_path) as parts:
+        finish(parts, 0, 1, 2)
+        held = program(READER, tmp_path / "out.npy.parts" / "open.lock", stdin=subprocess.PIPE)
+        assert held.stdout.readline() == "held\n"
+        assert parts.assemble(TOTAL, join)
+    held.kill()
+    held.communicate(timeout=60)
+    assert (tmp_path / "out.npy.parts").is_dir()
+    with opened(tmp_path) as again:
+        assert again.done() == {}
+    assert is_whole(tmp_path)
+
+
+def test_a_lock_that_changes_hands_is_waited_for(tmp_path, monkeypatch):
+    """Longer than patience, as long as those before take it one after another."""
+    file, found = tmp_path / "lock", []
+    lock = take(file)
+    waiting = threading.Thread(target=lambda: found.append(take(file, 0.5)))
+    waiting.start()
+    for _ in range(8):
+        waiting.join(0.2)
+        assert not found
+        os.utime(file)
+    os.close(lock)
+    waiting.join(60)
+    assert found[0] is not None
+    os.close(found[0])
+
+
+def test_looking_at_a_lock_writes_nothing(tmp_path):
+    file = tmp_path / "lock"
+    assert not locks.is_held(file)
+    assert not file.exists()
+    lock = take(file)
+    file.chmod(0o400)
+    assert locks.is_held(file)
+    os.close(lock)
+    assert not locks.is_held(file)
 
 
 # --- failures at every step --------------------------------------------------------------------
