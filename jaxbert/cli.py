@@ -142,7 +142,7 @@ def run_similarity(options: argparse.Namespace) -> int:
     embedder = load(options)
     first, second = embedder.encode([options.first, options.second])
     interrupts.check()
-    print(f"{embedder.similarity(first, second)[0, 0]:.6f}")
+    streams.answer(f"{embedder.similarity(first, second)[0, 0]:.6f}")
     return 0
 
 
@@ -152,7 +152,7 @@ def run_info(options: argparse.Namespace) -> int:
 
     model = open_model(**model_arguments(options))
     interrupts.check()
-    print(describe(model))
+    streams.answer(describe(model))
     return 0
 
 
@@ -168,10 +168,10 @@ def run_verify(options: argparse.Namespace) -> int:
     model = open_model(**arguments)
     interrupts.check()
     text, agreed = verify_against_reference(model, options.dtype)
-    print(text)
+    streams.answer(text)
     interrupts.check()
     text, reproduced = verify_against_published(model, known, options.dtype)
-    print(text)
+    streams.answer(text)
     return 0 if agreed and reproduced else 1
 
 
@@ -194,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with warnings.catch_warnings():
                 warnings.showwarning = warn  # type: ignore[assignment]
                 status = int(options.action(options))
-            streams.flush()
+            with streams.written():
+                pass
         except KeyboardInterrupt as error:
             return interrupted(error)
         except BrokenPipeError:

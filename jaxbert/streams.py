@@ -3,10 +3,10 @@
 import fcntl
 import io
 import os
-import stat
 import sys
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
 
 from jaxbert.errors import JaxbertError
 
@@ -49,9 +49,18 @@ def need_stdin() -> None:
     """Refuse to begin if stdin cannot be read."""
     if not is_usable(sys.stdin, os.O_RDONLY):
         raise StreamError("stdin is closed; name the files to read, or add < FILE")
-    with suppress(io.UnsupportedOperation):
-        if stat.S_ISDIR(os.fstat(sys.stdin.fileno()).st_mode):
-            raise StreamError("stdin is a folder; name the files to read, or add < FILE")
+
+
+def stdin() -> BinaryIO:
+    """The bytes of stdin, read apart from sys.stdin.
+
+    Python closes that at its end, and would die of a thread that still waits for input there.
+    """
+    binary: BinaryIO = sys.stdin.buffer
+    try:
+        return io.BufferedReader(io.FileIO(binary.fileno(), closefd=False))
+    except (io.UnsupportedOperation, AttributeError):
+        return binary
 
 
 def need_stdout() -> None:
@@ -75,12 +84,18 @@ def say(text: str) -> None:
 
 def answer(text: str) -> None:
     """A line on stdout."""
-    sys.stdout.write(f"{text}\n")
+    with written():
+        sys.stdout.write(f"{text}\n")
 
 
-def flush() -> None:
-    """Write what stdout holds; StreamError if the disk refuses, BrokenPipeError if nobody reads."""
+@contextmanager
+def written() -> Iterator[None]:
+    """Within the block stdout is written, and behind it it has been.
+
+    Raises StreamError if the disk refuses, BrokenPipeError if nobody reads.
+    """
     try:
+        yield
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:

@@ -74,7 +74,7 @@ def test_a_record_is_what_was_written_to_the_bit(tmp_path):
 def test_json_of_somebody_else_is_no_record(tmp_path, text):
     file = tmp_path / "record.json"
     file.write_text(text)
-    with pytest.raises(DamagedRecordError, match="jaxbert did not write it"):
+    with pytest.raises(DamagedRecordError, match="is damaged"):
         read_record(file)
 
 

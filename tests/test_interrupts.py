@@ -38,11 +38,11 @@ MOMENTS = """
 import sys, time
 from jaxbert import interrupts, streams
 from jaxbert.cli import main
-before = streams.occupy
+before, moment = streams.occupy, float(sys.argv.pop(1))
 def occupy():
     before()
     print("ready", flush=True)
-    time.sleep(float(sys.argv.pop(1)))
+    time.sleep(moment)
 streams.occupy = occupy
 sys.exit(main(sys.argv[1:]))
 """
@@ -86,7 +86,7 @@ def test_a_signal_in_a_callback_of_the_collector_is_not_lost():
 import gc, os, signal, sys
 from jaxbert import interrupts
 with interrupts.handled():
-    gc.callbacks.append(lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    gc.callbacks.append(lambda phase, _: phase == "stop" or os.kill(os.getpid(), signal.SIGINT))
     gc.collect()
     gc.callbacks.clear()
     try:

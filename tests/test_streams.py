@@ -74,14 +74,12 @@ def test_without_stdout_a_file_is_written(model, lines, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("how", "sentence"), [("<&-", "stdin is closed"), ("< .", "stdin is a folder")]
-)
+@pytest.mark.parametrize("how", ["<&-", "0>/dev/null"])
 @pytest.mark.parametrize("output", ["o.npy", "-"])
-def test_stdin_that_cannot_be_read_is_one_sentence(model, tmp_path, how, sentence, output):
+def test_stdin_that_cannot_be_read_is_one_sentence(model, tmp_path, how, output):
     done = shell(model, f"jaxbert embed -o {output} --model $MODEL {how}", tmp_path)
     assert done.returncode == 1
-    assert done.stderr.decode().startswith(f"jaxbert: {sentence}")
+    assert done.stderr.decode().startswith("jaxbert: stdin is closed; name the files to read")
     assert done.stderr.count(b"\n") == 1
     assert os.listdir(tmp_path) == []
 

@@ -217,7 +217,8 @@ def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
     rows = together(source, options.on_bad_row == "skip", options.rows_per_part)
     for texts in ahead(list, rows):
         vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
-        write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
+        with streams.written():
+            write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
         number += len(texts)
     streams.say(f"{number} vectors of width {made['finish'].width} in stdout")
     return 0

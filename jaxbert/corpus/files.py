@@ -80,13 +80,17 @@ def explained(file: Path) -> Iterator[None]:
         raise wrapped from error
 
 
-def create(file: Path) -> os.stat_result:
-    """An empty file of this name, made here and now: no link is followed, no other file written."""
+@contextmanager
+def created(file: Path) -> Iterator[int]:
+    """An empty file of this name, made here and now: no link is followed, no other file written.
+
+    Its descriptor stays open within the block, so that its number is given to no other file.
+    """
     with suppress(FileNotFoundError):
         file.unlink()
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
-        return os.fstat(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -100,13 +104,12 @@ def whole(file: Path, staged: Path | None = None) -> Iterator[Path]:
     still there.
     """
     partial = staged or beside(file, ".partial")
-    with explained(file):
-        made = create(partial)
+    with explained(file), created(partial) as made:
         try:
             yield partial
-            if not os.path.samestat(made, os.lstat(partial)):
+            if not os.path.samestat(os.fstat(made), os.lstat(partial)):
                 raise OSError(f"another program has put something else at {partial}")
-            sync(partial)
+            os.fsync(made)
             os.replace(partial, file)
         except BaseException:
             with suppress(OSError):  # the first error is the one to tell

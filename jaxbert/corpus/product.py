@@ -126,7 +126,7 @@ class Product:
         for kind, file in self.named():
             if kind in there:
                 os.replace(beside(staged, ENDINGS[kind]), file)
-            else:
-                file.unlink(missing_ok=True)
+            elif os.path.lexists(file):
+                file.unlink()
         sync(self.path.parent)
         write_record(self.record, {**metadata, "files": files}, partial)

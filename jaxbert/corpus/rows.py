@@ -5,7 +5,6 @@ import io
 import json
 import os
 import stat
-import sys
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +13,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxbert import streams
 from jaxbert.corpus import fields, tables
 from jaxbert.corpus.fields import BadRow, Fault, FileError, Reading, Row, RowError
 from jaxbert.errors import InputError, InputTypeError
@@ -283,7 +283,7 @@ class Source:
         if not self._stdin_is_new:
             raise InputError("stdin was read before; it can be read once")
         self._stdin_is_new = False
-        return nullcontext(sys.stdin.buffer)
+        return nullcontext(streams.stdin())
 
     def _found(self, file: File, stream: BinaryIO) -> tuple[Found, Callable[[], float]]:
         """The rows in an open file, and how to ask how many of its bytes were read."""
