@@ -72,7 +72,7 @@ def need_stdout() -> None:
 def use_utf8() -> None:
     """JSON on stdout is UTF-8, whatever the locale says."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", errors="strict")
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def say(text: str) -> None:

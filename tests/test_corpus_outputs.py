@@ -78,6 +78,19 @@ def test_json_of_somebody_else_is_no_record(tmp_path, text):
         read_record(file)
 
 
+def test_a_record_may_hold_a_name_that_is_no_utf8(tmp_path):
+    file, contents = tmp_path / "record.json", {"input": ["\udce9.txt", "é"]}
+    write_record(file, contents)
+    assert read_record(file) == contents
+
+
+@pytest.mark.parametrize("name", ["", "."])
+def test_an_output_without_a_name_is_one_sentence(model, lines, name, capsys):
+    assert embed(model, lines, "-o", name) == 1
+    assert status(name) == 1
+    assert capsys.readouterr().err.count("is no name of a file") == 2
+
+
 # --- a finished output -------------------------------------------------------------------------
 
 

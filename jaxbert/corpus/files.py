@@ -123,8 +123,11 @@ def whole(file: Path, staged: Path | None = None) -> Iterator[Path]:
 
 def as_bytes(contents: Mapping[str, Any]) -> bytes:
     """Contents as JSON whose bytes depend on nothing else: keys are sorted."""
-    text = json.dumps(contents, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    options: dict[str, Any] = {"indent": 2, "sort_keys": True, "allow_nan": False}
+    try:
+        return json.dumps(contents, **options, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # a file's name may be no UTF-8
+        return json.dumps(contents, **options).encode() + b"\n"
 
 
 def sealed(contents: Mapping[str, Any]) -> bytes:

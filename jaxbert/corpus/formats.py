@@ -55,8 +55,8 @@ def format_of(output: str | Path) -> Format:
 class Npy:
     """Vectors alone, to be loaded with np.load(file, mmap_mode="r").
 
-    Beside it lie OUT.json, the metadata, and OUT.ids.jsonl with one id a line, unless the ids are
-    0, 1, 2 ... A part has its ids behind the array, where np.load does not look.
+    Beside it lies OUT.ids.jsonl with one id a line, unless the ids are 0, 1, 2 ... A part has its
+    ids behind the array, where np.load does not look.
     """
 
     suffix = ".npy"
@@ -153,7 +153,7 @@ def write_ids(file: Path, parts: Sequence[Path], layout: Layout) -> None:
 class Jsonl:
     """{"id": ..., "text" if asked for, carried columns, "embedding": [...]} a line.
 
-    Beside it lies OUT.json, the metadata. Numbers have as many digits as name them exactly.
+    Numbers have as many digits as name them exactly.
     """
 
     def __init__(self, suffix: str = ".jsonl") -> None:

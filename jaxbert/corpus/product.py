@@ -34,6 +34,8 @@ class Product:
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
         """overwrite: whether files that jaxbert did not write may be replaced."""
+        if not path.name:
+            raise InputError(f"{path} is no name of a file; name the output")
         self.path, self.overwrite = path, overwrite
         self.record = beside(path, ".json")
 
