@@ -2,13 +2,14 @@
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from jaxbert import __version__, hub
-from jaxbert.errors import JaxbertError
+from jaxbert import __version__, interrupts, streams
+from jaxbert.errors import JaxbertError, printable
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 ATTENTIONS = ("auto", "dense", "blockwise", "tpu", "gpu")
@@ -61,6 +62,7 @@ def embed_options(embed: argparse.ArgumentParser) -> None:
     give("--ranges", metavar="FILE", help="of int8 and uint8, as Ranges.save writes it")
     give("--prompt", help="put before each text")
     give("--prompt-name", metavar="NAME", help="a prompt of the model")
+    give("--overwrite", action="store_true", help="replace an output that jaxbert did not write")
     give("--shard", metavar="I/N", help="of N workers this is I, from 0 (default: all the work)")
     give("--rows-per-part", type=int, default=16_384, help="written at once (default: %(default)s)")
     give("--quiet", action="store_true", help="no progress")
@@ -70,6 +72,8 @@ def add(
     commands: Any, name: str, about: str, action: Any, positional: bool = False
 ) -> argparse.ArgumentParser:
     """A command with the options that all commands have."""
+    from jaxbert import hub
+
     command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
     command.set_defaults(action=action)
     if positional:
@@ -109,7 +113,9 @@ def load(options: argparse.Namespace, **more: Any) -> Any:
     """The model that the options name."""
     from jaxbert.embedder import Embedder
 
-    return Embedder.from_pretrained(**model_arguments(options), **more)
+    embedder = Embedder.from_pretrained(**model_arguments(options), **more)
+    interrupts.check()
+    return embedder
 
 
 # --- the commands ------------------------------------------------------------------------------
@@ -117,23 +123,28 @@ def load(options: argparse.Namespace, **more: Any) -> Any:
 
 def run_embed(options: argparse.Namespace) -> int:
     """A run that goes on where it stopped."""
-    from jaxbert.corpus import command
+    from jaxbert.corpus.survey import told_how_to_go_on
 
-    return command.embed(options, model_arguments(options))
+    with told_how_to_go_on(options.output):
+        from jaxbert.corpus import command
+
+        interrupts.check()
+        return command.embed(options, model_arguments(options))
 
 
 def run_status(options: argparse.Namespace) -> int:
     """How far a run is."""
-    from jaxbert.corpus import command
+    from jaxbert.corpus.status import status
 
-    return command.status(options)
+    return status(options)
 
 
 def run_similarity(options: argparse.Namespace) -> int:
     """One number."""
     embedder = load(options)
     first, second = embedder.encode([options.first, options.second])
-    print(f"{embedder.similarity(first, second)[0, 0]:.6f}")
+    interrupts.check()
+    streams.answer(f"{embedder.similarity(first, second)[0, 0]:.6f}")
     return 0
 
 
@@ -141,7 +152,9 @@ def run_info(options: argparse.Namespace) -> int:
     """What the folder holds, as it is understood here."""
     from jaxbert.report import describe, open_model
 
-    print(describe(open_model(**model_arguments(options))))
+    model = open_model(**model_arguments(options))
+    interrupts.check()
+    streams.answer(describe(model))
     return 0
 
 
@@ -155,37 +168,74 @@ def run_verify(options: argparse.Namespace) -> int:
         published.published(options.published)  # an unknown name is refused before any work
     known = options.published or published.identify(arguments["name"])
     model = open_model(**arguments)
+    interrupts.check()
     text, agreed = verify_against_reference(model, options.dtype)
-    print(text)
+    streams.answer(text)
+    interrupts.check()
     text, reproduced = verify_against_published(model, known, options.dtype)
-    print(text)
+    streams.answer(text)
     return 0 if agreed and reproduced else 1
 
 
 def warn(message: Warning | str, *_: Any) -> None:
     """A warning as one sentence on stderr."""
-    print(f"jaxbert: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    streams.say(f"jaxbert: warning: {printable(' '.join(str(message).split()))}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; an expected error is one sentence on stderr and exit status 1."""
-    options = parser().parse_args(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = warn  # type: ignore[assignment]
-            return int(options.action(options))
-    except (JaxbertError, OSError) as error:
-        print(f"jaxbert: {one_line(error)}", file=sys.stderr)
-    except Exception as error:
-        if os.environ.get("JAXBERT_TRACEBACK"):
-            raise
-        print(
-            f"jaxbert: {type(error).__name__}: {one_line(error)[:300]} "
-            "(JAXBERT_TRACEBACK=1 shows where)",
-            file=sys.stderr,
+    """Run one command; an expected error is one sentence on stderr and exit status 1.
+
+    SIGINT and SIGTERM end it with 130 and 143, a reader of stdout that goes away with 141.
+    """
+    with interrupts.handled():
+        try:
+            streams.occupy()
+            options = parser().parse_args(arguments)
+            if answers(options):
+                streams.need_stdout()
+            with warnings.catch_warnings():
+                warnings.showwarning = warn  # type: ignore[assignment]
+                status = int(options.action(options))
+            with streams.written():
+                pass
+        except KeyboardInterrupt as error:
+            return interrupted(error)
+        except BrokenPipeError:
+            streams.drop()
+            return 128 + signal.SIGPIPE
+        except Exception as error:
+            number = interrupts.received()
+            if number is not None:  # other libraries turn what a signal raises into their own
+                return interrupted(interrupts.Interrupted(number))
+            return failed(error)
+        return status
+
+
+def answers(options: argparse.Namespace) -> bool:
+    """Whether a command says on stdout what it found."""
+    return getattr(options, "output", "-") == "-" or options.action is run_status
+
+
+def interrupted(error: KeyboardInterrupt) -> int:
+    """Say that a signal has ended the command; its exit status."""
+    streams.say(f"jaxbert: {getattr(error, 'words', interrupts.NOTHING)}")
+    return int(getattr(error, "status", 128 + signal.SIGINT))
+
+
+def failed(error: Exception) -> int:
+    """Say what went wrong; its exit status."""
+    with_traceback = os.environ.get("JAXBERT_TRACEBACK")
+    if isinstance(error, JaxbertError):
+        streams.say(f"jaxbert: {one_line(error)}")
+    elif isinstance(error, OSError):
+        streams.say(f"jaxbert: {printable(one_line(error))}")
+    elif with_traceback:
+        raise error
+    else:
+        streams.say(
+            f"jaxbert: {type(error).__name__}: {printable(one_line(error), 300)} "
+            "(JAXBERT_TRACEBACK=1 shows where)"
         )
-    except KeyboardInterrupt:
-        print("jaxbert: interrupted; nothing was written", file=sys.stderr)
     return 1
 
 

@@ -4,15 +4,17 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Event, Lock, Semaphore, Thread
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from jaxbert import interrupts
 from jaxbert.batches import Filled
 from jaxbert.cache import through_cache
 
@@ -21,6 +23,7 @@ AHEAD = 2
 # A window of texts is tokenised at a time: the most texts, and the most characters (a single longer
 # text is a window of its own). It bounds what is in memory beside the vectors.
 WINDOW = 8192, 2**22
+OFTEN = 0.2  # seconds between two looks for a signal, where nothing else happens
 
 log = logging.getLogger(__name__)
 Part = TypeVar("Part")
@@ -72,6 +75,7 @@ def run(
     """
     waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
     for members, arrays in jobs:
+        interrupts.check()
         waiting.append((members, program(arrays, *extra)))
         if len(waiting) == AHEAD:
             yield finished(*waiting.popleft())
@@ -130,7 +134,7 @@ def ahead(function: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator
     Thread(target=work, daemon=True).start()
     try:
         while True:
-            some, error = found.get()
+            some, error = next_of(found)
             if error is not None:
                 raise error
             if not some:
@@ -140,6 +144,14 @@ def ahead(function: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator
     finally:
         stopped.set()
         wanted.release()
+
+
+def next_of(queue: SimpleQueue[Result]) -> Result:
+    """What comes next; raises Interrupted if a signal comes before."""
+    while True:
+        interrupts.check()
+        with suppress(Empty):
+            return queue.get(timeout=OFTEN)
 
 
 # --- what was done ------------------------------------------------------------------------------

@@ -126,31 +126,14 @@ def test_what_was_written_is_read(tmp_path, suffix, dtype, kind):
         assert {type(own) for own in ids} == {str if kind == "str" else int}
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_metadata_are_in_every_output(tmp_path, suffix):
+def test_metadata_are_in_the_schema_of_parquet(tmp_path):
+    suffix = ".parquet"
     need(suffix)
     metadata = metadata_of(revision=None, versions={"jax": "0.10"}, with_text=False)
     file = made(tmp_path, suffix, [part_of(0)], metadata)
-    assert format_of(file).metadata(file) == metadata
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
+    import pyarrow.parquet as pq
 
-        assert json.loads(pq.read_schema(file).metadata[b"jaxbert"]) == metadata
-    else:
-        assert json.loads((tmp_path / f"out{suffix}.json").read_text("utf-8")) == metadata
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_without_metadata_says_so(tmp_path, suffix):
-    pq = need(suffix)
-    file = tmp_path / f"out{suffix}"
-    own = format_of(file)
-    if pq:
-        import pyarrow as pa
-
-        pq.write_table(pa.table({"a": [1]}), file)
-    with pytest.raises(InputError, match="metadata"):
-        own.metadata(file)
+    assert json.loads(pq.read_schema(file).metadata[b"jaxbert"]) == metadata
 
 
 @pytest.mark.parametrize("lengths", [(), (0,), (0, 0)])
@@ -169,7 +152,6 @@ def test_no_rows_and_no_parts(tmp_path, suffix, lengths):
         import pyarrow.parquet as pq
 
         assert pq.read_schema(file).field("embedding").type.list_size == WIDTH
-    assert format_of(file).metadata(file) == metadata_of("int8")
 
 
 # --- the bytes ---------------------------------------------------------------------------------
@@ -206,7 +188,7 @@ def test_bytes_depend_on_the_content_alone(tmp_path, suffix):
         subprocess.run(command, check=True, env=environment, cwd=folder.parent, timeout=120)
         outputs.append({file.name: file.read_bytes() for file in folder.iterdir()})
     assert outputs[0] == outputs[1]
-    beside = {".npy": {".json", ".ids.jsonl"}, ".jsonl": {".json"}, ".parquet": set()}[suffix]
+    beside = {".npy": {".ids.jsonl"}, ".jsonl": set(), ".parquet": set()}[suffix]
     assert set(outputs[0]) == {f"out{suffix}"} | {f"out{suffix}{ending}" for ending in beside}
     for name, held in outputs[0].items():
         for part in (tmp_path.name, "first-place", "deeper", "part-"):

@@ -13,8 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from jaxbert.corpus.files import WriteError, take, whole
+from jaxbert.corpus import locks
+from jaxbert.corpus.files import (
+    WriteError,
+    whole,
+    write_record,
+)
 from jaxbert.corpus.folder import Folder, RunBusyError, SettingsChangedError
+from jaxbert.corpus.locks import take
 from jaxbert.corpus.parts import DamagedPartError, Parts
 from jaxbert.errors import InputError
 
@@ -25,6 +31,7 @@ SETTINGS = {
     "rows": 3,
 }
 TOTAL = 3
+WHOLE = ["out.npy", "out.npy.json", "out.npy.rejects.jsonl"]
 ROOT = Path(__file__).parents[1]
 
 
@@ -70,7 +77,7 @@ def is_whole(tmp_path):
     expected = b"".join(map(content, range(TOTAL)))
     assert (tmp_path / "out.npy").read_bytes() == expected
     assert (tmp_path / "out.npy.rejects.jsonl").read_bytes() == b'{"reason": "\\u00e9", "row": 1}\n'
-    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.rejects.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == WHOLE
     return True
 
 
@@ -143,7 +150,7 @@ def test_a_run_without_rows(tmp_path):
     with opened(tmp_path) as parts:
         assert parts.complete(0)
         assert parts.assemble(0, join)
-    assert os.listdir(tmp_path) == ["out.npy"]
+    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.json"]
     assert (tmp_path / "out.npy").read_bytes() == b""
 
 
@@ -162,7 +169,7 @@ def test_old_rejects_do_not_outlive_their_output(tmp_path):
     with opened(tmp_path) as parts:
         finish(parts, 0)
         assert parts.assemble(1, join)
-    assert os.listdir(tmp_path) == ["out.npy"]
+    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.json"]
 
 
 def test_rejects_of_an_unfinished_part_do_not_outlive_it(tmp_path):
@@ -229,6 +236,12 @@ def torn_record(parts):
     parts.record(1).write_bytes(parts.record(1).read_bytes()[:-9])
 
 
+def reword(file, old, new):
+    held = file.read_bytes()
+    assert old in held
+    file.write_bytes(held.replace(old, new, 1))
+
+
 DAMAGE = {
     "truncated": truncated,
     "longer": lambda parts: parts.data(1).write_bytes(content(1) + b"\n"),
@@ -237,7 +250,13 @@ DAMAGE = {
     "torn record": torn_record,
     "empty record": lambda parts: parts.record(1).write_bytes(b""),
     "another record": lambda parts: parts.record(1).write_text("[1]"),
-    "record without size": lambda parts: parts.record(1).write_text('{"rows": 3}'),
+    "record without sum": lambda parts: parts.record(1).write_text('{"rows": 3}'),
+    "record without size": lambda parts: write_record(parts.record(1), {"rows": 3}),
+    "record of other words": lambda parts: reword(parts.record(1), b'"rejected"', b'"rejectee"'),
+    "record of other numbers": lambda parts: reword(parts.record(1), b'"cd"', b'"ce"'),
+    "record of other spaces": lambda parts: reword(parts.record(1), b'": ', b'":\t'),
+    "a link": lambda parts: (parts.record(1).unlink(), parts.record(1).symlink_to("run.json")),
+    "a pipe": lambda parts: (parts.data(1).unlink(), os.mkfifo(parts.data(1))),
 }
 
 
@@ -429,9 +448,9 @@ def test_workers_share_a_run_and_the_last_one_tidies_up(tmp_path, holder):
     first.kill()
     first.wait(timeout=60)
     with opened(tmp_path, 0, 2) as again:
-        assert again.complete(2)
-        assert not again.assemble(2, join)
-    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.rejects.jsonl"]
+        assert again.product.fault() is None
+        assert again.done() == {}  # the run was over
+    assert sorted(os.listdir(tmp_path)) == WHOLE
 
 
 def test_two_workers_that_assemble_make_one_file(tmp_path):
@@ -453,7 +472,7 @@ def test_two_workers_that_assemble_make_one_file(tmp_path):
         parts.close()
     assert second.complete(2)
     assert not second.assemble(2, counted)
-    assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.rejects.jsonl"]
+    assert sorted(os.listdir(tmp_path)) == WHOLE
 
 
 def test_many_workers_at_once(tmp_path):
@@ -473,7 +492,7 @@ def test_a_lock_on_a_folder_that_went_is_no_lock(tmp_path):
 
     def wait():
         try:
-            found.append(take(folder / "lock", wait=True))
+            found.append(take(folder / "lock", 60))
         except FileNotFoundError:
             found.append("gone")
 
@@ -487,30 +506,117 @@ def test_a_lock_on_a_folder_that_went_is_no_lock(tmp_path):
     assert found == ["gone"]
 
 
+READER = """
+import fcntl, os
+lock = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.flock(lock, fcntl.LOCK_SH)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """Starts a process that may only read, and holds a lock of a run that was begun."""
+    started = []
+
+    def start(name):
+        with opened(tmp_path) as parts:
+            finish(parts, 0)
+        one = program(READER, tmp_path / "out.npy.parts" / name, stdin=subprocess.PIPE)
+        started.append(one)
+        assert one.stdout.readline() == "held\n"
+        return one
+
+    yield start
+    for one in started:
+        one.kill()
+        one.communicate(timeout=60)
+
+
+def test_a_lock_that_is_never_given_back_ends_in_a_sentence(tmp_path, reader, monkeypatch, caplog):
+    monkeypatch.setattr(locks, "PATIENCE", 0.4)
+    monkeypatch.setattr(locks, "SPEAK", 0.1)
+    one = reader("open.lock")
+    with pytest.raises(RunBusyError, match=f"open.lock is locked by process {one.pid} and was not"):
+        opened(tmp_path)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"waiting for {tmp_path}/out.npy.parts/open.lock, which process {one.pid} holds"
+    ]
+    one.kill()
+    one.wait(timeout=60)
+    assert run(Parts(tmp_path / "out.npy")) == [1, 2]
+    assert is_whole(tmp_path)
+
+
+def test_who_leaves_does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE", 0.2)
+    with opened(tmp_path) as parts:
+        finish(parts, 0, 1, 2)
+        held = program(READER, tmp_path / "out.npy.parts" / "open.lock", stdin=subprocess.PIPE)
+        assert held.stdout.readline() == "held\n"
+        assert parts.assemble(TOTAL, join)
+    held.kill()
+    held.communicate(timeout=60)
+    assert (tmp_path / "out.npy.parts").is_dir()
+    with opened(tmp_path) as again:
+        assert again.done() == {}
+    assert is_whole(tmp_path)
+
+
+def test_a_lock_that_changes_hands_is_waited_for(tmp_path, monkeypatch):
+    """Longer than patience, as long as those before take it one after another."""
+    file, found = tmp_path / "lock", []
+    lock = take(file)
+    waiting = threading.Thread(target=lambda: found.append(take(file, 0.5)))
+    waiting.start()
+    for _ in range(8):
+        waiting.join(0.2)
+        assert not found
+        os.utime(file)
+    os.close(lock)
+    waiting.join(60)
+    assert found[0] is not None
+    os.close(found[0])
+
+
+def test_looking_at_a_lock_writes_nothing(tmp_path):
+    file = tmp_path / "lock"
+    assert not locks.is_held(file)
+    assert not file.exists()
+    lock = take(file)
+    file.chmod(0o400)
+    assert locks.is_held(file)
+    os.close(lock)
+    assert not locks.is_held(file)
+
+
 # --- failures at every step --------------------------------------------------------------------
 
 
 class Trouble:
     """Calls of what touches the disk, counted; the one that is asked for fails, before or after."""
 
-    NAMES = ((os, "replace"), (os, "fsync"), (Path, "write_bytes"))
+    WRITES = ((os, "replace"), (os, "fsync"), (Path, "write_bytes"))
+    ALL = (*WRITES, (Path, "unlink"), (Path, "rmdir"))
 
-    def __init__(self, patch, at, fail, after=False):
+    def __init__(self, patch, at, fail, after=False, names=WRITES):
         self.count = 0
         self.at, self.fail, self.after = at, fail, after
-        for owner, name in self.NAMES:
+        for owner, name in names:
             patch(owner, name, self.wrapped(getattr(owner, name)))
 
     def wrapped(self, function):
-        def call(*arguments):
+        def call(*arguments, **named):
             self.count += 1
             now = self.count == self.at
             if now and not self.after:
                 self.fail()
-            found = function(*arguments)
-            if now:
-                self.fail()
-            return found
+            try:
+                return function(*arguments, **named)
+            finally:
+                if now:
+                    self.fail()
 
         return call
 
@@ -576,7 +682,7 @@ while ended:
     (place / str(at)).mkdir()
     child = os.fork()
     if child == 0:
-        Trouble(setattr, at, lambda: os.kill(os.getpid(), signal.SIGKILL), after)
+        Trouble(setattr, at, lambda: os.kill(os.getpid(), signal.SIGKILL), after, Trouble.ALL)
         run(Parts(place / str(at) / "out.npy"))
         os._exit(0)
     ended = os.waitpid(child, 0)[1]
@@ -594,14 +700,15 @@ def test_a_killed_run_goes_on(tmp_path, after):
     for at in range(1, int(out) + 1):
         folder = tmp_path / str(at)
         parts = folder / "out.npy.parts"
-        if parts.exists() or not (folder / "out.npy").exists():
-            done = vouched(parts) if parts.exists() else []
+        done = vouched(parts) if parts.exists() else []
+        ended = Parts(folder / "out.npy")
+        if ended.product.fault() is None and (ended.folder.is_assembled() or not done):
+            with opened(folder) as again:  # all is done but the removal of what was the folder
+                assert again.done() == {}
+            outcomes.add("removed")
+        else:
             assert run(Parts(folder / "out.npy")) == [k for k in range(TOTAL) if k not in done]
             outcomes.add(str(done))
-        else:  # all is done but the removal of what was the folder
-            with opened(folder):
-                assert not (folder / "out.npy.parts.removed").exists()
-            outcomes.add("removed")
         assert is_whole(folder)
     assert outcomes == {"[]", "[0]", "[0, 1]", "[0, 1, 2]", "removed"}
 
@@ -635,9 +742,11 @@ def test_an_assembled_output_is_not_made_again(tmp_path):
         patch.setattr(Folder, "leave", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(Parts(tmp_path / "out.npy"))
-    with opened(tmp_path) as parts:
-        assert parts.complete(TOTAL)
-        assert not parts.assemble(TOTAL, interrupted)
+    before = (tmp_path / "out.npy").stat().st_ino
+    with opened(tmp_path, settings=changed(rows=4)) as parts:  # the old run is over
+        assert parts.done() == {}
+        assert parts.product.fault() is None
+    assert (tmp_path / "out.npy").stat().st_ino == before
     assert is_whole(tmp_path)
 
 

@@ -451,6 +451,77 @@ def test_two_processes_under_jax_distributed_share_the_work(
     assert np.load(out).tobytes() == vectors.tobytes()
 
 
+def test_a_lone_worker_makes_parts_that_went_again(model, lines, tmp_path, monkeypatch, vectors):
+    out, write = tmp_path / "out.npy", module.Run.write
+
+    def spoiling(self, part):
+        write(self, part)
+        if part.number == 3:
+            self.parts.record(1).unlink(missing_ok=True)
+
+    monkeypatch.setattr(module.Run, "write", spoiling)
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 0
+    assert np.load(out).tobytes() == vectors.tobytes()
+
+
+def test_a_run_that_ends_without_its_output_says_so(model, lines, tmp_path, monkeypatch, capsys):
+    out, work = tmp_path / "out.npy", module.Run.work
+
+    def spoiling(self):
+        work(self)
+        self.parts.record(1).unlink(missing_ok=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Run, "work", spoiling)
+        assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 3
+        assert embed(model, lines, "-o", out, "--rows-per-part", 7, "--shard", "0/3") == 0
+        assert embed(model, lines, "-o", out, "--rows-per-part", 7, "--shard", "1/3") == 3
+    error = capsys.readouterr().err
+    assert "1 parts went while it was made, the first of them 1" in error
+    assert "this worker is done, others are not (1 parts are missing)" in error
+    assert not out.exists()
+    assert embed(model, lines, "-o", out, "--rows-per-part", 7) == 0
+
+
+def seen(folder):
+    """The files of a folder, and what changes if one is written."""
+    states = {file.name: file.stat() for file in folder.iterdir()}
+    return {name: (s.st_ino, s.st_size, s.st_mtime_ns) for name, s in states.items()}
+
+
+def test_status_writes_nothing(model, lines, tmp_path, monkeypatch, capsys):
+    """Of a run that was broken off, by somebody who may not write there."""
+    out = tmp_path / "out.npy"
+    with monkeypatch.context() as patch:
+        broken_after(patch, 2)
+        embed(model, lines, "-o", out, "--rows-per-part", 7)
+    folder = tmp_path / "out.npy.parts"
+    before = seen(folder)
+    for file in folder.glob("*.lock"):
+        file.unlink()
+        before.pop(file.name)
+    with monkeypatch.context() as patch:
+
+        def refuse(*_, **__):
+            raise OSError("read-only")
+
+        for name in ("mkdir", "unlink", "replace", "rename", "utime"):
+            patch.setattr(os, name, refuse)
+        capsys.readouterr()
+        assert cli.main(["status", str(out)]) == 3
+    assert "2 parts with 14 rows, 0 rejected\nat work: nobody" in capsys.readouterr().out
+    assert seen(folder) == before
+
+
+def test_status_of_a_folder_that_is_no_run(tmp_path, capsys):
+    (tmp_path / "out.npy.parts").mkdir()
+    assert cli.main(["status", str(tmp_path / "out.npy")]) == 1
+    assert "is no folder of a run" in capsys.readouterr().err
+    (tmp_path / "out.npy.parts" / "run.json").write_text("{}")
+    assert cli.main(["status", str(tmp_path / "out.npy")]) == 1
+    assert "remove" in capsys.readouterr().err
+
+
 def test_a_second_writer_is_refused(model, lines, tmp_path, monkeypatch, capsys):
     out, again = tmp_path / "out.npy", []
     write = module.Run.write

@@ -1,29 +1,34 @@
-"""`jaxbert embed` and `jaxbert status`: options -> a run -> its output, or how far it is."""
+"""`jaxbert embed`: options -> a run -> its output."""
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxbert import interrupts, streams
 from jaxbert.arguments import integer
 from jaxbert.corpus import settings
-from jaxbert.corpus.formats import Format, format_of
+from jaxbert.corpus.formats import format_of
+from jaxbert.corpus.own import Own
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.progress import Progress, Silence
 from jaxbert.corpus.rejects import REJECTED, listed, share, too_many
 from jaxbert.corpus.rows import BadRow, Reading, Source
 from jaxbert.corpus.run import BYTES, Run
-from jaxbert.corpus.survey import at_work, records
+from jaxbert.corpus.survey import UNFINISHED, records
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError
 from jaxbert.quantise import Ranges
+from jaxbert.runner import ahead
 from jaxbert.textio import write_rows
+
+# How often a worker makes parts of its own that went while it was at work.
+TURNS = 3
 
 
 def shard(text: str | None) -> tuple[int, int]:
@@ -44,18 +49,6 @@ def shard(text: str | None) -> tuple[int, int]:
     if not 0 <= i < n:
         raise InputError(f"the shard is {text!r}; i/n counts from 0/{n} to {n - 1}/{n}")
     return i, n
-
-
-def without_output(source: Source, given: Sequence[str], output: Path) -> None:
-    """Leave what the run writes out of what a pattern found; refuse it where it was named."""
-    endings = ("", ".json", ".ids.jsonl", ".rejects.jsonl")
-    own = {output.with_name(output.name + ending).resolve() for ending in endings}
-    for name in given:
-        if name != "-" and Path(name).resolve() in own:
-            raise InputError(f"{name} is what this run writes; name another output")
-    source.files = [
-        file for file in source.files if file.path == "-" or Path(file.path).resolve() not in own
-    ]
 
 
 def reading(options: argparse.Namespace) -> Reading:
@@ -82,16 +75,33 @@ def prepared(options: argparse.Namespace, source: Source, embedder: Embedder) ->
 
 def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
     """Begin a run, or go on with it."""
+    if not options.input or "-" in options.input:
+        streams.need_stdin()
     if options.output == "-":
         return to_stdout(options, model)
+    most = share(options.max_rejected)
+    worker, workers = shard(options.shard)
+    parts = Parts(options.output, worker, workers, options.overwrite)
+    with parts, reported(options) as progress:
+        run = opened(options, model, parts, progress)
+        if complete(run):
+            streams.say(f"{options.output} is complete already")
+            bad = listed(parts.output)
+            return judged(run.rows - bad, bad, most)
+        return worked(run, options.output, most)
+
+
+def opened(options: argparse.Namespace, model: dict[str, Any], parts: Parts, report: Any) -> Run:
+    """The run that the options describe; what it cannot do is refused before the model is read."""
     file_format = format_of(options.output)
     file_format.check(tuple(options.carry), options.with_text)
-    source = Source(options.input or ["-"], reading(options))
-    without_output(source, options.input, Path(options.output))
+    own = Own(parts.output)
+    own.refuse(options.input)
+    source = Source(options.input or ["-"], reading(options), own)
     source.check()
-    share(options.max_rejected)
-    worker, workers = shard(options.shard)
+    parts.product.check_ours()
     embedder = Embedder.from_pretrained(**model, deterministic=True, devices=jax.local_devices())
+    interrupts.check()
     made = prepared(options, source, embedder)
     wanted = settings.Wanted(
         options.precision,
@@ -107,96 +117,108 @@ def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
         source.reading,
         settings.carried_types(source),
     )
-    with Parts(options.output, worker, workers) as parts, reported(options) as progress:
-        parts.open(settings.settings(about, source, wanted))
-        run = Run(
-            parts=parts,
-            format=file_format,
-            width=embedder.full_width,
-            carry=tuple(options.carry),
-            skip_bad=options.on_bad_row == "skip",
-            report=progress,
-            metadata=about,
-            size=wanted.rows_per_part,
-            **made,
-        )
-        if complete(run, parts, file_format, Path(options.output)):
-            print(f"{options.output} is complete already", file=sys.stderr)
-            bad = listed(Path(options.output))
-            return judged(run.rows - bad, bad, options)
-        run.work()
-        return finished(run, parts, file_format, options)
+    parts.open(settings.settings(about, source, wanted))
+    return Run(
+        parts=parts,
+        format=file_format,
+        width=embedder.full_width,
+        carry=tuple(options.carry),
+        skip_bad=options.on_bad_row == "skip",
+        report=report,
+        metadata=about,
+        size=wanted.rows_per_part,
+        **made,
+    )
 
 
-def complete(run: Run, parts: Parts, file_format: Format, output: Path) -> bool:
-    """Whether the output is what this run would make: the same metadata, input sum included."""
-    if not output.exists() or parts.done() or any(file.bytes is None for file in run.source.files):
+def complete(run: Run) -> bool:
+    """Whether the output is what this run would make, to the byte, of the same input."""
+    product = run.parts.product
+    if run.parts.done() or is_stream(run):
         return False
-    try:
-        before = file_format.metadata(output)
-    except InputError:
+    before = product.metadata()
+    if before is None:
         return False
     run.survey()
-    return before == json.loads(json.dumps(run.metadata))
+    if before != json.loads(json.dumps(run.metadata)):
+        return False
+    fault = product.fault()
+    if fault is not None:
+        streams.say(f"jaxbert: {fault}; it is made anew")
+    return fault is None
+
+
+def is_stream(run: Run) -> bool:
+    """Whether some of the input can be read only once."""
+    return any(file.bytes is None for file in run.source.files)
 
 
 @contextmanager
 def reported(options: argparse.Namespace) -> Iterator[Any]:
-    """What tells how far the run is; when it is broken off, how to go on."""
+    """What tells how far the run is."""
     progress = Silence() if options.quiet else Progress()
     try:
         yield progress
-    except KeyboardInterrupt:
-        progress.close()
-        print(
-            "jaxbert: interrupted; what is finished is kept, and the same command goes on from "
-            "there:\n  " + command_line(),
-            file=sys.stderr,
-        )
-        raise SystemExit(130) from None
     finally:
         progress.close()
 
 
-def command_line() -> str:
-    """What was typed, quoted for a shell."""
-    import shlex
+def worked(run: Run, output: str, most: float) -> int:
+    """Make the parts of this worker, and of them the output if those of the others are there."""
+    folder = run.parts.folder
+    for _ in range(TURNS):
+        run.work()
+        missing = run.parts.missing(run.total)
+        if not any(map(run.parts.mine, missing)) or is_stream(run):
+            break
+    if not missing:
+        return finished(run, output, most)
+    if any(map(run.parts.mine, missing)):
+        streams.say(
+            f"jaxbert: {output} is not finished, for {len(missing)} parts went while it was made, "
+            f"the first of them {missing[0]}; leave {folder.path} alone and give the same command "
+            "again"
+        )
+        return UNFINISHED
+    streams.say(f"{output}: this worker is done, others are not ({len(missing)} parts are missing)")
+    return 0
 
-    return shlex.join(["jaxbert", *sys.argv[1:]])
 
-
-def finished(run: Run, parts: Parts, file_format: Format, options: argparse.Namespace) -> int:
-    """Put the parts together if all are there; say what there is."""
-    if not parts.complete(run.total):
-        print(f"{options.output}: this worker is done, others are not", file=sys.stderr)
-        return 0
-    about, there = run.metadata, records(parts)
+def finished(run: Run, output: str, most: float) -> int:
+    """Put the parts together, unless another worker does; say what there is."""
+    parts, about = run.parts, run.metadata
+    there = records(parts)
     run.check(there)
     rows, bad = (sum(record[key] for record in there.values()) for key in ("rows", "rejected"))
-    if parts.assemble(run.total, lambda files, file: file_format.assemble(files, file, about)):
+    if parts.assemble(
+        run.total, lambda files, file: run.format.assemble(files, file, about), about
+    ):
         rejected = f", {bad} rows rejected" if bad else ""
         without = sum(record.get("without_id", 0) for record in there.values())
         if 0 < without < rows:
             rejected += f", {without} rows without an id are numbered by their place"
-        print(
-            f"{rows} vectors of width {about['vectors']['width']} in {options.output}{rejected}; "
-            f"{run.request.engine.stats}",
-            file=sys.stderr,
+        streams.say(
+            f"{rows} vectors of width {about['vectors']['width']} in {output}{rejected}; "
+            f"{run.request.engine.stats}"
         )
-        return judged(rows, bad, options)
-    return 0
+        return judged(rows, bad, most)
+    if parts.product.metadata() == json.loads(json.dumps(about)):
+        streams.say(f"{output} is complete: another worker has put the parts together")
+        return 0
+    streams.say(f"jaxbert: {output} is not finished: another process is putting the parts together")
+    return UNFINISHED if parts.folder.workers == 1 else 0
 
 
-def judged(rows: int, rejected: int, options: argparse.Namespace) -> int:
+def judged(rows: int, rejected: int, most: float) -> int:
     """The exit status of a run by the rows that it left out; too many are said."""
-    reason = too_many(rows, rejected, share(options.max_rejected))
+    reason = too_many(rows, rejected, most)
     if reason is None:
         return 0
-    print(f"jaxbert: {reason}", file=sys.stderr)
+    streams.say(f"jaxbert: {reason}")
     return REJECTED
 
 
-# --- stdout, and status -------------------------------------------------------------------------
+# --- stdout -------------------------------------------------------------------------------------
 
 
 def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
@@ -205,17 +227,19 @@ def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
         raise InputError("--shard and --carry are for files; with -o - leave them out")
     source = Source(options.input or ["-"], reading(options))
     source.check()
-    share(options.max_rejected)
+    most = share(options.max_rejected)
     embedder = Embedder.from_pretrained(**model, deterministic=True)
     made = prepared(options, source, embedder)
+    streams.use_utf8()
     number, bad = 0, list[BadRow]()
-    skipped = bad if options.on_bad_row == "skip" else None
-    for texts in together(source, skipped, options.rows_per_part):
+    rows = together(source, bad if options.on_bad_row == "skip" else None, options.rows_per_part)
+    for texts in ahead(list, rows):
         vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
-        write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
+        with streams.written():
+            write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
         number += len(texts)
-    print(f"{number} vectors of width {made['finish'].width} in stdout", file=sys.stderr)
-    return judged(number, len(bad), options)
+    streams.say(f"{number} vectors of width {made['finish'].width} in stdout")
+    return judged(number, len(bad), most)
 
 
 def together(source: Source, skipped: list[BadRow] | None, most: int) -> Iterator[list[str]]:
@@ -223,10 +247,11 @@ def together(source: Source, skipped: list[BadRow] | None, most: int) -> Iterato
     texts: list[str] = []
     size = 0
     for row in source.rows():
+        interrupts.check()
         if isinstance(row, BadRow):
             if skipped is None:
                 raise InputError(f"{row.where} {row.reason}; --on-bad-row skip leaves it out")
-            print(f"jaxbert: warning: {row.where} {row.reason}", file=sys.stderr)
+            streams.say(f"jaxbert: warning: {row.where} {row.reason}")
             skipped.append(row._replace(raw=b""))
             continue
         texts.append(row.text)
@@ -236,26 +261,3 @@ def together(source: Source, skipped: list[BadRow] | None, most: int) -> Iterato
             texts, size = [], 0
     if texts:
         yield texts
-
-
-def status(options: argparse.Namespace) -> int:
-    """How far a run is: 0 if its output is there, 3 if it is not finished, 1 if there is none."""
-    output = Path(options.output)
-    parts = Parts(output)
-    if not parts.folder.path.is_dir() or parts.folder.assembled.exists():
-        if not output.exists():
-            raise InputError(f"{output} is not there, and no run for it was begun")
-        about = format_of(output).metadata(output)
-        print(f"{output} is complete")
-        print(json.dumps(about, indent=2, sort_keys=True, ensure_ascii=False))
-        return 0
-    there = records(parts)
-    rows = sum(record["rows"] for record in there.values())
-    rejected = sum(record["rejected"] for record in there.values())
-    missing = [k for k in range(max(there, default=-1)) if k not in there]
-    print(f"{output} is not finished: {len(there)} parts with {rows} rows, {rejected} rejected")
-    if missing:
-        print(f"parts that are missing among them: {', '.join(map(str, missing[:20]))}")
-    workers = at_work(parts)
-    print(f"at work: {', '.join(workers) if workers else 'nobody; the same command goes on'}")
-    return 3

@@ -1,24 +1,38 @@
-"""Files that appear whole or not at all, and locks that die with their process."""
+"""Files that appear whole or not at all, and records that carry their own sum."""
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from jaxbert.errors import JaxbertError
 
+SEAL = "record_sha256"
+
 
 class WriteError(JaxbertError, OSError):
     """A file that could not be written: no room, no permission, a broken disk."""
 
 
+class DamagedRecordError(JaxbertError, ValueError):
+    """A record whose bytes are not those that were written."""
+
+
 def beside(file: Path, ending: str) -> Path:
     """NAME -> NAME + ending, in the same folder."""
     return file.with_name(file.name + ending)
+
+
+def is_regular(file: Path) -> bool:
+    """Whether a plain file has this name: no link, no folder, no pipe, which could block."""
+    try:
+        return stat.S_ISREG(os.lstat(file).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def sync(path: Path) -> None:
@@ -34,6 +48,14 @@ def digest(file: Path) -> str:
     """sha256 of a file's bytes, as hexadecimal digits; reads it in small pieces."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def measured(file: Path) -> dict[str, Any]:
+    """Size and digest of a file."""
+    return {"bytes": file.stat().st_size, "sha256": digest(file)}
+
+
+# --- writing -----------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -59,17 +81,35 @@ def explained(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole(file: Path) -> Iterator[Path]:
+def created(file: Path) -> Iterator[int]:
+    """An empty file of this name, made here and now: no link is followed, no other file written.
+
+    Its descriptor stays open within the block, so that its number is given to no other file.
+    """
+    with suppress(FileNotFoundError):
+        file.unlink()
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def whole(file: Path, staged: Path | None = None) -> Iterator[Path]:
     """A name to write to; behind the block it is on the disk under its own name, or gone.
 
-    The name is file + ".partial". Raises WriteError where the disk refuses; a file that was there
-    before is then still there.
+    The name is `staged`, or file + ".partial", in a folder of ours on the same disk: what has that
+    name is removed. Raises WriteError where the disk refuses; a file that was there before is then
+    still there.
     """
-    partial = beside(file, ".partial")
-    with explained(file):
+    partial = staged or beside(file, ".partial")
+    with explained(file), created(partial) as made:
         try:
             yield partial
-            sync(partial)
+            if not os.path.samestat(os.fstat(made), os.lstat(partial)):
+                raise OSError(f"another program has put something else at {partial}")
+            os.fsync(made)
             os.replace(partial, file)
         except BaseException:
             with suppress(OSError):  # the first error is the one to tell
@@ -78,32 +118,43 @@ def whole(file: Path) -> Iterator[Path]:
         sync(file.parent)
 
 
-def write_json(file: Path, contents: Any) -> None:
-    """Contents as a JSON file whose bytes depend on nothing else: keys are sorted."""
-    # In ASCII, because names of files need not be Unicode.
-    text = json.dumps(contents, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False)
-    with whole(file) as partial:
-        partial.write_bytes(text.encode() + b"\n")
+# --- records -----------------------------------------------------------------------------------
 
 
-def take(file: Path, wait: bool = False) -> int | None:
-    """The descriptor of a lock file that is ours until it is closed; None if another has it.
+def as_bytes(contents: Mapping[str, Any]) -> bytes:
+    """Contents as JSON whose bytes depend on nothing else: keys are sorted."""
+    options: dict[str, Any] = {"indent": 2, "sort_keys": True, "allow_nan": False}
+    try:
+        return json.dumps(contents, **options, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # a file's name may be no UTF-8
+        return json.dumps(contents, **options).encode() + b"\n"
 
-    The kernel ends the lock with the process, however that ends. Raises FileNotFoundError if the
-    folder is gone, which is also noticed where it went while this waited.
+
+def sealed(contents: Mapping[str, Any]) -> bytes:
+    """The bytes of a record, the sum of its contents among them."""
+    return as_bytes({**contents, SEAL: hashlib.sha256(as_bytes(contents)).hexdigest()})
+
+
+def write_record(file: Path, contents: Mapping[str, Any], staged: Path | None = None) -> None:
+    """Contents as a JSON file with its own sum."""
+    with whole(file, staged) as partial:
+        partial.write_bytes(sealed(contents))
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """The contents of a record; FileNotFoundError if there is no such file.
+
+    Raises DamagedRecordError if a single bit is not what `write_record` wrote.
     """
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.path.samestat(os.fstat(descriptor), os.stat(file)):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except FileNotFoundError:  # removed after it was opened: open raises if the folder is gone
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+    if not is_regular(file) and os.path.lexists(file):
+        raise DamagedRecordError(f"{file} is no plain file")
+    held = file.read_bytes()
+    try:
+        contents = json.loads(held)
+        del contents[SEAL]
+        same = sealed(contents) == held
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedRecordError(f"{file} is damaged, or jaxbert did not write it") from error
+    if not same:
+        raise DamagedRecordError(f"{file} is damaged, for its sum is another")
+    return dict(contents)

@@ -6,18 +6,32 @@ works; who comes or goes holds that on open.lock. Locks are the kernel's: they e
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jaxbert.corpus.files import beside, explained, sync, take, write_json
+from jaxbert.corpus import locks
+from jaxbert.corpus.files import (
+    DamagedRecordError,
+    beside,
+    explained,
+    read_record,
+    write_record,
+)
+from jaxbert.corpus.locks import take
+from jaxbert.corpus.product import Product
 from jaxbert.errors import InputError, JaxbertError
 
 # Differences that an error names; thousands of input files may differ at once.
 NAMED = 10
 ABSENT = object()
+# Names that a run gives; what else lies in its folder is not removed. The last ones go last.
+OURS = re.compile(r"(part-\d{6,}|output|worker-\d+-of-\d+|assemble|run)\..*|assembled(\..*)?")
+LAST = ("assembled", "run.json")
+# Seconds in which a lock that `status` or a leaving worker looks at is given back.
+GLANCE = 1.0
 
 
 class RunBusyError(JaxbertError, OSError):
@@ -31,15 +45,15 @@ class SettingsChangedError(JaxbertError, ValueError):
 class Folder:
     """OUT.parts, as one of the workers has it."""
 
-    def __init__(self, output: Path, worker: int, workers: int) -> None:
+    def __init__(self, product: Product, worker: int, workers: int) -> None:
         """Nothing is touched before `open`."""
         if not 0 <= worker < workers:
             raise InputError(
                 f"worker is {worker} of {workers}; workers are counted from 0 to {workers - 1}"
             )
-        self.output, self.worker, self.workers = output, worker, workers
-        self.path = beside(output, ".parts")
-        self.removed = beside(output, ".parts.removed")
+        self.product, self.output = product, product.path
+        self.worker, self.workers = worker, workers
+        self.path = beside(self.output, ".parts")
         self.assembled = self.path / "assembled"  # there once the output is
         self.own_lock: int | None = None
 
@@ -52,7 +66,8 @@ class Folder:
         with explained(self.path):
             gate = self.enter()
             try:
-                shutil.rmtree(self.removed, ignore_errors=True)  # of a run that died in `leave`
+                if self.is_assembled() and self.alone():
+                    self.settle()
                 self.own_lock = self.claim()
                 self.compare(json.loads(json.dumps(settings)))
             except BaseException:
@@ -64,33 +79,39 @@ class Folder:
     def enter(self) -> int:
         """The lock on coming and going, in a folder that is there."""
         while True:
-            if self.path.exists() and not self.path.is_dir():
-                raise InputError(f"{self.path} is a file; move it away or name another output")
+            if os.path.lexists(self.path) and (self.path.is_symlink() or not self.path.is_dir()):
+                kind = "link" if self.path.is_symlink() else "file"
+                raise InputError(f"{self.path} is a {kind}; move it away or name another output")
             self.path.mkdir(exist_ok=True)
+            gate = self.path / "open.lock"
             with suppress(FileNotFoundError):  # the last worker removed it just now
-                gate = take(self.path / "open.lock", wait=True)
-                assert gate is not None
-                return gate
+                taken = take(gate, locks.PATIENCE)
+                if taken is None:
+                    raise RunBusyError(
+                        f"{gate} is locked by {locks.holder(gate)} and was not given back within "
+                        f"{locks.PATIENCE:g} s; end that process, or name another output"
+                    )
+                return taken
 
     def claim(self) -> int:
         """The lock of this worker; none of another number of workers may be at work."""
         for file in self.path.glob("worker-*-of-*.lock"):
             if not file.stem.endswith(f"-of-{self.workers}"):
-                other = take(file)
+                other = take(file, GLANCE)
                 if other is None:
-                    raise self.busy(file.stem)
+                    raise self.busy(file)
                 os.close(other)
-        name = f"worker-{self.worker}-of-{self.workers}"
-        own = take(self.path / f"{name}.lock")
+        file = self.path / f"worker-{self.worker}-of-{self.workers}.lock"
+        own = take(file, GLANCE)
         if own is None:
-            raise self.busy(name)
+            raise self.busy(file)
         return own
 
-    def busy(self, name: str) -> RunBusyError:
+    def busy(self, file: Path) -> RunBusyError:
         """The error that says who is at work."""
         return RunBusyError(
-            f"another process is at work on {self.output} ({name.replace('-', ' ')}); wait until "
-            "it ends, or name another output"
+            f"another process is at work on {self.output} ({file.stem.replace('-', ' ')}); wait "
+            f"until it ends ({locks.holder(file)}), or name another output"
         )
 
     def compare(self, settings: dict[str, Any]) -> None:
@@ -103,13 +124,13 @@ class Folder:
                     f"{self.path} is no folder of a run (it has {min(there)} and no run.json); "
                     "move it away or name another output"
                 )
-            write_json(file, settings)
+            write_record(file, settings)
             return
         try:
-            before = json.loads(file.read_bytes())
-        except ValueError as error:
+            before = read_record(file)
+        except DamagedRecordError as error:
             raise InputError(
-                f"{file} is damaged ({error}); remove {self.path} to begin anew"
+                f"{error}, so its parts cannot be used; remove {self.path} to begin anew"
             ) from error
         changes = list(differences(before, settings))
         if changes:
@@ -126,7 +147,7 @@ class Folder:
         gate = None
         try:
             with suppress(FileNotFoundError):  # somebody removed the folder
-                gate = take(self.path / "open.lock", wait=True)
+                gate = take(self.path / "open.lock", locks.PATIENCE)
         finally:
             self.release()
         if gate is not None:
@@ -142,25 +163,48 @@ class Folder:
             os.close(self.own_lock)
             self.own_lock = None
 
+    def is_assembled(self) -> bool:
+        """Whether the parts have been put together."""
+        try:
+            return bool(read_record(self.assembled))
+        except (FileNotFoundError, DamagedRecordError):
+            return False
+
+    def settle(self) -> None:
+        """What a run that died behind its end has left: removed if the output is whole."""
+        if self.product.fault() is None:
+            self.clear()
+        else:
+            self.assembled.unlink()
+
     def over(self) -> bool:
         """Whether nobody needs the folder any more."""
-        return self.assembled.exists() or not any(self.path.glob("part-*"))
+        return self.is_assembled() or not any(self.path.glob("part-*"))
 
     def alone(self) -> bool:
         """Whether no worker is at work; ask behind open.lock, so that none can come."""
         for file in self.path.glob("worker-*.lock"):
-            lock = take(file)
+            lock = take(file, GLANCE)
             if lock is None:
                 return False
             os.close(lock)
         return True
 
     def leave(self) -> None:
-        """Remove the folder; renamed first, so that it is never there with some parts missing."""
-        shutil.rmtree(self.removed, ignore_errors=True)
-        os.replace(self.path, self.removed)
-        sync(self.removed.parent)
-        shutil.rmtree(self.removed, ignore_errors=True)
+        """Remove the folder, unless somebody put something of their own there."""
+        self.clear()
+        with suppress(OSError):
+            (self.path / "open.lock").unlink()
+            self.path.rmdir()
+
+    def clear(self) -> None:
+        """Remove what runs write, in an order that can be broken off anywhere.
+
+        The record of a part goes before it, and what says that the run is over behind all parts.
+        """
+        names = {name for name in os.listdir(self.path) if OURS.fullmatch(name)} - {*LAST}
+        for name in [*sorted(names, key=lambda name: not name.endswith(".json")), *LAST]:
+            (self.path / name).unlink(missing_ok=True)
 
 
 def differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

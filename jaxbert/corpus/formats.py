@@ -4,7 +4,6 @@ A part is written at exactly the path that it is given. An assembled file, and t
 appear whole or not at all, the file itself last. Nothing depends on time, path or order of work.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -13,7 +12,7 @@ import numpy as np
 
 from jaxbert.corpus.columns import Columns as Columns
 from jaxbert.corpus.columns import Layout, as_json, check_names
-from jaxbert.corpus.files import beside, whole, write_json
+from jaxbert.corpus.files import beside, whole
 from jaxbert.corpus.parquet import Parquet
 from jaxbert.errors import InputError
 
@@ -41,9 +40,6 @@ class Format(Protocol):
         Never more than one part is in memory.
         """
 
-    def metadata(self, file: Path) -> dict[str, Any]:
-        """What `assemble` was told of the run."""
-
 
 def format_of(output: str | Path) -> Format:
     """The format that a name asks for; what cannot be written is refused before any work."""
@@ -62,8 +58,8 @@ def format_of(output: str | Path) -> Format:
 class Npy:
     """Vectors alone, to be loaded with np.load(file, mmap_mode="r").
 
-    Beside it lie OUT.json, the metadata, and OUT.ids.jsonl with one id a line, unless the ids are
-    0, 1, 2 ... A part has its ids behind the array, where np.load does not look.
+    Beside it lies OUT.ids.jsonl with one id a line, unless the ids are 0, 1, 2 ... A part has its
+    ids behind the array, where np.load does not look.
     """
 
     suffix = ".npy"
@@ -104,11 +100,6 @@ class Npy:
                         skip_header(source)
                         copy(source, stream, rows * row_bytes(layout))
             write_ids(beside(file, ".ids.jsonl"), parts, layout)
-            write_json(beside(file, ".json"), metadata)
-
-    def metadata(self, file: Path) -> dict[str, Any]:
-        """What `assemble` was told of the run."""
-        return read_metadata(file)
 
 
 def header(stream: BinaryIO, layout: Layout, rows: int) -> None:
@@ -174,7 +165,7 @@ def write_ids(file: Path, parts: Sequence[Path], layout: Layout) -> None:
 class Jsonl:
     """{"id": ..., "text" if asked for, carried columns, "embedding": [...]} a line.
 
-    Beside it lies OUT.json, the metadata. Numbers have as many digits as name them exactly.
+    Numbers have as many digits as name them exactly.
     """
 
     def __init__(self, suffix: str = ".jsonl") -> None:
@@ -206,19 +197,13 @@ class Jsonl:
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
         """All parts, one behind the other."""
         numbers = Layout.of(metadata).id_type == "int64"
-        with whole(file) as partial:
-            with partial.open("wb") as stream:
-                for part in parts:
-                    with part.open("rb") as source:
-                        if numbers:
-                            copy(source, stream, part.stat().st_size)
-                        else:
-                            copy_quoted(source, stream)
-            write_json(beside(file, ".json"), metadata)
-
-    def metadata(self, file: Path) -> dict[str, Any]:
-        """What `assemble` was told of the run."""
-        return read_metadata(file)
+        with whole(file) as partial, partial.open("wb") as stream:
+            for part in parts:
+                with part.open("rb") as source:
+                    if numbers:
+                        copy(source, stream, part.stat().st_size)
+                    else:
+                        copy_quoted(source, stream)
 
 
 def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
@@ -237,14 +222,3 @@ def copy_quoted(source: BinaryIO, target: BinaryIO) -> None:
     while piece := source.readline(CHUNK):
         target.write(quoted(piece, b'{"id": ', b", ") if begins else piece)
         begins = piece.endswith(b"\n")
-
-
-def read_metadata(file: Path) -> dict[str, Any]:
-    """OUT.json of an output."""
-    try:
-        found: dict[str, Any] = json.loads(beside(file, ".json").read_bytes())
-    except (FileNotFoundError, ValueError) as error:
-        raise InputError(
-            f"beside {file} lies no {file.name}.json with its metadata; name one that jaxbert wrote"
-        ) from error
-    return found

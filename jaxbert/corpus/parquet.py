@@ -61,16 +61,6 @@ class Parquet:
                     out.write_table(rows.cast(own), row_group_size=len(rows))
                 del rows  # before the next one is read
 
-    def metadata(self, file: Path) -> dict[str, Any]:
-        """What `assemble` was told of the run."""
-        with file.open("rb") as stream:
-            own = pyarrow("pyarrow.parquet").read_schema(stream)
-        held = (own.metadata or {}).get(KEY.encode())
-        if held is None:
-            raise InputError(f"{file} holds no metadata of a run; name one that jaxbert wrote")
-        found: dict[str, Any] = json.loads(held)
-        return found
-
 
 def schema(layout: Layout, types: Mapping[str, Any] | None = None) -> Any:
     """The pyarrow schema; where a value may be missing the column says so.

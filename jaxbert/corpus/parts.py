@@ -1,8 +1,9 @@
 """The parts of a run: which are done, how one is finished, and how all become the output.
 
 OUT.parts/part-000012.npy is a part, and part-000012.json beside it its record, which is written
-last: with a record the part is done, without one it was never made. A part's rejected rows are in
-part-000012.rejects.jsonl. Worker i of n makes the parts k with k % n == i.
+last: with a record the part is done; without one, or with a damaged one, it was never made. A
+part's rejected rows are in part-000012.rejects.jsonl. Worker i of n makes the parts k with
+k % n == i.
 """
 
 import json
@@ -15,8 +16,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jaxbert.corpus.files import beside, digest, take, whole, write_json
+from jaxbert.corpus.files import (
+    DamagedRecordError,
+    beside,
+    digest,
+    explained,
+    is_regular,
+    measured,
+    read_record,
+    whole,
+    write_record,
+)
 from jaxbert.corpus.folder import Folder
+from jaxbert.corpus.locks import take
+from jaxbert.corpus.product import Product
 from jaxbert.errors import JaxbertError
 
 log = logging.getLogger(__name__)
@@ -32,10 +45,13 @@ class DamagedPartError(JaxbertError, OSError):
 class Parts:
     """The parts of the run that makes one output, as one of its workers has them."""
 
-    def __init__(self, output: str | Path, worker: int = 0, workers: int = 1) -> None:
-        """Nothing is touched before `open`."""
+    def __init__(
+        self, output: str | Path, worker: int = 0, workers: int = 1, overwrite: bool = False
+    ) -> None:
+        """Nothing is touched before `open`; overwrite: also what jaxbert did not write."""
         self.output = Path(output)
-        self.folder = Folder(self.output, worker, workers)
+        self.product = Product(self.output, overwrite)
+        self.folder = Folder(self.product, worker, workers)
 
     def __enter__(self) -> Self:
         """Itself; open it."""
@@ -103,14 +119,14 @@ class Parts:
         return records
 
     def read(self, k: int) -> dict[str, Any] | None:
-        """The record of part k; None if there is none, or if its files are not of that size."""
+        """The record of part k; None without a whole one, or if its files are not of that size."""
         try:
-            record: dict[str, Any] = json.loads(self.record(k).read_bytes())
+            record = read_record(self.record(k))
             sizes = [(self.data(k), record["bytes"])]
             if record.get("rejects"):
                 sizes.append((self.rejects(k), record["rejects"]["bytes"]))
-            same = all(file.stat().st_size == size for file, size in sizes)
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            same = all(is_regular(file) and file.stat().st_size == size for file, size in sizes)
+        except (FileNotFoundError, DamagedRecordError, KeyError):
             return None
         return record if same else None
 
@@ -152,22 +168,33 @@ class Parts:
                 sizes["rejects"] = measured(partial)
         else:
             self.rejects(k).unlink(missing_ok=True)
-        write_json(self.record(k), {**record, **sizes})
+        write_record(self.record(k), {**record, **sizes})
 
     # --- the end -------------------------------------------------------------------------------
 
+    def missing(self, total: int) -> list[int]:
+        """The parts among 0 ... total - 1 that are not there; none if they are assembled."""
+        if not self.folder.path.is_dir() or self.folder.is_assembled():
+            return [] if self.product.fault(sums=False) is None else list(range(total))
+        return [k for k in range(total) if self.read(k) is None]
+
     def complete(self, total: int) -> bool:
         """Whether the parts 0 ... total - 1 of all workers are there, or were and are assembled."""
-        if not self.folder.path.is_dir() or self.folder.assembled.exists():
-            return self.output.exists()
-        return all(self.record(k).exists() for k in range(total))
+        if not self.folder.path.is_dir() or self.folder.is_assembled():
+            return self.product.fault(sums=False) is None
+        return not self.missing(total)
 
-    def assemble(self, total: int, make: Callable[[list[Path], Path], None]) -> bool:
-        """make(files of the parts, output), if no other worker does or did; then close.
+    def assemble(
+        self,
+        total: int,
+        make: Callable[[list[Path], Path], None],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """make(files of the parts, a path for the output), if no other worker does or did; close.
 
-        make writes the output whole or not at all, so that this can be done again. The rejected
-        rows of all parts go to OUT.rejects.jsonl before. Raises DamagedPartError if a part is not
-        what was written; the same command makes it again.
+        make writes at that path; then the output, its rejected rows in OUT.rejects.jsonl and its
+        record, of these metadata, take the place of old ones. Raises DamagedPartError if a part is
+        not what was written; the same command makes it again.
         """
         try:
             lock = take(self.folder.path / "assemble.lock")
@@ -176,14 +203,16 @@ class Parts:
         if lock is None:
             return False
         try:
-            if self.folder.assembled.exists() and self.output.exists():
-                made = False
-            else:
+            made = not (self.folder.is_assembled() and self.product.fault(sums=False) is None)
+            if made:
                 self.check_all(total)
-                self.gather(total)
-                make([self.data(k) for k in range(total)], self.output)
-                write_json(self.folder.assembled, {"parts": total})
-                made = True
+                staged = self.folder.path / f"output{self.output.suffix}"
+                self.gather(total, beside(staged, ".rejects.jsonl"))
+                beside(staged, ".ids.jsonl").unlink(missing_ok=True)
+                make([self.data(k) for k in range(total)], staged)
+                with explained(self.output):
+                    self.product.replace(staged, metadata or {})
+                write_record(self.folder.assembled, {"parts": total})
         finally:
             os.close(lock)
         self.close()
@@ -198,9 +227,8 @@ class Parts:
                 f"them {damaged[0]}, and are removed; run the same command again to make them anew"
             )
 
-    def gather(self, total: int) -> None:
-        """OUT.rejects.jsonl; without rejected rows there is none, not even an old one."""
-        file = beside(self.output, ".rejects.jsonl")
+    def gather(self, total: int, file: Path) -> None:
+        """The rejected rows of all parts; without any there is no file, not even an old one."""
         some = [self.rejects(k) for k in range(total) if self.rejects(k).exists()]
         if not some:
             file.unlink(missing_ok=True)
@@ -209,8 +237,3 @@ class Parts:
             for part in some:
                 with part.open("rb") as source:
                     shutil.copyfileobj(source, stream)
-
-
-def measured(file: Path) -> dict[str, Any]:
-    """Size and digest of a file."""
-    return {"bytes": file.stat().st_size, "sha256": digest(file)}

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -45,8 +46,13 @@ class Progress:
             return
         self.last = now
         line = self.line(stats, share, now - self.start)
-        self.stream.write(f"\r\x1b[2K{line}" if self.terminal else f"{line}\n")
-        self.stream.flush()
+        self.write(f"\r\x1b[2K{line}" if self.terminal else f"{line}\n")
+
+    def write(self, text: str) -> None:
+        """Show it; if nobody can see it, the work goes on."""
+        with suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.stream.flush()
 
     def line(self, stats: Stats, share: float | None, seconds: float) -> str:
         """What there is to say."""
@@ -64,8 +70,7 @@ class Progress:
     def close(self) -> None:
         """Leave the terminal on a fresh line."""
         if self.terminal:
-            self.stream.write("\r\x1b[2K")
-            self.stream.flush()
+            self.write("\r\x1b[2K")
 
 
 class Silence:

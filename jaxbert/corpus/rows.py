@@ -4,8 +4,7 @@ import io
 import json
 import os
 import stat
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,6 +12,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jaxbert import streams
 from jaxbert.corpus import fields, tables
 from jaxbert.corpus.fields import BadRow, Fault, FileError, Reading, Row, RowError
 from jaxbert.corpus.lines import Gunzip, Lines, without_newline
@@ -143,17 +143,19 @@ class File:
         return self.path.lower().endswith(".gz")
 
 
-def expanded(inputs: Iterable[str]) -> Iterator[str]:
-    """The paths that names and patterns stand for; those of a pattern are sorted."""
+def expanded(inputs: Iterable[str], without: Container[str]) -> Iterator[str]:
+    """The paths that names and patterns stand for; those of a pattern are sorted, and not all."""
     for given in map(os.fspath, inputs):
         if given == "-" or os.path.exists(given):
             yield given
         elif not has_magic(given):
             raise InputError(f"{given} does not exist")
         else:
-            found = sorted(path for path in glob(given, recursive=True) if not os.path.isdir(path))
+            paths = [path for path in glob(given, recursive=True) if not os.path.isdir(path)]
+            found = sorted(path for path in paths if path not in without)
             if not found:
-                raise InputError(f"no file matches {given}")
+                but = " but what runs are writing" if paths else ""
+                raise InputError(f"no file matches {given}{but}")
             yield from found
 
 
@@ -204,12 +206,14 @@ class Source:
     not grow with the inputs: lines are read one by one, Parquet in small batches.
     """
 
-    def __init__(self, inputs: Sequence[str], reading: Reading | None = None) -> None:
-        """InputError for a file that is not there, a pattern without files, an unknown kind."""
+    def __init__(
+        self, inputs: Sequence[str], reading: Reading | None = None, without: Container[str] = ()
+    ) -> None:
+        """InputError for a file that is not there, a pattern that finds none not in `without`."""
         if isinstance(inputs, (str, bytes)):
             raise InputTypeError("inputs is one name; pass a list of names")
         self.reading = reading or Reading()
-        self.files = [described(path, self.reading) for path in expanded(inputs)]
+        self.files = [described(path, self.reading) for path in expanded(inputs, without)]
         if sum(file.path == "-" for file in self.files) > 1:
             raise InputError("stdin is named twice; it can be read once")
         self._stdin_is_new = True
@@ -278,7 +282,7 @@ class Source:
         if not self._stdin_is_new:
             raise InputError("stdin was read before; it can be read once")
         self._stdin_is_new = False
-        return nullcontext(sys.stdin.buffer)
+        return nullcontext(streams.stdin())
 
     def _lines(self, file: File, stream: BinaryIO) -> Lines:
         """The lines in an open file; those of text may hold CR, which elsewhere ends a line."""

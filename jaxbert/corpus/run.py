@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 
+from jaxbert import interrupts
 from jaxbert.corpus.formats import Columns, Format
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.rows import BadRow, Row, Source
@@ -307,6 +308,7 @@ class Run:
         part, whole, ids = Part(0), hashlib.sha256(), "int64"
         self.sums.clear()
         for number, row in enumerate(self.source.rows()):
+            interrupts.check()
             if self.stopped.is_set():
                 return
             if part.count == self.size or part.size >= BYTES:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxbert import __version__
 from jaxbert.attention import ATTENTIONS
+from jaxbert.corpus.processor import processor
 from jaxbert.corpus.rows import Reading, Source
 from jaxbert.embedder import Embedder
 from jaxbert.modules import Dense
@@ -103,11 +104,12 @@ def in_file(vectors: np.ndarray, precision: str) -> np.ndarray:
     return vectors.astype(np.float16) if precision == "float16" else vectors
 
 
-def software() -> dict[str, str]:
-    """The versions that decide about bits, and the kind of device."""
+def software() -> dict[str, Any]:
+    """The versions that decide about bits, the kind of device, and what matters of a processor."""
     names = ("jax", "jaxlib", "tokenizers", "numpy")
     kind = {"device": jax.local_devices()[0].device_kind, "platform": jax.default_backend()}
-    return {"jaxbert": __version__} | {name: version(name) for name in names} | kind
+    versions = {"jaxbert": __version__} | {name: version(name) for name in names}
+    return versions | kind | processor()
 
 
 def metadata(

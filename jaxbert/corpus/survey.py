@@ -1,10 +1,18 @@
 """A look at the folder of a run that changes nothing in it."""
 
-import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from jaxbert.corpus.files import take
+from jaxbert import interrupts
+from jaxbert.corpus.locks import is_held
 from jaxbert.corpus.parts import RECORD, Parts
+
+# Exit status of a run that ends without its output, and of `status` for one.
+UNFINISHED = 3
 
 
 def records(parts: Parts) -> dict[int, dict[str, Any]]:
@@ -19,20 +27,24 @@ def records(parts: Parts) -> dict[int, dict[str, Any]]:
 
 
 def at_work(parts: Parts) -> list[str]:
-    """The workers that hold their locks, as "worker 0 of 2".
+    """The workers that hold their locks, as "worker 0 of 2"."""
+    locks = sorted(parts.folder.path.glob("worker-*.lock"))
+    return [file.stem.replace("-", " ") for file in locks if is_held(file)]
 
-    Behind the lock on coming and going, so that nobody who is just coming finds a lock taken.
-    """
-    busy = []
-    gate = take(parts.folder.path / "open.lock", wait=True)
+
+@contextmanager
+def told_how_to_go_on(output: str) -> Iterator[None]:
+    """A run that a signal ends says what is kept, by this process or by one before."""
     try:
-        for file in sorted(parts.folder.path.glob("worker-*.lock")):
-            lock = take(file)
-            if lock is None:
-                busy.append(file.stem.replace("-", " "))
-            else:
-                os.close(lock)
-    finally:
-        if gate is not None:
-            os.close(gate)
-    return busy
+        yield
+    except BaseException as error:
+        number = interrupts.received()
+        if number is None and not isinstance(error, KeyboardInterrupt):
+            raise
+        words = interrupts.NOTHING
+        if output != "-" and records(Parts(output)):
+            words = (
+                "interrupted; what is finished is kept, and the same command goes on from there:"
+                f"\n  {shlex.join(['jaxbert', *sys.argv[1:]])}"
+            )
+        raise interrupts.Interrupted(number or signal.SIGINT, words) from None

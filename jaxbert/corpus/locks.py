@@ -1,0 +1,83 @@
+"""Locks that die with their process, and that nobody waits for without an end."""
+
+import fcntl
+import logging
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+# Seconds: how long a lock that should change hands at once may stay in the same ones, when that is
+# said, and how often it is tried.
+PATIENCE, SPEAK, OFTEN = 5.0, 2.0, 0.02
+
+
+def take(file: Path, patience: float = 0.0) -> int | None:
+    """The descriptor of a lock file that is ours until it is closed; None if another has it.
+
+    Tries again as long as the lock changes hands within `patience` seconds, which its time shows:
+    who may only read the file can hold it, but not change that. The kernel ends a lock with its
+    process, however that ends. Raises FileNotFoundError if the folder is gone, also where it went
+    while this waited.
+    """
+    since, seen, said = time.monotonic(), 0, False
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), os.stat(file)):
+                os.utime(descriptor)
+                return descriptor
+            changed = None
+        except FileNotFoundError:  # removed after it was opened: open raises if the folder is gone
+            changed = None
+        except BlockingIOError:
+            changed = os.fstat(descriptor).st_mtime_ns
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        if changed is None:
+            continue
+        now = time.monotonic()
+        if changed != seen:
+            since, seen = now, changed
+        if now - since >= patience:
+            return None
+        if now - since >= SPEAK and not said:
+            log.warning("waiting for %s, which %s holds", file, holder(file))
+            said = True
+        time.sleep(OFTEN)
+
+
+def is_held(file: Path) -> bool:
+    """Whether a process has the lock; asked without writing, so that a disk may be read-only."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def holder(file: Path) -> str:
+    """Who has the lock, as far as the kernel of this machine tells."""
+    with suppress(OSError, ValueError, IndexError):
+        state = os.stat(file)
+        device, inode = (os.major(state.st_dev), os.minor(state.st_dev)), state.st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            major, minor, number = words[5].split(":")
+            if words[1] == "FLOCK" and (int(major, 16), int(minor, 16), int(number)) == (
+                *device,
+                inode,
+            ):
+                return f"process {words[4]}"
+    return "another process"
