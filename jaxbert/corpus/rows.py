@@ -162,8 +162,7 @@ def expanded(inputs: Iterable[str], without: Container[str]) -> Iterator[str]:
 def described(path: str, reading: Reading) -> File:
     """The file of a path; refused if it cannot be read as its kind."""
     if path == "-":
-        if sys.stdin is None:
-            raise InputError("stdin is closed; name a file to read, or give the rows to stdin")
+        streams.need_stdin()
         return checked(File("-", "stdin", reading.kind or "text", None), reading)
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
