@@ -33,11 +33,12 @@ GOLDEN_REFERENCE = 5e-6
 # which rounds some ten times as often, may be off by this many times that. Measured: 2.3.
 ROUNDINGS = 8
 
-# bfloat16 has 8 bits: a rounding is 2^-9 of the number, and two layers round some twenty times.
-BFLOAT16 = 5e-2
+# bfloat16 has 8 bits: a rounding is 2^-9 of the number. Two layers round some twenty times, and the
+# weights are rounded once.
+BFLOAT16 = 32 * 2.0**-9
 
-# One rounding to bfloat16 of each of two numbers that are compared, and one of a probability.
-BFLOAT16_ROUNDING = 2**-7
+# Two ways to compute attention, each of which rounds the probabilities and what comes out.
+BFLOAT16_ROUNDING = 4 * 2.0**-9
 
 # Vectors of the real MiniLM, of their norm: two programs in float32, jaxbert's and that of
 # sentence-transformers or jaxbert's in another company. Each is some ten roundings from the truth.
