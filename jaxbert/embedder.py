@@ -154,8 +154,8 @@ class Embedder(Settings):
         Raises InputTypeError, InputError, before anything is computed if the list shows it;
         ComputationError for a vector that is not finite.
         Differs: sentence-transformers sorts by characters and its vectors change with the batch;
-        here no component moves by more than 5e-7 of the vector's norm (float32), and no bit does
-        with deterministic=True.
+        here no component moves by more than 1e-5 of the vector's norm (float32; notes/02), and no
+        bit does with deterministic=True.
         """
         refuse_torch(convert_to_numpy, convert_to_tensor, device, pool, chunk_size)
         texts = as_list([inputs] if isinstance(inputs, str) else inputs)

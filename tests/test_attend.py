@@ -14,7 +14,7 @@ from jaxbert.errors import InputError
 from jaxbert.position import Alibi, Bias
 from tests.models import encoder
 from tests.test_positions import BIASES
-from tests.tolerances import ENCODER, FUNCTION
+from tests.tolerances import ENCODER, FUNCTION, close, largest
 
 B, N, H = 2, 3, 5
 
@@ -34,7 +34,7 @@ def same(t, other):
 
     given = arguments(t)
     a, b = (np.asarray(jax.jit(f)(*given)) for f in (fresh, other))
-    np.testing.assert_allclose(a, b, atol=FUNCTION)
+    close(a, b, FUNCTION)
     return (a == b).all()
 
 
@@ -80,13 +80,12 @@ def test_rows_on_devices_of_their_own(backend, monkeypatch):
 
     specs = {"mesh": mesh, "in_specs": (rows, same)}
     sharded = jax.jit(jax.shard_map(context, out_specs=rows, **specs))(q, bias)
-    np.testing.assert_allclose(np.asarray(sharded), np.asarray(context(q, bias)), atol=FUNCTION)
+    close(sharded, context(q, bias), FUNCTION)
     total = jax.shard_map(summed, out_specs=same, **specs)
     ours = jax.jit(jax.grad(total, argnums=(0, 1)))(q, bias)
     theirs = jax.jit(jax.grad(loss, argnums=(0, 1)))(q, bias)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
-        scale = max(1.0, float(jnp.abs(b).max()))
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=ENCODER * scale)
+        close(a, b, ENCODER, max(1.0, largest(b)))
 
 
 def lowered(given, platform):

@@ -14,7 +14,7 @@ from jaxbert.attention.gpu import Gpu
 from jaxbert.attention.tpu import Tpu
 from jaxbert.position import Alibi, Bias
 from tests.test_positions import BIASES
-from tests.tolerances import BFLOAT16_ROUNDING, ENCODER, FUNCTION, ONE_HOT
+from tests.tolerances import BFLOAT16, BFLOAT16_ROUNDING, ENCODER, FUNCTION, ONE_HOT, close, largest
 
 B, N, T, H = 2, 3, 7, 5
 BLOCK = 256
@@ -56,7 +56,7 @@ def test_agrees_with_the_reference_under_any_mask(attend, seed, masked):
     got = attend(q, k, v, Alibi(N).bias, PLACES, mask)
     expected = reference.attention(q, k, v, mask.astype(bool), reference.alibi(N, T))
     valid = np.broadcast_to((mask == 1)[:, None, :], (B, N, T))
-    np.testing.assert_allclose(np.asarray(got)[valid], expected[valid], atol=FUNCTION)
+    close(np.asarray(got)[valid], expected[valid], FUNCTION)
     np.testing.assert_array_equal(np.asarray(got)[~valid], 0.0)
 
 
@@ -71,7 +71,7 @@ def test_segments_are_attended_one_by_one(attend, seed, data):
         mask = segments == number
         expected = reference.attention(q, k, v, mask, reference.alibi(N, T))
         valid = np.broadcast_to(mask[:, None, :], (B, N, T))
-        np.testing.assert_allclose(got[valid], expected[valid], atol=FUNCTION)
+        close(got[valid], expected[valid], FUNCTION)
 
 
 def ragged(length):
@@ -96,7 +96,7 @@ def test_is_dense_for_every_scheme_and_odd_lengths(kind, name, length, dtype):
     assert got.dtype == dtype
     tolerance = FUNCTION if dtype == jnp.float32 else BFLOAT16_ROUNDING
     expected = np.asarray(jax.jit(dense)(*arguments), np.float32)
-    np.testing.assert_allclose(np.asarray(got, np.float32), expected, atol=tolerance)
+    close(got, expected, tolerance)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,8 @@ def test_has_the_gradients_of_dense(kind, name):
     ours, theirs = gradients(IMPLEMENTATIONS[kind]), gradients(dense)
     leaves = zip(*map(jax.tree.leaves, (ours, theirs)), strict=True)
     for a, b in leaves:
-        scale = max(1.0, float(jnp.abs(b).max()))
-        assert scale < 1e3
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=ENCODER * scale)
+        assert largest(b) < 1e3
+        close(a, b, ENCODER, max(1.0, largest(b)))
 
 
 class Halved(Bias):
@@ -145,7 +144,7 @@ def test_a_bias_in_bfloat16_has_its_gradient(attend):
     expected = jax.jit(jax.grad(scalar))(wide).slopes
     assert got.dtype == jnp.bfloat16
     assert np.abs(expected).max() > 1
-    np.testing.assert_allclose(np.asarray(got, np.float32), expected, rtol=0.05)
+    close(got, expected, BFLOAT16)
 
 
 @each
@@ -155,9 +154,9 @@ def test_can_be_mapped_over_an_axis_and_scanned(attend):
     expected = np.asarray(attend(q, k, v, bias, PLACES, ones))
     mapped = jax.vmap(attend, in_axes=(None, None, 0, None, None, None))
     twice = np.asarray(mapped(q, k, jnp.stack([v, 2 * v]), bias, PLACES, ones))
-    np.testing.assert_allclose(twice, np.stack([expected, 2 * expected]), atol=FUNCTION)
+    close(twice, np.stack([expected, 2 * expected]), FUNCTION)
     _, steps = jax.lax.scan(lambda c, v: (c, attend(q, k, v, bias, PLACES, ones)), 0, v[None])
-    np.testing.assert_allclose(np.asarray(steps[0]), expected, atol=FUNCTION)
+    close(steps[0], expected, FUNCTION)
 
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["forward", "backward"])
@@ -181,19 +180,17 @@ def test_large_scores_do_not_overflow(attend):
     got = attend(q * 1e3, k * 1e3, v, None, PLACES, jnp.ones((B, T), jnp.int32))
     assert np.isfinite(np.asarray(got)).all()
     best = np.einsum("bnth,bnsh->bnts", q, k).argmax(-1)
-    np.testing.assert_allclose(
-        np.asarray(got), np.take_along_axis(v, best[..., None], 2), atol=ONE_HOT
-    )
+    close(got, np.take_along_axis(v, best[..., None], 2), ONE_HOT)
 
 
 def test_probabilities_are_what_attention_multiplies():
     q, k, v = draw(1)
     ones = jnp.ones((B, T), jnp.int32)
     maps = np.asarray(probabilities(q, k, Alibi(N).bias, PLACES, ones))
-    np.testing.assert_allclose(maps.sum(-1), 1.0, atol=FUNCTION)
+    close(maps.sum(-1), 1.0, FUNCTION)
     product = np.einsum("bnts,bnsh->bnth", maps, v)
     got = np.asarray(dense(q, k, v, Alibi(N).bias, PLACES, ones))
-    np.testing.assert_allclose(got, product, atol=FUNCTION)
+    close(got, product, FUNCTION)
 
 
 @each

@@ -13,6 +13,7 @@ from jaxbert import Embedder, Ranges, cli
 from jaxbert.corpus import run as module
 from jaxbert.engine import Engine
 from tests.models import encoder, published, write_folder
+from tests.tolerances import COMPANY, FUNCTION, close, norms, off
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [f"{'a b c d '[: 2 * (i % 5)]}{'q ' * (i % 13)}" for i in range(61)]
@@ -97,7 +98,7 @@ def test_parquet_to_parquet(model, vectors, tmp_path):
     assert found["id"].to_pylist() == list(range(100, 161))
     assert found["n"].type == pa.float64()
     expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.testing.assert_allclose(found["embedding"].to_pylist(), expected, atol=1e-6)
+    close(found["embedding"].to_pylist(), expected, COMPANY, norms)
     about = json.loads(found.schema.metadata[b"jaxbert"])
     assert about["vectors"]["normalized"] is True
 
@@ -239,7 +240,7 @@ def test_length_one_before_and_after_the_cut_are_told_apart(lines, tmp_path):
     for options, length_one in ((("--normalize",), True), ((), False)):
         assert embed(model, lines, "-o", out, "--truncate-dim", 7, *options) == 0
         lengths = np.linalg.norm(np.load(out), axis=1)
-        assert (np.abs(lengths - 1).max() < 1e-5) == length_one
+        assert (off(lengths, 1.0) < FUNCTION) == length_one
         about = json.loads((tmp_path / "out.npy.json").read_text())
         assert about["vectors"]["normalized"] is length_one
 

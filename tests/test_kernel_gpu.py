@@ -15,7 +15,7 @@ from jaxbert.inputs import Inputs
 from jaxbert.position import AlibiBias, Bias
 from tests.models import CONFIGS, arrays, make
 from tests.test_positions import BIASES
-from tests.tolerances import ENCODER, FUNCTION
+from tests.tolerances import ENCODER, FUNCTION, close
 
 B, N, T, H = 2, 3, 83, 5
 PLACES = jnp.arange(T, dtype=jnp.int32)[None]
@@ -34,7 +34,7 @@ def test_the_two_sizes_of_a_tile_are_free(sizes):
     bias = BIASES["alibi"].bias
     got = jax.jit(Gpu(*sizes, interpret=True))(q, k, v, bias, PLACES, ONES)
     expected = dense(q, k, v, bias, PLACES, ONES)
-    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), atol=FUNCTION)
+    close(got, expected, FUNCTION)
 
 
 def test_tiles_of_other_texts_are_not_touched():
@@ -43,7 +43,7 @@ def test_tiles_of_other_texts_are_not_touched():
     expected = np.asarray(dense(q, k, v, None, PLACES, segments))[:, :, 32:64]
     beside = jnp.where((PLACES < 32) | (PLACES >= 64), jnp.nan, 0.0)[:, None, :, None]
     got = np.asarray(gpu(q, k, v + beside, None, PLACES, segments))
-    np.testing.assert_allclose(got[:, :, 32:64], expected, atol=FUNCTION)
+    close(got[:, :, 32:64], expected, FUNCTION)
     assert np.isnan(got[:, :, :32]).all()
 
 
@@ -53,7 +53,7 @@ def test_tiles_that_alibi_makes_negligible_are_not_touched():
     last = v + jnp.where(PLACES < 80, 0.0, jnp.nan)[:, None, :, None]
     near = np.asarray(dense(q, k, v, bias, PLACES, ONES))[:, :, :32]
     got = np.asarray(gpu(q, k, last, bias, PLACES, ONES))
-    np.testing.assert_allclose(got[:, :, :32], near, atol=FUNCTION)
+    close(got[:, :, :32], near, FUNCTION)
     everything = Gpu(queries=16, keys=16, tolerance=0.0, interpret=True)
     assert np.isnan(np.asarray(everything(q, k, last, bias, PLACES, ONES))).all()
 
@@ -74,7 +74,7 @@ def test_every_leaf_of_a_bias_arrives_with_its_head():
     bias = Crossing(jnp.asarray([1.0, -2.0, 3.0]), jnp.asarray([[[4]], [[1]], [[-2]]], jnp.int32))
     got = gpu(q, k, v, bias, PLACES, ONES)
     expected = dense(q, k, v, bias, PLACES, ONES)
-    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), atol=FUNCTION)
+    close(got, expected, FUNCTION)
 
 
 def test_an_encoder_runs_on_two_devices():
@@ -91,7 +91,7 @@ def test_an_encoder_runs_on_two_devices():
     assert len(got.sharding.device_set) == 2
     real = np.asarray(mask) == 1
     expected = np.asarray(plain(ids, mask, types))[real]
-    np.testing.assert_allclose(np.asarray(got)[real], expected, atol=ENCODER)
+    close(np.asarray(got)[real], expected, ENCODER)
 
 
 def test_some_arguments_may_be_shared_by_devices_and_some_not():
@@ -109,7 +109,7 @@ def test_some_arguments_may_be_shared_by_devices_and_some_not():
     got = jax.jit(split)(q[:1], k[:1], v, bias, PLACES, ONES)
     twice = (jnp.concatenate([x[:1], x[:1]]) for x in (q, k))
     expected = dense(*twice, v, bias, PLACES, ONES)
-    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), atol=FUNCTION)
+    close(got, expected, FUNCTION)
 
 
 def test_a_bias_that_looks_something_up_is_refused():

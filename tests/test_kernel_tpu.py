@@ -11,7 +11,7 @@ from jaxbert.attention.tpu import Tpu, tpu
 from jaxbert.position import Alibi, Bias
 from tests.models import CONFIGS, arrays, make
 from tests.test_positions import BIASES
-from tests.tolerances import ENCODER, FUNCTION
+from tests.tolerances import ENCODER, FUNCTION, close
 
 B, N, T, H = 2, 3, 37, 5
 SMALL = Tpu(queries=8, keys=16, interpret=True)
@@ -43,7 +43,7 @@ def draw(seed=0, b=B):
 
 
 def agree(a, b, tolerance=FUNCTION):
-    np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=tolerance)
+    close(a, b, tolerance)
 
 
 @pytest.mark.parametrize(

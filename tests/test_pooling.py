@@ -10,7 +10,7 @@ from jaxbert import mean_pool, pooling
 from jaxbert.modules import ACTIVATIONS, MODES, Dense, Normalize, Pooling
 from jaxbert.pooling import POOLINGS, Head, normalize, pool
 from jaxbert.stack import Stack
-from tests.tolerances import FUNCTION
+from tests.tolerances import FUNCTION, close
 
 B, T, D = 3, 7, 5
 X = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
@@ -39,7 +39,7 @@ def test_modes(mode, bits):
     mask = np.array([(bits >> i) & 1 for i in range(B * T)], bool).reshape(B, T)
     got = np.asarray(POOLINGS[mode](jnp.asarray(X), jnp.asarray(mask)))
     expected = np.stack([by_hand(mode, x, m) for x, m in zip(X, mask, strict=True)])
-    np.testing.assert_allclose(got, expected, atol=FUNCTION)
+    close(got, expected, FUNCTION)
 
 
 def test_what_is_masked_does_not_count_even_if_it_is_nan():
@@ -62,12 +62,12 @@ def test_sums_are_float32_in_bfloat16():
     x = jnp.ones((1, 4001, 2), jnp.bfloat16)  # a bfloat16 sum would stop at 256
     got = mean_pool(x, np.ones((1, 4001)))
     assert got.dtype == jnp.float32
-    np.testing.assert_allclose(np.asarray(got), 1.0, atol=FUNCTION)
+    close(got, 1.0, FUNCTION)
 
 
 def test_normalize_gives_length_one_and_leaves_zero():
     y = np.asarray(normalize(jnp.asarray([[3.0, 4.0], [0.0, 0.0], [1e-20, 0.0]])))
-    np.testing.assert_allclose(y[:2], [[0.6, 0.8], [0.0, 0.0]], atol=FUNCTION)
+    close(y[:2], [[0.6, 0.8], [0.0, 0.0]], FUNCTION)
     assert np.isfinite(y).all()
 
 
@@ -96,11 +96,11 @@ def test_head_is_pooling_then_dense_then_unit_length(activation):
     y = formulas[activation](
         np.concatenate([X.mean(1), X.max(1)], 1).astype(float) @ weight.T + bias
     )
-    np.testing.assert_allclose(got, y / np.linalg.norm(y, axis=1, keepdims=True), atol=FUNCTION)
+    close(got, y / np.linalg.norm(y, axis=1, keepdims=True), FUNCTION)
     assert stack.width(D) == 3
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.int64, np.float32])
 def test_mean_pool_takes_numpy_and_any_mask_dtype(dtype):
     got = mean_pool(X, np.ones((B, T), dtype))
-    np.testing.assert_allclose(np.asarray(got), X.mean(1), atol=FUNCTION)
+    close(got, X.mean(1), FUNCTION)

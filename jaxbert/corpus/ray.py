@@ -30,7 +30,7 @@ class EmbedBatch:
     batch_size is best some thousands (None, Ray's default, is a whole block): the texts of a batch
     are sorted by length and run together, and a small batch leaves mostly padding.
     deterministic=True makes a text's vector the same bits however Ray cuts the data, on one kind of
-    device and one version; False agrees within 5e-7 of the vector's norm (float32).
+    device and one version; False agrees within 1e-5 of the vector's norm (float32).
     An actor that dies is started again and computes again what it had: Ray Data's default, without
     end. max_restarts=3, max_task_retries=3 ends it where a batch kills every actor; max_restarts=0
     ends it at once. An error of `encode` is not tried again, it ends the run.

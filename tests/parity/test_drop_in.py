@@ -29,7 +29,7 @@ from jaxbert.stack import SIMILARITIES, Stack
 from jaxbert.tokenizer import Tokenizer
 from tests.models import GOLDEN, encoder, word_tokenizer
 from tests.parity.torch_models import SIZES, save_model
-from tests.tolerances import FUNCTION, GOLDEN_ENCODER, MINILM
+from tests.tolerances import FUNCTION, GOLDEN_ENCODER, MINILM, close
 
 pytestmark = pytest.mark.torch
 
@@ -62,7 +62,7 @@ def agree(ours, theirs, tolerance=GOLDEN_ENCODER):
     theirs = np.asarray(theirs)
     assert ours.shape == theirs.shape
     assert ours.dtype == theirs.dtype
-    assert np.abs(ours.astype(float) - theirs.astype(float)).max() <= tolerance
+    close(ours, theirs, tolerance)
 
 
 # --- encode ------------------------------------------------------------------------------------

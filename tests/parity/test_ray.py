@@ -19,7 +19,7 @@ from jaxbert import Embedder, Ranges
 from jaxbert.corpus.ray import EmbedBatch
 from jaxbert.errors import InputError, InputTypeError
 from tests.models import write_folder
-from tests.tolerances import COMPANY
+from tests.tolerances import COMPANY, close, norms
 
 # Ray and what it stands on warn of each other.
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
@@ -183,8 +183,7 @@ def test_the_model_stands_on_all_devices_of_the_process_and_takes_its_own_option
     asked.clear()
     found = EmbedBatch(folder, deterministic=False)({"text": np.array(TEXTS)})["embedding"]
     expected = embedder.encode(TEXTS)
-    error = np.abs(found - expected).max(axis=1) / np.linalg.norm(expected, axis=1)
-    assert error.max() <= COMPANY
+    close(found, expected, COMPANY, norms)
 
 
 def test_all_texts_of_a_batch_go_through_one_call(folder, monkeypatch):

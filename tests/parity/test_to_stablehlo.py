@@ -26,7 +26,7 @@ from jaxbert.stack import Stack
 from jaxbert.sums import sha256
 from jaxbert.tokenizer import Tokenizer
 from tests.models import CONFIGS, GOLDEN, encoder, make, word_tokenizer, write_folder
-from tests.tolerances import BFLOAT16, GOLDEN_ENCODER, MINILM
+from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, MINILM, close, norms, off
 
 pytestmark = pytest.mark.torch
 
@@ -127,7 +127,7 @@ def test_one_artefact_embeds_any_number_of_texts_as_encode_does(artefact, encode
         vectors = call(artefact, ids[:rows], mask[:rows])
         assert vectors.dtype == np.float32
         assert vectors.shape == (rows, 384)
-        assert np.abs(vectors - expected[:rows]).max() < MINILM
+        close(vectors, expected[:rows], MINILM, norms)
 
 
 def test_what_stands_under_the_mask_s_zeros_does_not_matter(artefact):
@@ -160,7 +160,7 @@ def test_jinabert_agrees_with_torch(program, tmp_path, capsys, length, asked, at
     loops = reloaded(out).mlir_module().count("stablehlo.while")
     assert (loops > 1) == (attention == "blockwise")
     ids, mask, pooled = golden(length)
-    assert np.abs(call(out, ids, mask) - pooled).max() < GOLDEN_ENCODER
+    close(call(out, ids, mask), pooled, GOLDEN_ENCODER, norms)
 
 
 def test_bfloat16_computes_in_bfloat16(program, tmp_path):
@@ -170,8 +170,7 @@ def test_bfloat16_computes_in_bfloat16(program, tmp_path):
     assert description(out)["dtype"] == "bfloat16"
     assert description(out)["output"]["dtype"] == "float32"
     ids, mask, pooled = golden(29)
-    difference = np.abs(call(out, ids, mask) - pooled).max()
-    assert GOLDEN_ENCODER < difference < BFLOAT16
+    assert GOLDEN_ENCODER < off(call(out, ids, mask), pooled) < BFLOAT16
 
 
 @pytest.fixture
@@ -194,7 +193,7 @@ def test_dense_and_normalise_are_inside_and_truncate_dim_is_not(program, stacked
     texts = ["a b c", "d", "e f"]
     vectors = call(out, *padded(embedder.tokenizer, texts, 17))
     embedder.truncate_dim = None
-    assert np.abs(vectors - embedder.encode(texts)).max() < MINILM
+    close(vectors, embedder.encode(texts), COMPANY, norms)
     about = description(out)
     assert about["output"] == {"name": "vectors", "dtype": "float32", "shape": ["b", 7]}
     assert about["not_inside"]["truncate_dim"] == 5
@@ -219,7 +218,7 @@ assert not any(name.partition(".")[0] in ("jaxbert", "flax") for name in sys.mod
 """
     alone = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run([sys.executable, "-c", script, artefact], cwd=tmp_path, env=alone, check=True)
-    assert np.abs(np.load(tmp_path / "vectors.npy") - expected).max() < MINILM
+    close(np.load(tmp_path / "vectors.npy"), expected, MINILM, norms)
 
 
 # --- the files ---------------------------------------------------------------------------------
