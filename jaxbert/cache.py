@@ -196,7 +196,10 @@ def read(opened: int, name: str) -> bytes | None:
     digest, packed = whole[:DIGEST], whole[DIGEST:]
     if hashlib.sha256(packed).digest() != digest:
         raise DamagedError("its file is damaged")
-    return zlib.decompress(packed)
+    try:
+        return zlib.decompress(packed)
+    except zlib.error as error:
+        raise DamagedError(f"its file is damaged ({error})") from error
 
 
 def write(opened: int, name: str, program: bytes) -> None:

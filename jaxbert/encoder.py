@@ -173,7 +173,8 @@ class Encoder(nnx.Module):
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write config.json and model.safetensors; refuses parts that these cannot describe."""
-        save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
+        with computing():
+            save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
 
     def layer(self, i: int) -> Layer:
         """Layer i by itself."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbert.axes import Hidden, Mask
-from jaxbert.backend import backend, check_devices
+from jaxbert.backend import backend, check_devices, computing
 from jaxbert.batches import Filled
 from jaxbert.batching import ByText, Planner, by_length
 from jaxbert.encoder import Encoder
@@ -85,8 +85,8 @@ class Engine:
         self.planner = planner or by_length(platform, encoder.position.limit)
         self.devices = devices_for(check_devices(devices), encoder.embeddings.word[...])
         scans = type(encoder).forward is Encoder.forward  # else it computes something of its own
-        runs = Unrolled(encoder) if platform == "cpu" and scans else encoder
-        with jax.transfer_guard("allow"):
+        with computing():
+            runs = Unrolled(encoder) if platform == "cpu" and scans else encoder
             head = Head(stack)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
         self.vectors = self.devices.program(vectors, runs, head)

@@ -1,6 +1,6 @@
 """The prompts of a model: a dict whose every change is checked before it is made."""
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from jaxbert.errors import InputTypeError, shown
@@ -43,9 +43,18 @@ class Prompts(dict[str, str]):
             given = as_dict(other) | given
         super().update(Prompts({**self, **given}, self.check))
 
-    # dict's own would not ask; these are made of those above.
-    pop = MutableMapping.pop
-    setdefault = MutableMapping.setdefault
+    def setdefault(self, name: str, text: str = "") -> str:
+        """The prompt of the name, which is added if there is none."""
+        if name not in self:
+            self[name] = text
+        return self[name]
+
+    def pop(self, name: str, *default: Any) -> Any:
+        """Remove a prompt and give it; the default if there is none, else KeyError."""
+        text = super().get(name, *default) if default else self[name]
+        if name in self:
+            del self[name]
+        return text
 
     def popitem(self) -> tuple[str, str]:
         """Remove the last prompt. Raises InputError for the default one, KeyError for none."""

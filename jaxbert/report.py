@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxbert import checkpoint, hub, reference
 from jaxbert.attention import ATTENTIONS, Attend, attend, plan
+from jaxbert.backend import computing
 from jaxbert.encoder import Encoder
 from jaxbert.modules import Dense, transformer_folder
 from jaxbert.pooling import pool
@@ -133,10 +134,11 @@ def side_by_side(
     theirs = other(ids, mask)
     ours = [np.asarray(state, np.float32) for state in model.encoder.hidden_states(ids, mask)]
     differences, modes = compare(ours, theirs, mask), model.stack.pooling.modes
-    pooled = [
-        np.asarray(pool(jnp.asarray(states[-1], jnp.float32), jnp.asarray(mask != 0), modes))
-        for states in (ours, theirs)
-    ]
+    with computing():
+        pooled = [
+            np.asarray(pool(jnp.asarray(states[-1], jnp.float32), jnp.asarray(mask != 0), modes))
+            for states in (ours, theirs)
+        ]
     agreed = agree(differences, TOLERANCE[dtype])
     lines = [
         str(model.stored.folder),
