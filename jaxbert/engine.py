@@ -53,7 +53,8 @@ def vectors(
 ) -> jax.Array:
     """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
     hidden, mask = states(encoder, batch)
-    return head(hidden, mask & (jnp.arange(mask.shape[1])[None, :] >= skipped))
+    places = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, :]
+    return head(hidden, mask & (places >= skipped))
 
 
 def moved(members: Any, first: int) -> Any:
