@@ -6,6 +6,8 @@ Names are imported when they are first used, so that `import jaxbert` costs noth
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from jaxbert import forked as forked  # watches forks from now on
+
 if TYPE_CHECKING:
     from jaxbert.attention import attend as attend
     from jaxbert.config import EncoderConfig as EncoderConfig

@@ -13,10 +13,12 @@ from jax.typing import DTypeLike
 from jaxbert import checkpoint, hub
 from jaxbert.arguments import as_list, integer
 from jaxbert.attention import Attend
+from jaxbert.backend import check_devices
 from jaxbert.batching import ByText, Planner
 from jaxbert.chunking import Chunker, check_chunks
 from jaxbert.encoder import Encoder
 from jaxbert.engine import Engine
+from jaxbert.forked import check_not_forked
 from jaxbert.kinds import embedder_stack
 from jaxbert.modules import transformer_folder
 from jaxbert.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
@@ -71,6 +73,7 @@ class Embedder(Settings):
         processor multiplies it, and moves components by up to 3e-3 of a vector's norm
         (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and CheckpointError.
         """
+        devices = check_devices(devices)  # before a model is fetched
         folder = Path(hub.resolve(name, revision=revision, token=token))
         inner = transformer_folder(folder)
         stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
@@ -78,7 +81,8 @@ class Embedder(Settings):
         tokenizer = Tokenizer.from_folder(
             inner, stack.lower_case, ignore_config, vocab_size=stored.config.vocab_size
         )
-        encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
+        device = devices[0] if devices else None
+        encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention, device=device)
         planner = ByText(longest=encoder.position.limit) if deterministic else None
         own = cls(encoder, tokenizer, stack, planner, devices)
         own.stored = stored
@@ -276,6 +280,7 @@ class Embedder(Settings):
         on_long: OnLong,
     ) -> Request:
         """The arguments that all ways to encode share, checked."""
+        check_not_forked()
         if batch_size is not None:
             batch_size = integer(batch_size, "batch_size", 1)
         most = self.max_seq_length

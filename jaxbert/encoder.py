@@ -4,7 +4,7 @@ BERT: arXiv:1810.04805, section 3. JinaBERT: arXiv:2310.19923, section 3. Both a
 follows each residual sum, and none follows the last layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from jaxbert import checkpoint, hub
 from jaxbert.attention import Attend, attend, dense, probabilities
 from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
+from jaxbert.backend import computing, device_of
 from jaxbert.config import EncoderConfig
 from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
@@ -160,10 +161,11 @@ class Encoder(nnx.Module):
         *,
         dtype: DTypeLike = jnp.float32,
         attention: Attend | None = None,
+        device: jax.Device | None = None,
     ) -> "Encoder":
         """The encoder that an opened checkpoint describes, with its weights."""
         dtype = check_dtype(dtype)
-        return load(stored, lambda c: cls(c, rngs=nnx.Rngs(0), attention=attention), dtype)
+        return load(stored, lambda c: cls(c, rngs=nnx.Rngs(0), attention=attention), dtype, device)
 
     def weights(self) -> dict[str, jax.Array]:
         """Every weight by its path, such as layers.attention.query.weight with leading axis l."""
@@ -171,19 +173,21 @@ class Encoder(nnx.Module):
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write config.json and model.safetensors; refuses parts that these cannot describe."""
-        save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
+        with computing():
+            save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
 
     def layer(self, i: int) -> Layer:
         """Layer i by itself."""
         return jax.tree.map(lambda stacked: stacked[i], self.layers)
 
-    def prepared(self, attention: Attend, *texts: Any) -> Inputs:
-        """What callers pass, as the strict types hold it, if the device can hold it too."""
-        inputs = prepare(self.config, self.position.limit, *texts)
-        if not isinstance(inputs.ids, jax.core.Tracer):  # a trace may be for another device
-            dtype = self.embeddings.word[...].dtype
-            check_memory(self.config, attention, dtype, *inputs.ids.shape)
-        return inputs
+    def run(self, function: Callable[..., Any], attention: Attend, *texts: Any) -> Any:
+        """function(self, inputs) of what callers pass, if the device can hold it."""
+        with computing():
+            inputs, word = prepare(self.config, self.position.limit, *texts), self.embeddings.word
+            if not isinstance(inputs.ids, jax.core.Tracer):  # a trace may be for another device
+                (b, t), device = inputs.ids.shape, device_of(word[...])
+                check_memory(self.config, attention, word[...].dtype, b, t, device)
+            return function(self, inputs)
 
     def forward(self, inputs: Inputs) -> Hidden:
         """The states after the last layer; for use inside jit, on prepared inputs."""
@@ -223,22 +227,21 @@ class Encoder(nnx.Module):
         learned table of positions.
         """
         texts = (input_ids, attention_mask, token_type_ids, segment_ids, positions)
-        return _forward(self, self.prepared(self.attention, *texts))
+        return self.run(_forward, self.attention, *texts)
 
     def hidden_states(
         self, input_ids: Given, attention_mask: Perhaps = None, token_type_ids: Perhaps = None
     ) -> list[Hidden]:
         """The states after the embeddings and after each layer: l + 1 arrays [b, t, d]."""
         texts = (input_ids, attention_mask, token_type_ids)
-        first, rest = _forward_states(self, self.prepared(self.attention, *texts))
+        first, rest = self.run(_forward_states, self.attention, *texts)
         return [first, *rest]
 
     def attentions(
         self, input_ids: Given, attention_mask: Perhaps = None, token_type_ids: Perhaps = None
     ) -> list[Scores]:
         """Who looks at whom: one array [b, n, t, s] per layer, rows summing to one (float32)."""
-        texts = (input_ids, attention_mask, token_type_ids)
-        return _forward_attentions(self, self.prepared(dense, *texts))
+        return self.run(_forward_attentions, dense, input_ids, attention_mask, token_type_ids)
 
 
 _forward = jax.jit(Encoder.forward)

@@ -10,17 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbert.axes import Hidden, Mask
+from jaxbert.backend import backend, check_devices, computing
 from jaxbert.batches import Filled
 from jaxbert.batching import ByText, Planner, by_length
 from jaxbert.encoder import Encoder
-from jaxbert.errors import ComputationError, InputError
-from jaxbert.inputs import Inputs, check_length
+from jaxbert.errors import ComputationError, TextError
+from jaxbert.inputs import Inputs
 from jaxbert.memory import check_memory
+from jaxbert.modules import Normalize
 from jaxbert.pooling import Head
-from jaxbert.runner import Program, Stats, Tally, run
-from jaxbert.spread import spread, stacks
+from jaxbert.runner import Program, Stats, Tally, on_host, run
+from jaxbert.spread import devices_for
 from jaxbert.stack import Stack
 from jaxbert.unrolled import Unrolled
+
+# How far from 1 the length of a vector may be behind a Normalize module: rounding gives 1e-6 at
+# most, a zero vector, which has no direction, gives 1.
+UNIT = 1e-3
 
 
 def cut(hidden: Hidden, places: jax.Array) -> tuple[Hidden, Mask]:
@@ -47,7 +53,13 @@ def vectors(
 ) -> jax.Array:
     """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
     hidden, mask = states(encoder, batch)
-    return head(hidden, mask & (jnp.arange(mask.shape[1])[None, :] >= skipped))
+    places = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, :]
+    return head(hidden, mask & (places >= skipped))
+
+
+def moved(members: Any, first: int) -> Any:
+    """Indices of texts in a window -> those in all windows; of one batch, or of several at once."""
+    return first + members if isinstance(members, np.ndarray) else [first + own for own in members]
 
 
 def token_states(encoder: Encoder | Unrolled, batch: Filled) -> jax.Array:
@@ -65,20 +77,23 @@ class Engine:
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        """None: the planner that suits the backend, and the backend's first device."""
+        """None: the planner that suits the backend, and the device that the weights are on.
+
+        Raises InputError for devices that are not this process's.
+        """
+        platform = backend()
         self.encoder = encoder  # read-only: the compiled programs hold it
-        backend = jax.default_backend()
-        self.planner = planner or by_length(backend, encoder.position.limit)
+        self.planner = planner or by_length(platform, encoder.position.limit)
+        self.devices = devices_for(check_devices(devices), encoder.embeddings.word[...])
         scans = type(encoder).forward is Encoder.forward  # else it computes something of its own
-        runs = Unrolled(encoder) if backend == "cpu" and scans else encoder
-        head = Head(stack)
-        self.devices = devices if devices is not None and len(devices) > 1 else None
-        if self.devices is None:
-            self.vectors, self.states = Program(vectors, runs, head), Program(token_states, runs)
-        else:
-            self.vectors = spread(vectors, self.devices, runs, head)
-            self.states = spread(token_states, self.devices, runs)
-        self.pooled = Program(Head.__call__, head)
+        with computing():
+            runs = Unrolled(encoder) if platform == "cpu" and scans else encoder
+            head = Head(stack)
+        self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
+        self.vectors = self.devices.program(vectors, runs, head)
+        self.states = self.devices.program(token_states, runs)
+        first = self.devices.first
+        self.pooled = Program(Head.__call__, head, place=first, fixed_place=first)
         self.tally = Tally()
 
     @property
@@ -109,34 +124,36 @@ class Engine:
         """(indices of texts, their rows of results) in the order in which they were computed.
 
         windows are the ids of texts that follow one another; the next is asked for while the device
-        has the last. Raises ComputationError for a result that is not finite.
+        has the last. Raises ComputationError for a result that cannot be right, TextError for ids
+        that the encoder does not have.
         """
-        for members, rows in self.results(program, self.jobs(windows, batch_size), *extra):
-            whole = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
-            if not whole.all():
-                text = int(members[~whole][0])
-                raise ComputationError(f"text {text}", text)
-            yield members, rows
+        extra = tuple(map(self.devices.extra, extra))
+        for members, results in run(program, self.jobs(windows, batch_size), *extra):
+            for own, rows in self.devices.rows(members, results):
+                self.check_rows(own, rows, program is self.vectors and self.unit_length)
+                yield own, rows
 
-    def results(
-        self, program: Program, jobs: Iterator[tuple[Any, Filled]], *extra: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(indices of texts, their rows) of each batch."""
-        if self.devices is None:
-            yield from run(program, jobs, *extra)
-            return
-        extra = tuple(np.stack([array] * len(self.devices)) for array in extra)
-        for stacked, results in run(program, jobs, *extra):
-            for members, rows in zip(stacked, results, strict=True):
-                yield members, rows[: len(members)]
+    def check_rows(self, members: np.ndarray, rows: np.ndarray, unit: bool) -> None:
+        """Refuse results that are not finite, or have no length one where they must."""
+        finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
+        if not finite.all():
+            text = int(members[np.argmin(finite)])
+            raise ComputationError(f"text {text}", text)
+        if unit:
+            whole = np.abs(np.linalg.norm(rows, axis=1) - 1.0) < UNIT
+            if not whole.all():
+                row = int(np.argmin(whole))
+                length, text = np.linalg.norm(rows[row]), int(members[row])
+                fault = f"has the length {length:.3g} behind a Normalize module, not 1"
+                raise ComputationError(f"text {text}", text, fault)
 
     def jobs(
         self, windows: Iterable[list[np.ndarray]], batch_size: int | None
     ) -> Iterator[tuple[Any, Filled]]:
-        """(indices of texts, their arrays) of each batch; with devices, lists of the former."""
+        """(indices of texts, their arrays) of what runs at once."""
         first = 0
         for tokens in windows:
-            self.check_tokens(tokens)
+            self.check_tokens(tokens, first)
             counts = [len(ids) for ids in tokens]
             batches = self.planner.plan(counts, batch_size)
             for shape in {(batch.rows, batch.length) for batch in batches}:
@@ -146,32 +163,32 @@ class Engine:
                 slots=sum(batch.rows * batch.length for batch in batches),
                 batches=len(batches),
             )
-            if self.devices is None:
-                for batch in batches:
-                    yield first + batch.members, batch.fill(tokens)
-            else:
-                for members, filled in stacks(batches, tokens, len(self.devices)):
-                    yield [first + own for own in members], filled
+            for members, filled in self.devices.jobs(batches, tokens):
+                yield moved(members, first), filled
             first += len(tokens)
 
-    def check_tokens(self, tokens: Sequence[np.ndarray]) -> None:
+    def check_tokens(self, tokens: Sequence[np.ndarray], first: int = 0) -> None:
         """Refuse ids that the vocabulary, and lengths that the positions do not have."""
-        limit = self.encoder.position.limit
-        most = max(map(len, tokens), default=0)
-        if limit is not None and most > limit:
-            check_length(np.array([most - 1]), limit)
-        highest = max((int(ids.max()) for ids in tokens if ids.size), default=0)
-        if highest >= self.encoder.config.vocab_size:
-            raise InputError(
-                f"the tokenizer gives id {highest}, but the model has "
-                f"{self.encoder.config.vocab_size} tokens: they are of different models"
-            )
+        limit, known = self.encoder.position.limit, self.encoder.config.vocab_size
+        for text, ids in enumerate(tokens, start=first):
+            if limit is not None and len(ids) > limit:
+                raise TextError(
+                    text,
+                    f"has {len(ids)} tokens, but this model learned positions for {limit} only; "
+                    f"truncate to {limit} (max_length) or use a model with ALiBi",
+                )
+            if ids.size and (highest := int(ids.max())) >= known:
+                raise TextError(
+                    text,
+                    f"has the token id {highest}, but the model has {known} tokens: tokenizer and "
+                    "weights are of different models",
+                )
 
     def check_memory(self, rows: int, length: int) -> None:
         """Refuse a batch that the device cannot hold."""
         encoder = self.encoder
         dtype = encoder.embeddings.word[...].dtype
-        check_memory(encoder.config, encoder.attention, dtype, rows, length)
+        check_memory(encoder.config, encoder.attention, dtype, rows, length, self.devices.first)
 
     def pool(self, parts: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
         """States [t_i, d] of n > 0 parts, pooled where masks [t_i] are true: float32 [n, width].
@@ -186,7 +203,8 @@ class Engine:
             for row, member in enumerate(batch.members):
                 x[row, : len(parts[member])] = parts[member]
                 mask[row, : len(parts[member])] = masks[member]
-            rows = np.asarray(self.pooled(x, mask))
+            rows = on_host(self.pooled(x, mask))[: len(batch.members)]
+            self.check_rows(batch.members, rows, self.unit_length)
             found |= {int(member): rows[row] for row, member in enumerate(batch.members)}
         return np.stack([found[i] for i in range(len(parts))])
 
@@ -195,10 +213,8 @@ class Engine:
         start, before = time.perf_counter(), self.compilations
         for batch in self.planner.usual(longest):
             self.check_memory(batch.rows, batch.length)
-            filled, skipped = batch.fill([]), np.array(0, np.int32)
-            if self.devices is not None:
-                (_, filled), *_ = stacks([batch], [], len(self.devices))
-                skipped = np.stack([skipped] * len(self.devices))
-            self.vectors.compile(filled, skipped)
+            skipped = self.devices.extra(np.array(0, np.int32))
+            for _, filled in self.devices.jobs([batch], []):
+                self.vectors.compile(filled, skipped)
         self.tally.add(seconds=time.perf_counter() - start)
         return self.compilations - before

@@ -67,18 +67,24 @@ class TextError(InputError):
 
 
 class ComputationError(JaxbertError, ArithmeticError):
-    """A result that is not finite; no such vector is returned. `text` is the first such text."""
+    """A vector that cannot be right; it is not returned. `text` is the first such text."""
 
-    def __init__(self, name: str, text: int) -> None:
-        """name says which text it is, to a reader."""
-        super().__init__(
-            f"the vector of {name} is not finite; check the weights with `jaxbert verify`"
-        )
-        self.name, self.text = name, text
+    def __init__(self, name: str, text: int, fault: str = "is not finite") -> None:
+        """name says which text it is, to a reader; fault says what is wrong with its vector."""
+        super().__init__(f"the vector of {name} {fault}; check the weights with `jaxbert verify`")
+        self.name, self.text, self.fault = name, text, fault
 
-    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+    def __reduce__(self) -> tuple[type, tuple[str, int, str]]:
         """A pickle of it, which another process raises, is made of its arguments."""
-        return type(self), (self.name, self.text)
+        return type(self), (self.name, self.text, self.fault)
+
+
+class DeviceUnavailableError(JaxbertError, RuntimeError):
+    """JAX cannot start on the platform that the environment asks for."""
+
+
+class ForkedProcessError(JaxbertError, RuntimeError):
+    """A process forked after JAX had begun to run: JAX's threads are missing, it would hang."""
 
 
 class DeviceMemoryError(JaxbertError, MemoryError):

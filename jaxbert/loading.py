@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
+from jaxbert.backend import computing
 from jaxbert.checkpoint import Checkpoint, fill
 from jaxbert.config import EncoderConfig
 
@@ -22,20 +23,26 @@ def weights(module: Any) -> dict[str, Any]:
     }
 
 
-def load(stored: Checkpoint, make: Callable[[EncoderConfig], Module], dtype: DTypeLike) -> Module:
+def load(
+    stored: Checkpoint,
+    make: Callable[[EncoderConfig], Module],
+    dtype: DTypeLike,
+    device: jax.Device | None = None,
+) -> Module:
     """make(config) with the checkpoint's weights in its leaves; those of layers have axis l first.
 
-    Only the shapes of one layer are made, for all are alike. On a CPU the device shares float32
-    weights with NumPy: they are in memory once.
+    They are put on the device, None: JAX's default. Only the shapes of one layer are made, for all
+    are alike. On a CPU the device shares float32 weights with NumPy: they are in memory once.
     """
     layers = stored.config.num_layers
-    empty = jax.eval_shape(lambda: make(replace(stored.config, num_layers=1)))
-    shapes = {
-        name: (layers, *leaf.shape[1:]) if name.startswith("layers.") else leaf.shape
-        for name, leaf in weights(empty).items()
-    }
-    filled = fill(stored, shapes)
-    own = jax.device_put([np.asarray(filled.pop(name), dtype) for name in shapes])
+    with computing():
+        empty = jax.eval_shape(lambda: make(replace(stored.config, num_layers=1)))
+        shapes = {
+            name: (layers, *leaf.shape[1:]) if name.startswith("layers.") else leaf.shape
+            for name, leaf in weights(empty).items()
+        }
+        filled = fill(stored, shapes)
+        own = jax.device_put([np.asarray(filled.pop(name), dtype) for name in shapes], device)
     module = jax.tree.unflatten(jax.tree.structure(empty), own)
     module.config = stored.config
     return module

@@ -68,9 +68,9 @@ def container_memory() -> int | None:
 
 
 @cache
-def device_memory() -> int | None:
-    """Bytes that the default device has in all; None where nobody says."""
-    stats = jax.local_devices()[0].memory_stats()
+def device_memory(device: jax.Device | None = None) -> int | None:
+    """Bytes that the device has in all; None where nobody says. None as device: the first."""
+    stats = (device or jax.local_devices()[0]).memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
     try:
@@ -93,10 +93,15 @@ def longest(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, 
 
 
 def check_memory(
-    config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, t: int
+    config: EncoderConfig,
+    attention: Attend,
+    dtype: DTypeLike,
+    b: int,
+    t: int,
+    device: jax.Device | None = None,
 ) -> None:
     """Refuse b rows of t tokens that the device cannot hold. Raises DeviceMemoryError."""
-    most = device_memory()
+    most = device_memory(device)
     needed = estimate(config, attention, dtype, b, t)
     if most is None or needed <= most:
         return

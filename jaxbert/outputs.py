@@ -4,9 +4,9 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
-import jax
 import numpy as np
 
+from jaxbert.backend import backend
 from jaxbert.errors import InputError
 from jaxbert.quantise import (
     Precision,
@@ -155,7 +155,7 @@ def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: 
             "vectors are NumPy arrays here, so leave out convert_to_tensor and convert_to_numpy; "
             "torch.from_numpy(vectors) makes a tensor of them"
         )
-    here = jax.default_backend()
+    here = backend()
     asked = device.split(":")[0] if isinstance(device, str) else device
     if asked is not None and PLATFORMS.get(str(asked), asked) != here:
         raise InputError(

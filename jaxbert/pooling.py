@@ -13,6 +13,7 @@ from jax.lax import Precision
 from jax.typing import ArrayLike
 
 from jaxbert.axes import Hidden, Mask, Pooled
+from jaxbert.backend import computing
 from jaxbert.modules import Dense, Normalize
 from jaxbert.stack import Stack
 
@@ -100,7 +101,8 @@ def mean_pool(hidden: ArrayLike, attention_mask: ArrayLike) -> Pooled:
     A row whose mask is all zero has the zero vector. float32 whatever the dtype of hidden is.
     Differs: sentence-transformers rounds the result to the dtype of hidden.
     """
-    return _mean_pool(jnp.asarray(hidden), jnp.asarray(attention_mask).astype(bool))
+    with computing():
+        return _mean_pool(jnp.asarray(hidden), jnp.asarray(attention_mask).astype(bool))
 
 
 _mean_pool = jax.jit(mean)

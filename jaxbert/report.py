@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxbert import checkpoint, hub, reference
 from jaxbert.attention import ATTENTIONS, Attend, attend, plan
+from jaxbert.backend import computing
 from jaxbert.encoder import Encoder
 from jaxbert.errors import printable, shown
 from jaxbert.files import is_there
@@ -146,10 +147,11 @@ def side_by_side(
     theirs = other(ids, mask)
     ours = [np.asarray(state, np.float32) for state in model.encoder.hidden_states(ids, mask)]
     differences, modes = compare(ours, theirs, mask), model.stack.pooling.modes
-    pooled = [
-        np.asarray(pool(jnp.asarray(states[-1], jnp.float32), jnp.asarray(mask != 0), modes))
-        for states in (ours, theirs)
-    ]
+    with computing():
+        pooled = [
+            np.asarray(pool(jnp.asarray(states[-1], jnp.float32), jnp.asarray(mask != 0), modes))
+            for states in (ours, theirs)
+        ]
     agreed = agree(differences, TOLERANCE[dtype])
     lines = [
         printable(str(model.stored.folder)),

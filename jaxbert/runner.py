@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Event, Lock, Semaphore, Thread
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from jaxbert import interrupts
+from jaxbert.backend import computing, option
 from jaxbert.batches import Filled
 from jaxbert.cache import through_cache
 
@@ -26,6 +28,8 @@ WINDOW = 8192, 2**22
 OFTEN = 0.2  # seconds between two looks for a signal, where nothing else happens
 
 log = logging.getLogger(__name__)
+# Where arrays are laid: a device, or a sharding over several.
+Placement: TypeAlias = jax.Device | NamedSharding | None
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
@@ -33,12 +37,23 @@ Result = TypeVar("Result")
 class Program:
     """A function jitted once per shape of its inputs; it counts and times its compilations."""
 
-    def __init__(self, function: Callable[..., jax.Array], *fixed: Any) -> None:
-        """The leading arguments, such as the weights, stay the same in every call."""
-        self.fixed, tree = jax.tree.flatten(fixed)  # once, not in every call
-        self.jitted = jax.jit(
-            lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
-        )
+    def __init__(
+        self,
+        function: Callable[..., jax.Array],
+        *fixed: Any,
+        place: Placement = None,
+        fixed_place: Placement = None,
+    ) -> None:
+        """The leading arguments, such as the weights, stay the same in every call.
+
+        They are laid on fixed_place, those of a call on place; None leaves that to JAX.
+        """
+        leaves, tree = jax.tree.flatten(fixed)  # once, not in every call
+        with jax.transfer_guard("allow"):
+            self.fixed = leaves if fixed_place is None else jax.device_put(leaves, fixed_place)
+        self.place = place
+        self.function = lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
+        self.jitted = jax.jit(self.function)
         self.compiled: dict[tuple[tuple[int, ...], ...], Callable[..., jax.Array]] = {}
         self.seconds = 0.0
 
@@ -48,20 +63,38 @@ class Program:
         return len(self.compiled)
 
     def compile(self, *arrays: Any) -> Callable[..., jax.Array]:
-        """The program for arrays of these shapes."""
+        """The program for arrays of these shapes; not compiled while JAX's jit is turned off."""
+        if option("jax_disable_jit"):
+            return self.function
         shapes = tuple(np.shape(array) for array in jax.tree.leaves(arrays))
         if shapes not in self.compiled:
             start = time.perf_counter()
-            lowered = self.jitted.lower(self.fixed, arrays)
-            self.compiled[shapes] = through_cache(lowered.compile)
+            with computing():
+                lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.place))
+            devices = devices_of(self.place)
+            self.compiled[shapes] = (
+                through_cache(lowered, devices) if devices else lowered.compile()
+            )
             seconds = time.perf_counter() - start
             self.seconds += seconds
             log.info("program %d, for %s: %.2f s", self.compilations, shapes[0], seconds)
         return self.compiled[shapes]
 
     def __call__(self, *arrays: Any) -> jax.Array:
-        """Run, compiling first where the shapes are new."""
-        return self.compile(*arrays)(self.fixed, arrays)
+        """Run, compiling first where the shapes are new.
+
+        Moving arrays to the device is what a call is for, so JAX's transfer guard is not asked.
+        """
+        with computing():
+            program = self.compile(*arrays)
+            return program(self.fixed, jax.device_put(arrays, self.place))
+
+
+def devices_of(place: Placement) -> list[jax.Device]:
+    """The devices in the order in which a program sees them; none where that is left to JAX."""
+    if isinstance(place, NamedSharding):
+        return list(place.mesh.devices.flat)
+    return [place] if isinstance(place, jax.Device) else []
 
 
 def run(
@@ -85,7 +118,13 @@ def run(
 
 def finished(members: np.ndarray, result: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """Wait for a result, and drop the rows that only filled up the batch."""
-    return members, np.asarray(result)[: len(members)]
+    return members, on_host(result)[: len(members)]
+
+
+def on_host(result: jax.Array) -> np.ndarray:
+    """The numbers of a result, once it is there."""
+    with jax.transfer_guard("allow"):
+        return np.asarray(result)
 
 
 # --- in order, the next one begun ---------------------------------------------------------------

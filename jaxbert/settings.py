@@ -10,6 +10,7 @@ from jaxbert.arguments import as_list, integer
 from jaxbert.chunking import Chunker, of_tokens
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.outputs import Finish
+from jaxbert.prompts import Prompts, check_str
 from jaxbert.quantise import Precision, Ranges
 from jaxbert.similarity import similarity, similarity_pairwise
 from jaxbert.stack import SIMILARITIES, Stack
@@ -26,6 +27,7 @@ class Settings:
         """hidden_size is the width of the states before pooling."""
         self.tokenizer = tokenizer
         self._stack = stack
+        self.change(prompts=Prompts(stack.prompts, self.check_prompts))  # they may be changed
         self._hidden_size = hidden_size
 
     @property
@@ -70,21 +72,21 @@ class Settings:
 
     @property
     def prompts(self) -> dict[str, str]:
-        """The prompts by name; set a new mapping to change them."""
-        return dict(self.stack.prompts)
+        """The prompts by name; set a mapping, or change the items of this one."""
+        return self.stack.prompts
 
     @prompts.setter
     def prompts(self, prompts: Mapping[str, str]) -> None:
-        for name, text in dict(prompts).items():
-            check_str(name, "the name of a prompt")
-            check_str(text, f"the prompt {name!r}")
+        if prompts is not self.stack.prompts:  # which |= gives back
+            self.change(prompts=Prompts(prompts, self.check_prompts))
+
+    def check_prompts(self, prompts: Mapping[str, str]) -> None:
+        """Refuse prompts that lack the default one."""
         if self.stack.default_prompt_name not in (None, *prompts):
             raise InputError(
                 f"the default prompt {self.stack.default_prompt_name!r} is not among the new "
                 "prompts; set default_prompt_name = None first"
             )
-        plain = {str.__str__(name): str.__str__(text) for name, text in dict(prompts).items()}
-        self.change(prompts=plain)
 
     @property
     def default_prompt_name(self) -> str | None:
@@ -176,9 +178,3 @@ class Settings:
         return Finish(
             width, bool(normalize), precision, None if ranges is None else Ranges.given(ranges)
         )
-
-
-def check_str(value: object, title: str) -> None:
-    """Refuse what is no str."""
-    if not isinstance(value, str):
-        raise InputTypeError(f"{title} is a {type(value).__name__}; pass str")

@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from jaxbert.axes import Hidden
+from jaxbert.backend import device_of
 from jaxbert.encoder import Encoder, Layer, Place
 from jaxbert.inputs import Inputs
 
@@ -41,5 +42,6 @@ def apart(encoder: Encoder) -> list[Layer]:
     layer's part begins at a multiple of 64 bytes; else copies.
     """
     leaves, tree = jax.tree.flatten(encoder.layers)
-    rows = jax.device_put([list(np.asarray(leaf)) for leaf in leaves])
+    device = device_of(encoder.embeddings.word[...])
+    rows = jax.device_put([list(np.asarray(leaf)) for leaf in leaves], device)
     return [jax.tree.unflatten(tree, same) for same in zip(*rows, strict=True)]

@@ -276,7 +276,7 @@ def test_ids_beyond_the_vocabulary(folder, tmp_path):
     folder = write_folder(tmp_path, config=raw, tensors=tensors)
     embedder = Embedder.from_pretrained(folder, ignore_config=("vocab",))
     assert embedder.encode("a b c d").shape == (15,)
-    with pytest.raises(JaxbertError, match=r"gives id 30, but the model has 9 tokens"):
+    with pytest.raises(JaxbertError, match=r"text 1 has the token id 30, but the model has 9 "):
         embedder.encode(["a", "z"])
 
 

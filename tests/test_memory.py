@@ -66,7 +66,7 @@ def test_the_longest_is_the_last_that_fits(attention):
 @pytest.fixture
 def small_device(monkeypatch):
     """A device of 30,000 bytes."""
-    monkeypatch.setattr(memory, "device_memory", lambda: 30_000)
+    monkeypatch.setattr(memory, "device_memory", lambda device: 30_000)
 
 
 def test_an_encoder_refuses_before_it_compiles(small_device):
@@ -89,7 +89,7 @@ def test_attention_maps_are_counted_as_dense(small_device):
 def test_an_embedder_refuses_before_it_compiles(minilm, monkeypatch):
     embedder = Embedder.from_pretrained(minilm)
     embedder.engine.planner = ByLength(budget=4096)
-    monkeypatch.setattr(memory, "device_memory", lambda: GIB // 10)
+    monkeypatch.setattr(memory, "device_memory", lambda device: GIB // 10)
     with pytest.raises(DeviceMemoryError, match=r"32 x 128 tokens need"):
         embedder.encode(["word " * 120] * 32)
     assert embedder.compilations == 0
