@@ -1,0 +1,19 @@
+"""The mutations by what they are about."""
+
+from tests.attack import files, stacks, tensors, tokens, values
+from tests.attack.spoil import Mutation
+
+GROUPS: dict[str, list[Mutation]] = {
+    "bytes": files.BYTES,
+    "places": files.PLACES,
+    "contents": files.CONTENTS,
+    "lost": files.LOST,
+    "json": values.JSON,
+    "config": stacks.CONFIGS,
+    "modules": stacks.STACKS,
+    "numbers": tensors.WEIGHTS,
+    "headers": tensors.HEADERS,
+    "shards": tensors.SHARDS,
+    "ids": tokens.IDS,
+    "tokens": tokens.TOKENS,
+}
