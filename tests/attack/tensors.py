@@ -81,7 +81,8 @@ def opened(folder: Folder, random: Random) -> Weights | None:
 def impossible(weights: Weights, names: Iterator[str] | list[str]) -> bool:
     """Whether one of the tensors holds what no training leaves behind."""
     for name in names:
-        wide = weights.numbers(name).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            wide = weights.numbers(name).astype(np.float64)
         if not UNUSED.fullmatch(name) and not (np.abs(wide) <= LARGEST).all():
             return True
         if name.endswith("position_ids") and (wide != np.arange(len(wide))).any():

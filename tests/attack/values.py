@@ -37,7 +37,7 @@ VALUES = {
     "long list": "[" + ",".join("1" * 10_000) + "]",
 }
 # Beyond these no count, id or length of anything here makes sense.
-COUNTS = range(0, 2**31 - 1)
+LARGEST = 2**31 - 2
 MARK = "@@0@@"
 
 
@@ -64,7 +64,7 @@ def another(old: Any, new: Any) -> bool:
         return True
     if isinstance(new, float) and (new != new or abs(new) == float("inf")):
         return False
-    if kind(new) == "integer" and new not in COUNTS:
+    if kind(new) == "integer" and not 0 <= new <= LARGEST:
         return False
     return kind(old) == kind(new) or {kind(old), kind(new)} == {"float", "integer"}
 
@@ -96,7 +96,9 @@ def at(value: Any, path: tuple[Any, ...]) -> Any:
 def write(file: Path, value: Any, mark: str = "", text: str = "") -> None:
     """The value as JSON, with a text, which may be no JSON, where the mark stands."""
     whole = json.dumps(value, indent=2, ensure_ascii=False)
-    file.write_text(whole.replace(json.dumps(mark), text) if mark else whole, encoding="utf-8")
+    file.write_bytes(
+        (whole.replace(json.dumps(mark), text) if mark else whole).encode("utf-8", "surrogatepass")
+    )
 
 
 def chosen(folder: Folder, random: Random) -> tuple[Path, Any] | None:
