@@ -9,7 +9,7 @@ a difference that can be known and was not noticed are faults, and the exit stat
 
     vocabularies.py, folders.py   whole folders of every kind
     spoil.py                      what a mutation is, and how one is drawn
-    files.py, values.py, tensors.py, stacks.py, tokens.py   the mutations
+    files.py, values.py, tensors.py, stacks.py, tokens.py, steps.py   mutations
     judge.py                      what became of a folder
     pool.py                       processes that may die or hang
     table.py                      the counts

@@ -110,9 +110,7 @@ def plain(folder: Path) -> None:
     write_pooling(folder, "cls_token", 15)
     write_dense(folder / "2_Dense", 15)
     write_json(folder / "3_Normalize" / "config.json", {})
-    write_json(
-        folder / "sentence_bert_config.json", {"max_seq_length": 17, "do_lower_case": False}
-    )
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 17, "do_lower_case": False})
     settings = {"prompts": {"query": "the ", "document": ""}, "default_prompt_name": None}
     write_json(folder / "config_sentence_transformers.json", settings | {"truncate_dim": 7})
 

@@ -1,6 +1,6 @@
 """The mutations by what they are about."""
 
-from tests.attack import files, stacks, tensors, tokens, values
+from tests.attack import files, headers, stacks, steps, tensors, tokens, values
 from tests.attack.spoil import Mutation
 
 GROUPS: dict[str, list[Mutation]] = {
@@ -12,8 +12,9 @@ GROUPS: dict[str, list[Mutation]] = {
     "config": stacks.CONFIGS,
     "modules": stacks.STACKS,
     "numbers": tensors.WEIGHTS,
-    "headers": tensors.HEADERS,
-    "shards": tensors.SHARDS,
+    "headers": headers.HEADERS,
+    "shards": headers.SHARDS,
     "ids": tokens.IDS,
     "tokens": tokens.TOKENS,
+    "steps": steps.STEPS,
 }

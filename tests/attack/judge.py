@@ -12,6 +12,8 @@ import numpy as np
 from jaxbert import Embedder
 from jaxbert.errors import JaxbertError, printable
 
+# One in so many folders that load is run by XLA.
+RUN = 40
 # The longest message that may reach a terminal.
 LONGEST = 2500
 # Known and unknown words, every script, special tokens as text, lengths below and beyond any limit.
@@ -29,6 +31,26 @@ TEXTS = (
     "\0\t\r\n\u2028\ufeff\u00a0\u00ad end",
     "the stock price fell on all mats " * 40,
 )
+
+# Texts so long that a tokenizer may be given a part of them only; one is taken for each folder.
+LONG = tuple(
+    part * (9000 // len(part))
+    for part in (
+        "the cat sat on the mat, all night. ",
+        "a the  b cat\u00a0! \u4e2d\u6587\u4e2d ",
+        "stock 17,3% [MASK] <mask> [SEP]price\n",
+        "  e\u0301\u0323 \U0001f600 fell\t\t naïve ",
+        "unbroken",
+    )
+)
+
+
+class WrongIdsError(Exception):
+    """A long text was cut to other tokens than its first."""
+
+
+class NoVectorError(Exception):
+    """What came out of `encode` is no vector."""
 
 
 def fingerprint(embedder: Embedder) -> dict[str, Any]:
@@ -57,15 +79,24 @@ def tokens(embedder: Embedder) -> dict[str, Any]:
     """The ids and places of the texts, whole and cut; JaxbertError for a text without any."""
     found: dict[str, Any] = {}
     for most in (None, embedder.max_seq_length):
-        ids = embedder.tokenizer(TEXTS, most)
-        found[f"the ids of texts cut at {most}"] = [own.tolist() for own in ids]
-        found["the same again"] = [own.tolist() for own in embedder.tokenizer(TEXTS, most)] == [
-            own.tolist() for own in ids
-        ]
-    found["the places of tokens"] = [own.offsets.tolist() for own in embedder.tokenizer.detailed(TEXTS)]
+        ids, again = ([own.tolist() for own in embedder.tokenizer(TEXTS, most)] for _ in range(2))
+        found[f"the ids of texts cut at {most}"] = ids
+        found[f"the same ids again, cut at {most}"] = ids == again
+    detailed = embedder.tokenizer.detailed(TEXTS)
+    found["the places of tokens"] = [own.offsets.tolist() for own in detailed]
     for name in embedder.prompts:
         found[f"the tokens behind the prompt {name}"] = embedder.count_tokens("cat", name)
     return found
+
+
+def check_cut(embedder: Embedder, text: str) -> None:
+    """A long text must have the ids that the library gives all of it, cut."""
+    own, most = embedder.tokenizer, embedder.max_seq_length
+    ids = own([text], most)[0].tolist()
+    backend = own.backend
+    backend.enable_truncation(most, direction=own.side)
+    if ids != backend.encode(text).ids:
+        raise WrongIdsError(f"a long text {text[:20]!r}... is cut to other ids than its own")
 
 
 def different(ours: Mapping[str, Any], whole: Mapping[str, Any]) -> str:
@@ -98,8 +129,8 @@ def whole(model: Path) -> dict[str, Any]:
     return fingerprint(embedder) | tokens(embedder) | vectors
 
 
-def judge(model: Path, before: Mapping[str, Any], run: bool) -> Judged:
-    """Open a folder and compare it; run: let XLA encode two texts, too."""
+def judge(model: Path, before: Mapping[str, Any], number: int) -> Judged:
+    """Open a folder and compare it; of some numbers XLA encodes two texts, too."""
     try:
         embedder = open_model(model)
     except JaxbertError as error:
@@ -110,11 +141,14 @@ def judge(model: Path, before: Mapping[str, Any], run: bool) -> Judged:
     vectors = before.pop("the vectors")
     try:
         found = fingerprint(embedder) | tokens(embedder)
-        if run:
+        check_cut(embedder, LONG[number % len(LONG)])
+        if number % RUN == 0:
             found |= {"the vectors": encoded(embedder)}
             before |= {"the vectors": vectors}
     except JaxbertError as error:
         return refusal("late", error)
+    except (NoVectorError, WrongIdsError) as error:
+        return Judged("vector", str(error))
     except BaseException as error:  # as above
         return foreign(error, "encode")
     name = different(found, before)
@@ -122,12 +156,12 @@ def judge(model: Path, before: Mapping[str, Any], run: bool) -> Judged:
 
 
 def encoded(embedder: Embedder) -> list[bytes]:
-    """The vectors of two texts; JaxbertError, or FloatingPointError for what is no vector."""
+    """The vectors of two texts; NoVectorError for what is none."""
     vectors = embedder.encode(list(TEXTS[2:4]))
     if vectors.shape != (2, embedder.get_embedding_dimension()):
-        raise FloatingPointError(f"vectors of the shape {vectors.shape}")
+        raise NoVectorError(f"vectors of the shape {vectors.shape}")
     if not np.isfinite(vectors).all() or not np.abs(vectors).max(axis=1).all():
-        raise FloatingPointError("a vector that is not finite, or of norm 0")
+        raise NoVectorError("a vector that is not finite, or of norm 0")
     return [own.tobytes() for own in vectors]
 
 

@@ -18,7 +18,7 @@ def show(
     say(f"{drawn.base}, {drawn.group}: {drawn.spoiled.what}")
     say(f"allowed: {', '.join(sorted(drawn.spoiled.allowed))}; the folder: {drawn.model}")
     before = next(whole(base.model) for base in bases if base.name == drawn.base)
-    result = Result(number, drawn, judge(drawn.model, before, run=True))
+    result = Result(number, drawn, judge(drawn.model, before, number))
     say(f"{result.judged.outcome}: {result.judged.detail}")
     say(f"fault: {result.fault or 'none'}")
     if result.judged.outcome == "foreign":

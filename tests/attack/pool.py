@@ -21,11 +21,9 @@ PATIENCE, ROOM = 20.0, 8 * 2**30
 START = 100.0
 # Folders after which a process is replaced, for JAX keeps a little of every model.
 LIFE = 2500
-# One in so many folders that load is run by XLA.
-RUN = 40
 
 NOTHING = Drawn("", "", Spoiled("", frozenset()), Path())
-FAULTS = ("foreign", "abort", "hang", "message")
+FAULTS = ("foreign", "abort", "hang", "message", "vector")
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def serve(orders: Connection, bases: list[Base], seed: int, place: Path) -> None
             break
         drawn = draw(GROUPS, bases, seed, number, own)
         orders.send(drawn)
-        judged = judge(drawn.model, before[drawn.base], number % RUN == 0)
+        judged = judge(drawn.model, before[drawn.base], number)
         orders.send(judged)
     shutil.rmtree(own, ignore_errors=True)
 

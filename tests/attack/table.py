@@ -5,12 +5,13 @@ from collections.abc import Iterable
 
 from tests.attack.pool import Result
 
-OUTCOMES = ("refused", "late", "same", "different", "foreign", "abort", "hang", "message")
+OUTCOMES = ("refused", "late", "same", "different", "foreign", "abort", "hang", "message", "vector")
 KINDS = {
     "foreign": "exceptions of others",
     "abort": "processes that died",
     "hang": "processes that hung",
     "message": "messages that are no short printable line",
+    "vector": "vectors that are none",
     "silent": "differences that can be known, without a word",
     "needless": "harmless changes that were refused",
 }

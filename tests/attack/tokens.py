@@ -5,16 +5,22 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.attack.spoil import FOLLOWED, HARMLESS, KNOWN, OTHER, REFUSED, Folder, Mutation, Spoiled
-from tests.attack.spoil import one_of
-from tests.attack.values import MARK, VALUES, write
+from tests.attack.spoil import (
+    FOLLOWED,
+    HARMLESS,
+    KNOWN,
+    OTHER,
+    REFUSED,
+    Folder,
+    Mutation,
+    Spoiled,
+    one_of,
+)
+from tests.attack.values import MARK, write
 from tests.attack.vocabularies import SIZE
 
 # Ids that no row of the embeddings belongs to.
 BEYOND = (SIZE, SIZE + 1000, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**40, -1)
-# Patterns that are no pattern, or take for ever on some text.
-PATTERNS = ("(a+)+$", "(a|aa)+$", "(", "", "\\", "(?<=a+)b", "(.*a){20}", "\\p{Nothing}", "a{999999}")
-STEP = {"behavior": "Isolated", "invert": False}
 ODD_TRUNCATION = {"max_length": 5, "stride": 0, "strategy": "LongestFirst", "direction": "Right"}
 PADDING = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0}
 
@@ -35,7 +41,7 @@ def with_id(model: dict[str, Any], random: Random, new: int) -> str | None:
     vocabulary = model["vocab"]
     if not isinstance(vocabulary, dict):
         return None
-    word = random.choice(list(vocabulary))
+    word: str = random.choice(list(vocabulary))
     vocabulary[word] = new
     return word
 
@@ -146,14 +152,17 @@ def padded(folder: Folder, random: Random) -> Spoiled | None:
     if found is None:
         return None
     file, raw = found
-    fixed = [{"strategy": {"Fixed": n}} for n in (5, 50, 3_000_000, 2**40, 2**63)]
+    fixed: list[dict[str, Any]] = [
+        {"strategy": {"Fixed": n}} for n in (5, 50, 3_000_000, 2**40, 2**63)
+    ]
     changes = [*fixed, {"strategy": "BatchLongest"}, {"pad_type_id": 1}, {"pad_id": 999}]
     changes += [{"pad_to_multiple_of": 8}, {"pad_to_multiple_of": 0}, {"direction": "Left"}]
-    change: dict[str, Any] = random.choice(changes)
+    change = random.choice(changes)
     padding = {"strategy": "BatchLongest", **PADDING, "pad_token": "[PAD]"} | change
     raw["padding"] = padding
     write(file, raw)
     odd = 0 in change.values() or change.get("strategy") in ({"Fixed": 2**40}, {"Fixed": 2**63})
+    odd = odd or "direction" in change  # transformers pads so, and moves the positions of a text
     return Spoiled(f"padding {change}", KNOWN if odd else HARMLESS)
 
 
@@ -171,89 +180,6 @@ def cut(folder: Folder, random: Random) -> Spoiled | None:
     if change == {"direction": "Left"}:
         return Spoiled("truncation on the left", FOLLOWED)
     return Spoiled(f"truncation {change}", KNOWN)
-
-
-def post_processor(folder: Folder, random: Random) -> Spoiled | None:
-    """What puts the special tokens around a text."""
-    found = tokenizer(folder)
-    if found is None:
-        return None
-    file, raw = found
-    text, pair = {"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
-    first = {"SpecialToken": {"id": "[X]", "type_id": 0}}
-
-    def template(single: list[Any], ids: list[Any], tokens: tuple[str, ...] = ("[X]",)) -> Any:
-        held = {"[X]": {"id": "[X]", "ids": ids, "tokens": list(tokens)}} if ids else {}
-        own = {"type": "TemplateProcessing", "special_tokens": held}
-        return own | {"single": single, "pair": [text, pair]}
-
-    edits: dict[str, tuple[Any, frozenset[str]]] = {
-        "asks for B": (template([pair], []), REFUSED),
-        "nothing at all": (template([], []), OTHER),
-        "the text twice": (template([text, text], []), OTHER),
-        "an unknown token": (template([first, text], []), REFUSED),
-        "an id beyond": (template([first, text], [SIZE]), REFUSED),
-        "an id of 2^32 - 1": (template([first, text], [2**32 - 1]), REFUSED),
-        "two ids, one token": (template([first, text], [2, 3]), OTHER),
-        "other type": (template([{"Sequence": {"id": "A", "type_id": 1}}], []), REFUSED),
-        "1000 tokens": (template([first, text], [2] * 1000, ("[X]",) * 1000), OTHER),
-        "BERT beyond": (
-            {"type": "BertProcessing", "sep": ["[SEP]", 2**31], "cls": ["[CLS]", 2]},
-            REFUSED,
-        ),
-        "deep": (VALUES["3000 brackets"], KNOWN),
-        "null": (None, OTHER),
-        "unknown": ({"type": "Nothing"}, REFUSED),
-    }
-    title, (new, allowed) = one_of(random, edits)
-    raw["post_processor"] = MARK if title == "deep" else new
-    write(file, raw, *((MARK, new) if title == "deep" else ()))
-    return Spoiled(f"post-processor: {title}", allowed)
-
-
-def odd_step(folder: Folder, random: Random) -> Spoiled | None:
-    """A step before the vocabulary, with patterns of every kind."""
-    found = tokenizer(folder)
-    if found is None:
-        return None
-    file, raw = found
-    pattern = random.choice(PATTERNS)
-    regex = {"Regex": pattern}
-    deep: dict[str, Any] = {"type": "Lowercase"}
-    for _ in range(random.choice((3, 200))):
-        deep = {"type": "Sequence", "normalizers": [deep]}
-    edits: dict[str, tuple[str, Any]] = {
-        f"split at {pattern!r}": ("pre_tokenizer", {"type": "Split", "pattern": regex} | STEP),
-        f"replace {pattern!r}": (
-            "normalizer",
-            {"type": "Replace", "pattern": regex, "content": "a" * 100},
-        ),
-        "replace nothing": (
-            "normalizer",
-            {"type": "Replace", "pattern": {"String": ""}, "content": "a"},
-        ),
-        "precompiled": ("normalizer", {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
-        "precompiled, damaged": (
-            "normalizer",
-            {"type": "Precompiled", "precompiled_charsmap": "/////wAAAAAAAAAA"},
-        ),
-        "precompiled, empty": ("normalizer", {"type": "Precompiled", "precompiled_charsmap": ""}),
-        "fixed length 0": ("pre_tokenizer", {"type": "FixedLength", "length": 0}),
-        "fixed length 2^63": ("pre_tokenizer", {"type": "FixedLength", "length": 2**63}),
-        "prepended": ("normalizer", {"type": "Prepend", "prepend": "é" * 1000}),
-        "deep": ("normalizer", deep),
-        "nothing left": ("normalizer", {"type": "Replace", "pattern": regex, "content": ""}),
-        "delimiter": ("pre_tokenizer", {"type": "CharDelimiterSplit", "delimiter": "a"}),
-        "no split": ("pre_tokenizer", None),
-        "no normaliser": ("normalizer", None),
-        "unknown": ("normalizer", {"type": "Nothing"}),
-        "odd version": ("version", "7.0"),
-        "odd decoder": ("decoder", {"type": "Nothing"}),
-    }
-    title, (key, new) = one_of(random, edits)
-    raw[key] = new
-    write(file, raw)
-    return Spoiled(f"{key}: {title}", OTHER)
 
 
 def contradicted(folder: Folder, random: Random) -> Spoiled | None:
@@ -288,6 +214,26 @@ def contradicted(folder: Folder, random: Random) -> Spoiled | None:
     return Spoiled(f"{folder.title(file)}: {title}", allowed)
 
 
+def other_map(folder: Folder, random: Random) -> Spoiled | None:
+    """The small files of older versions name special and added tokens."""
+    place = folder.find("tokenizer_config.json")
+    if place is None:
+        return None
+    tokens: Any = (
+        {"cls_token": "cat"},
+        {"sep_token": 5},
+        {"unk_token": {"content": "cat"}},
+        [],
+        {},
+    )
+    added = ({"cat": 7}, {"more": SIZE}, {"more": 2}, {"": 5}, {"more": -1}, {"more": "x"}, [1])
+    edits: dict[str, Any] = {"special_tokens_map.json": tokens, "added_tokens.json": added}
+    name, choices = one_of(random, edits)
+    new = random.choice(choices)
+    write(place.with_name(name), new)
+    return Spoiled(f"{name} is {new}", OTHER)
+
+
 def vocabulary_text(folder: Folder, random: Random) -> Spoiled | None:
     """vocab.txt with other lines."""
     file = folder.find("vocab.txt")
@@ -311,5 +257,5 @@ def vocabulary_text(folder: Folder, random: Random) -> Spoiled | None:
 
 
 IDS: list[Mutation] = [id_beyond, id_beyond, id_doubled, added_token, unknown_word, unknown_word]
-TOKENS: list[Mutation] = [dropout, odd_model, padded, cut, post_processor, odd_step, odd_step]
-TOKENS += [contradicted, contradicted, vocabulary_text]
+TOKENS: list[Mutation] = [dropout, odd_model, padded, cut, contradicted, contradicted]
+TOKENS += [other_map, vocabulary_text]

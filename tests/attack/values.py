@@ -157,7 +157,9 @@ def doubled(folder: Folder, random: Random) -> Spoiled | None:
     name, text = random.choice([("the same", json.dumps(own[key])), *list(VALUES.items())[:20]])
     first = random.random() < 0.5
     more = {MARK: "@@value@@"}
-    write(file, put(value, path, {**more, **own} if first else {**own, **more}), MARK, json.dumps(key))
+    write(
+        file, put(value, path, {**more, **own} if first else {**own, **more}), MARK, json.dumps(key)
+    )
     file.write_text(file.read_text(encoding="utf-8").replace('"@@value@@"', text), encoding="utf-8")
     where = "before" if first else "behind"
     return Spoiled(f"{folder.title(file)} {list(path)}: {key!r} again, {where}: {name}", KNOWN)
