@@ -49,9 +49,10 @@ peers: $(BENCH)/.bench
 faults: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m faults tests/test_faults.py
 
-# Spoils 20,000 model folders and judges what is loaded: ten minutes. SEED says which ones.
+# Spoils 20,000 model folders and 60 runs, and judges what comes of them: ten minutes.
 attack: $(VENV)/.test
 	$(VENV)/bin/python -m tests.attack --seed $(SEED)
+	$(VENV)/bin/python -m tests.attack.runs --seed $(SEED) --number 60
 
 # Two actors of a local Ray, one of which is killed.
 ray: $(RAY)/.ray

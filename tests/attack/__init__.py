@@ -12,5 +12,6 @@ a difference that can be known and was not noticed are faults, and the exit stat
     files.py, values.py, tensors.py, stacks.py, tokens.py, steps.py   mutations
     judge.py                      what became of a folder
     pool.py                       processes that may die or hang
-    table.py                      the counts
+    table.py, one.py              the counts; one folder looked at closely
+    runs.py                       the same for runs that were broken off, and their outputs
 """
