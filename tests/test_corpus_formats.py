@@ -344,16 +344,34 @@ def test_vectors_are_not_copied_on_their_way_to_arrow(dtype):
     assert np.shares_memory(array.values.to_numpy(), vectors)
 
 
-@pytest.mark.parametrize(
-    ("ids", "id_type"),
-    [([1, "a"], "int64"), (["a", 1], "string"), ([1, 2**63], "int64")],
-)
-def test_ids_that_a_column_cannot_hold_are_refused(tmp_path, ids, id_type):
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_ids_get_their_type_when_the_parts_are_put_together(tmp_path, suffix):
+    need(suffix)
+    groups = [[7, -(2**63)], [3, "a"], ['"b",\n', "2"]]
+    parts = [Columns(ids, ["", ""], {}, vectors_of(2)) for ids in groups]
+    out = made(tmp_path, suffix, parts, metadata_of(id_type="string"))
+    expected = [str(own) for ids in groups for own in ids]
+    assert read_ids(out) == expected
+    (tmp_path / "numbers").mkdir()
+    out = made(tmp_path / "numbers", suffix, parts[:1], metadata_of(id_type="int64"))
+    assert read_ids(out) == groups[0]
+
+
+def read_ids(out):
+    """The ids in an output of any format."""
+    if out.suffix == ".parquet":
+        return need(".parquet").read_table(out)["id"].to_pylist()
+    if out.suffix == ".npy":
+        lines = out.with_name(f"{out.name}.ids.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+    return [json.loads(line)["id"] for line in out.read_text().splitlines()]
+
+
+def test_an_id_beyond_64_bits_is_refused(tmp_path):
     need(".parquet")
-    columns = Columns(ids, ["", ""], {}, vectors_of(2))
-    own = format_of(tmp_path / "out.parquet")
+    columns = Columns([1, 2**63], ["", ""], {}, vectors_of(2))
     with pytest.raises(InputError, match=r"write \.jsonl"):
-        own.write(tmp_path / "part", columns, metadata_of(id_type=id_type))
+        format_of(tmp_path / "out.parquet").write(tmp_path / "part", columns, metadata_of())
 
 
 def test_a_value_of_another_type_than_its_column_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Runs over files: what is written, how a run goes on, what stops it, and how work is shared."""
 
+import decimal
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from jaxbert import Embedder, Ranges, cli
 from jaxbert.corpus import run as module
 from jaxbert.engine import Engine
+from jaxbert.errors import ComputationError, InputError
+from jaxbert.tokenizer import Tokenizer
 from tests.models import encoder, published, write_folder
 from tests.tolerances import COMPANY, FUNCTION, close, norms, off
 
@@ -287,48 +290,312 @@ def test_a_bad_row_stops_the_run_and_names_itself(model, tmp_path, capsys):
 def test_bad_rows_are_left_out_and_listed(model, vectors, tmp_path, capsys):
     source, out = bad(tmp_path), tmp_path / "out.jsonl"
     assert embed(model, source, "-o", out, "--rows-per-part", 7, "--on-bad-row", "skip") == 0
-    assert "58 vectors" in capsys.readouterr().err
+    assert "59 vectors" in capsys.readouterr().err
     written = [json.loads(line) for line in out.read_text().splitlines()]
-    kept = [i for i in range(61) if i not in (3, 20, 40)]
-    assert [row["id"] for row in written] == [f"d{i}" for i in kept]
+    kept = [i for i in range(61) if i not in (3, 20)]
+    assert [row["id"] for row in written] == ["7" if i == 40 else f"d{i}" for i in kept]
     got = np.array([row["embedding"] for row in written], np.float32)
     np.testing.assert_array_equal(got, vectors[kept])
     rejects = (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines()
     reasons = [json.loads(line)["reason"] for line in rejects]
-    assert len(reasons) == 3
+    assert len(reasons) == 2
     assert "no field 'text'" in reasons[1]
-    assert "has the id 7" in reasons[2]
 
 
-def test_a_vector_that_is_not_finite_is_named_by_its_row(model, tmp_path, monkeypatch, capsys):
-    compute = Engine.results
+def spoiled(monkeypatch, texts, model, how=np.nan):
+    """An engine that makes numbers of no use of some texts, known by their tokens."""
+    run = Engine.run
+    tokenizer = Embedder.from_pretrained(model).tokenizer
+    unfit = {tuple(ids.tolist()) for ids in tokenizer(texts, 19)}
 
-    def spoiled(self, *arguments):
-        for members, vectors in compute(self, *arguments):
-            yield members, np.where(members[:, None] == 23, np.nan, vectors)
+    def broken(self, program, groups, *more):
+        given = []
 
-    monkeypatch.setattr(Engine, "results", spoiled)
-    source, out = bad(tmp_path), tmp_path / "out.npy"
-    options = ("--rows-per-part", 7, "--on-bad-row", "skip")
-    assert embed(model, source, "-o", out, *options) == 1
-    # Text 23 of those that ran; rows 4 and 21 of the input were left out before it.
-    assert "the vector of row 26 of the input is not finite" in capsys.readouterr().err
-    monkeypatch.undo()
-    assert embed(model, source, "-o", out, *options) == 0
+        def noted():
+            for group in groups:
+                given.extend(tuple(ids.tolist()) for ids in group)
+                yield group
+
+        for members, vectors in run(self, program, noted(), *more):
+            for member, vector in zip(members, vectors, strict=True):
+                if given[member] in unfit:
+                    if not np.isfinite(how):
+                        raise ComputationError(f"text {member}", int(member))
+                    vector[0] = how
+            yield members, vectors
+
+    monkeypatch.setattr(Engine, "run", broken)
+
+
+def different(file, count=61):
+    """A JSONL file of texts no two of which are alike, and these."""
+    texts = [
+        f"{'q ' * (i % 7)}{' '.join(f'{i:06b}'.replace('0', 'a').replace('1', 'b'))}"
+        for i in range(count)
+    ]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return texts
+
+
+@pytest.mark.parametrize("size", [1000, 7, 1])
+def test_a_vector_that_is_not_finite_is_a_bad_row(model, tmp_path, monkeypatch, capsys, size):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    texts = different(source)
+    expected = Embedder.from_pretrained(model, deterministic=True).encode(texts)
+    options = (source, "-o", out, "--rows-per-part", size)
+    bad = [6, 13, 14, 15, 60]
+    with monkeypatch.context() as patch:
+        spoiled(patch, [texts[i] for i in bad], model)
+        assert embed(model, *options) == 1
+        error = capsys.readouterr().err
+        assert "the vector of in.jsonl, row 7 is not finite" in error or size == 1000
+        assert embed(model, *options, "--on-bad-row", "skip", "--max-rejected", "9%") == 0
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    good = [i for i in range(61) if i not in bad]
+    assert [row["id"] for row in written] == good
+    got = np.array([row["embedding"] for row in written], np.float32)
+    np.testing.assert_array_equal(got, expected[good])
+    assert rejects(out) == [
+        (f"in.jsonl, row {i + 1}", "gives a vector that is not finite") for i in bad
+    ]
+
+
+def rejects(out):
+    """Place and reason of each rejected row."""
+    lines = out.with_name(f"{out.name}.rejects.jsonl").read_text().splitlines()
+    return [(row["where"], row["reason"]) for row in map(json.loads, lines)]
+
+
+@pytest.mark.parametrize("size", [1000, 7, 1])
+def test_a_text_that_is_refused_is_a_bad_row(model, tmp_path, monkeypatch, capsys, size):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.npy"
+    texts = different(source)
+    expected = Embedder.from_pretrained(model, deterministic=True).encode(texts)
+    call, unfit = Tokenizer.__call__, {texts[i] for i in (0, 30, 31)}
+
+    def broken(self, texts, *more):
+        if unfit & set(texts):
+            raise InputError("one of them is not to be had")
+        return call(self, texts, *more)
+
+    monkeypatch.setattr(Tokenizer, "__call__", broken)
+    options = (source, "-o", out, "--rows-per-part", size)
+    assert embed(model, *options) == 1
+    error = capsys.readouterr().err
+    assert "in.jsonl, row 1 cannot be embedded (one of them is not to be had)" in error
+    assert error.count("\n") == 1
+    assert embed(model, *options, "--on-bad-row", "skip") == 0
+    np.testing.assert_array_equal(np.load(out), np.delete(expected, (0, 30, 31), axis=0))
+    assert [where for where, _ in rejects(out)] == [f"in.jsonl, row {i}" for i in (1, 31, 32)]
+
+
+def test_an_id_that_the_model_lacks_is_a_bad_row(model, tmp_path, monkeypatch):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.npy"
+    texts = different(source)
+    call = Tokenizer.__call__
+
+    def beyond(self, some, *more):
+        found = call(self, some, *more)
+        return [ids + 1000 * (text == texts[40]) for text, ids in zip(some, found, strict=True)]
+
+    monkeypatch.setattr(Tokenizer, "__call__", beyond)
+    assert embed(model, source, "-o", out, "--on-bad-row", "skip") == 0
+    ((where, reason),) = rejects(out)
+    assert where == "in.jsonl, row 41"
+    assert "id" in reason
+
+
+def test_numbers_too_large_for_the_file_are_a_bad_row(model, tmp_path, monkeypatch, capsys):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.npy"
+    texts = different(source)
+    spoiled(monkeypatch, [texts[5]], model, how=1e6)
+    options = (source, "-o", out, "--precision", "float16")
+    assert embed(model, *options) == 1
+    reason = "has a vector with numbers too large for float16"
+    assert f"in.jsonl, row 6 {reason}" in capsys.readouterr().err
+    assert embed(model, *options, "--on-bad-row", "skip") == 0
+    assert rejects(out) == [("in.jsonl, row 6", reason)]
+    assert np.load(out).shape == (60, 15)
+
+
+@pytest.mark.parametrize(("most", "status"), [("2%", 4), ("0.04", 0), ("1", 0), ("0", 4)])
+def test_too_many_rejected_rows_end_with_a_status(model, tmp_path, capsys, most, status):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.npy"
+    different(source)
+    source.write_text(source.read_text() + "{}\n[]\n")
+    options = (source, "-o", out, "--on-bad-row", "skip", "--max-rejected", most)
+    for _ in range(2):  # also when it is complete already
+        assert embed(model, *options) == status
+        error = capsys.readouterr().err
+        assert ("2 of 63 rows were rejected, more than" in error) == (status == 4)
+    assert np.load(out).shape == (61, 15)
+    assert embed(model, source, "-o", "-", *options[3:]) == status
+
+
+@pytest.mark.parametrize("most", ["-1", "5", "105%", "half", "nan"])
+def test_a_share_that_is_none(model, tmp_path, capsys, most):
+    different(tmp_path / "in.jsonl")
+    assert (
+        embed(model, tmp_path / "in.jsonl", "-o", tmp_path / "o.npy", "--max-rejected", most) == 1
+    )
+    assert "give a share of the rows, 5% or 0.05" in capsys.readouterr().err
+
+
+# --- ids ---------------------------------------------------------------------------------------
+
+IDS = {
+    "first without": ([None, 0, 1], [0, 0, 1]),
+    "last without": ([5, 6, None], [5, 6, 2]),
+    "number, then text": ([1, "b", 3], ["1", "b", "3"]),
+    "text, then number": (["a", 2, None], ["a", "2", "2"]),
+    "not one": ([None, None, None], [0, 1, 2]),
+    "objects and numbers with a point": ([{"a": 1}, 1.5, True], [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("name", IDS)
+def test_no_row_is_lost_by_its_id(model, tmp_path, monkeypatch, name, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    given, expected = IDS[name]
+    source = tmp_path / "in.jsonl"
+    rows = [
+        {"text": f"{'a ' * i}b"} | ({} if own is None else {"id": own})
+        for i, own in enumerate(given)
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    outs = []
+    for size in (1, 2, 3):
+        out = tmp_path / f"out{size}{suffix}"
+        options = (source, "-o", out, "--rows-per-part", size, "--on-bad-row", "skip")
+        if size == 1:
+            with monkeypatch.context() as patch:
+                broken_after(patch, 2)
+                embed(model, *options)
+        assert embed(model, *options) == 0
+        outs.append(read_ids(out))
+    assert outs == [expected] * 3
+
+
+def read_ids(out):
+    """The ids in an output."""
+    if out.suffix == ".parquet":
+        return pytest.importorskip("pyarrow.parquet").read_table(out)["id"].to_pylist()
+    if out.suffix == ".jsonl":
+        return [json.loads(line)["id"] for line in out.read_text().splitlines()]
+    file = out.with_name(f"{out.name}.ids.jsonl")
+    if not file.exists():
+        return list(range(len(np.load(out))))
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_ids_of_files_of_different_kinds(model, tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"id": 3, "text": "a"}\n{"text": "b"}\n')
+    (tmp_path / "b.csv").write_text("id,text\n7,a\n")
+    options = (tmp_path / "*.*", "-o", tmp_path / "out.jsonl")
+    out = tmp_path / "out.jsonl"
+    for shard in ("0/2", "1/2"):
+        assert embed(model, *options, "--rows-per-part", 1, "--shard", shard) == 0
+    assert read_ids(out) == ["3", "1", "7"]
+    assert "1 rows without an id are numbered by their place" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out.jsonl.json").read_text())["id_type"] == "string"
+    for none in (("--no-ids",), ("--id-field", "")):
+        out = tmp_path / f"none{len(none)}.jsonl"
+        assert embed(model, tmp_path / "a.jsonl", tmp_path / "b.csv", "-o", out, *none) == 0
+        assert read_ids(out) == [0, 1, 2]
+
+
+def test_a_column_that_cannot_be_ids_is_refused_before_the_model_is_read(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("text\na\n")
+    options = (tmp_path / "a.csv", "-o", tmp_path / "out.npy", "--id-field", "id")
+    assert embed(tmp_path / "no model", *options) == 1
+    assert "a.csv has no column 'id', but 'text'" in capsys.readouterr().err
+    assert not (tmp_path / "out.npy.parts").exists()
+
+
+# --- names and columns -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
+def test_names_that_are_no_unicode(model, tmp_path, suffix, capsys):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (tmp_path / f"{name}.jsonl").write_text('{"text": "a"}\n{}\n')
+    except OSError:
+        pytest.skip("the file system takes Unicode alone")
+    out = tmp_path / f"out{name}{suffix}"
+    options = (tmp_path / f"{name}.jsonl", "-o", out, "--on-bad-row", "skip")
+    assert embed(model, *options, "--max-rejected", "1") == 0
+    assert embed(model, *options, "--max-rejected", "1") == 0
+    assert "is complete already" in capsys.readouterr().err
+    assert out.exists()
+    assert rejects(out)[0][0] == f"{name}.jsonl, row 2"
+
+
+def test_columns_of_parquet_are_carried_unchanged(model, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    big = pa.array([1_700_000_000_123_456_789 + i for i in range(5)])
+    columns = {
+        "ns": big.cast(pa.timestamp("ns", "Europe/Paris")),
+        "time": pa.array([i or None for i in range(5)], pa.time64("ns")),
+        "far": pa.array([3_000_000 + i for i in range(5)], pa.date32()),
+        "later": pa.array([400_000_000_000 + i for i in range(5)], pa.timestamp("ms")),
+        "uuid": pa.array([bytes([i]) * 16 for i in range(5)], pa.uuid()),
+        "money": pa.array([decimal.Decimal(f"{i}.10") for i in range(5)], pa.decimal128(38, 2)),
+        "span": pa.array(range(5), pa.duration("ns")),
+        "list": pa.array([[i, None] for i in range(5)], pa.list_(pa.int16())),
+        "record": pa.array([{"a": i, "b": [str(i)]} for i in range(5)]),
+        "kind": pa.array(["x", "y", None, "x", "z"]).dictionary_encode(),
+        "bytes": pa.array([bytes([255, i]) for i in range(5)]),
+        "half": pa.array(np.arange(5, dtype=np.float16)),
+        "map": pa.array([[("k", i)] for i in range(5)], pa.map_(pa.string(), pa.int8())),
+        "nan": pa.array([float("nan"), float("inf"), None, 1.5, -0.0], pa.float32()),
+    }
+    table = pa.table({"text": ["a", "b", None, "c", "d"], **columns})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
+    out = tmp_path / "out.parquet"
+    carry = [word for name in columns for word in ("--carry", name)]
+    options = ("--rows-per-part", 2, "--on-bad-row", "skip", "--max-rejected", "1")
+    assert embed(model, tmp_path / "in.parquet", "-o", out, *carry, *options) == 0
+    found = pq.read_table(out)
+    expected = pq.read_table(tmp_path / "in.parquet").take([0, 1, 3, 4])
+    for name in columns:
+        assert found[name].type == expected[name].type, name
+        one, other = found[name].combine_chunks(), expected[name].combine_chunks()
+        if name == "kind":
+            one, other = one.dictionary_decode(), other.dictionary_decode()
+        assert one.equals(other) or name == "nan", name
+    assert str(found["nan"].to_pylist()) == str(expected["nan"].to_pylist())
+    names = [name for name in columns if name not in ("bytes", "nan")]
+    carry = [word for name in names for word in ("--carry", name)]
+    out = tmp_path / "out.jsonl"
+    assert embed(model, tmp_path / "in.parquet", "-o", out, *carry, *options) == 0
+    first = json.loads(out.read_text().splitlines()[1])
+    assert first["ns"] == "2023-11-14T23:13:20.123456790+01:00"
+    assert first["time"] == "00:00:00.000000001"
+    assert first["uuid"] == "01010101-0101-0101-0101-010101010101"
+    assert first["money"] == "1.10"
+    assert first["span"] == "PT0.000000001S"
+    assert first["record"] == {"a": 1, "b": ["1"]}
+    assert first["kind"] == "y"
 
 
 def test_nothing_but_bad_rows(model, tmp_path):
     (tmp_path / "in.jsonl").write_text("{\n" * 9)
     out = tmp_path / "out.npy"
     options = ("--rows-per-part", 4, "--on-bad-row", "skip")
-    assert embed(model, tmp_path / "in.jsonl", "-o", out, *options) == 0
+    assert embed(model, tmp_path / "in.jsonl", "-o", out, *options) == 4
     assert np.load(out).shape == (0, 15)
 
 
 def test_a_bad_row_may_be_mended_or_left_out_later(model, vectors, tmp_path, capsys):
     source, out = rows(tmp_path / "in.jsonl"), tmp_path / "out.npy"
     good = source.read_text()
-    source.write_text(good.replace('"id": "d20"', '"id": 20', 1))
+    source.write_text(good.replace('"text": "', '"body": "', 21).replace("body", "text", 20))
     assert embed(model, source, "-o", out, "--rows-per-part", 7) == 1
     assert "row 21" in capsys.readouterr().err
     assert cli.main(["status", str(out)]) == 3

@@ -19,6 +19,7 @@ from jaxbert.corpus.fields import (
 )
 from jaxbert.corpus.lines import Lines
 from jaxbert.corpus.pages import rows_together
+from jaxbert.errors import shown
 
 # Rows of Parquet in memory at once, and about how many bytes.
 BATCH, SPACE = 32, 2**25
@@ -51,11 +52,11 @@ def place(names: Sequence[str], name: str) -> int:
     """The index of the one column of this name."""
     if names.count(name) > 1:
         raise FileError(
-            f"has {names.count(name)} columns {name!r}, which one is meant is not clear"
+            f"has {names.count(name)} columns {shown(name)}, which one is meant is not clear"
         )
     if name not in names:
-        known = ", ".join(map(repr, names[:20])) + (" ..." if len(names) > 20 else "")
-        raise FileError(f"has no column {name!r}, but {known or 'none at all'}")
+        known = ", ".join(map(shown, names[:20])) + (" ..." if len(names) > 20 else "")
+        raise FileError(f"has no column {shown(name)}, but {known or 'none at all'}")
     return names.index(name)
 
 

@@ -70,7 +70,7 @@ def gzip_rows(folder: Path) -> Path:
     file = folder / "rows.txt.gz"
     with gzip.open(file, "wb") as stream:
         for _ in range(100):
-            stream.write(b"a" * (10 * MB) + b"\n")
+            stream.write(b"a " * (5 * MB) + b"\n")
     return file
 
 
