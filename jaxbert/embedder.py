@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert import checkpoint, hub
+from jaxbert import checkpoint, copying, hub
 from jaxbert.arguments import as_list, integer
 from jaxbert.attention import Attend
 from jaxbert.batching import ByText, Planner
@@ -25,16 +25,16 @@ from jaxbert.outputs import (
     check_output,
     refuse_torch,
 )
+from jaxbert.portable import Portable
 from jaxbert.quantise import Precision, Ranges
 from jaxbert.request import Request
 from jaxbert.runner import Stats
-from jaxbert.saving import save_stack
 from jaxbert.settings import DOCUMENT_PROMPTS, Settings
 from jaxbert.stack import Stack, read_stack
 from jaxbert.tokenizer import Tokenizer
 
 
-class Embedder(Settings):
+class Embedder(Settings, Portable):
     """An encoder, its tokenizer and the stack that a model's folder puts behind it."""
 
     def __init__(
@@ -52,6 +52,8 @@ class Embedder(Settings):
         super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
         self.engine = Engine(encoder, self.stack, planner, devices)
         self.stored: checkpoint.Checkpoint | None = None  # where the weights came from
+        self.origin: copying.Origin | None = None  # the same, as other processes find it
+        self.held = copying.Held(encoder)
 
     @classmethod
     def from_pretrained(
@@ -85,22 +87,8 @@ class Embedder(Settings):
         planner = ByText(longest=encoder.position.limit) if deterministic else None
         own = cls(encoder, tokenizer, stack, planner, devices)
         own.stored = stored
+        own.origin = copying.Origin.of(name, folder, stored, ignore_config)
         return own
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that this package, transformers and sentence-transformers load.
-
-        Weights that came from a folder keep their names, dtypes and unused tensors, bit for bit;
-        others are written under the published names. Raises CheckpointError for an architecture
-        that Hugging Face's config.json has no words for, before anything is written.
-        """
-        folder = Path(folder)
-        if self.stored is None:
-            self.encoder.save_pretrained(folder)
-        else:
-            checkpoint.save(self.stored, self.encoder.weights(), folder)
-        self.tokenizer.save(folder)
-        save_stack(self.stack, self.encoder.config.hidden_size, folder)
 
     @property
     def encoder(self) -> Encoder:

@@ -18,6 +18,7 @@ from jaxbert import checkpoint, hub
 from jaxbert.attention import Attend, attend, dense, probabilities
 from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
 from jaxbert.config import EncoderConfig
+from jaxbert.copyable import Copyable
 from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
 from jaxbert.loading import load, weights
@@ -105,7 +106,7 @@ class Layer(nnx.Module):
             return in_pieces(lambda r: self.output_norm(r + self.feed_forward(r)), r)
 
 
-class Encoder(nnx.Module):
+class Encoder(Copyable):
     """Embeddings and l equal layers, whose weights are stacked on a leading axis l and scanned."""
 
     def __init__(
@@ -170,7 +171,11 @@ class Encoder(nnx.Module):
         return weights(self)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
-        """Write config.json and model.safetensors; refuses parts that these cannot describe."""
+        """Write config.json and model.safetensors in place of another encoder's.
+
+        Raises CheckpointError before anything is written for parts that these cannot describe and
+        for a folder with a tokenizer or pooling of a whole model; WriteError.
+        """
         save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
 
     def layer(self, i: int) -> Layer:

@@ -72,5 +72,9 @@ class DeviceMemoryError(JaxbertError, MemoryError):
     """Texts that need more memory than the device has, by an estimate made before compiling."""
 
 
+class WriteError(JaxbertError, OSError):
+    """A file that could not be written: no room, no permission, a broken disk."""
+
+
 class ModelNotFoundError(JaxbertError, FileNotFoundError):
     """A model name that is no folder here and could not be fetched."""

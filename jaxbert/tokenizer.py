@@ -84,6 +84,17 @@ class Tokenizer:
         own.folder = folder
         return own
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the tokenizer as its JSON, and no lock."""
+        with self.lock:
+            text = as_json(self.backend)
+        return {**vars(self), "backend": text, "lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the tokenizer of its JSON again."""
+        backend = tokenizers.Tokenizer.from_str(state["backend"])
+        vars(self).update(state | {"backend": backend, "lock": Lock()})
+
     def __call__(
         self,
         texts: Sequence[str],
@@ -182,6 +193,14 @@ class Tokenizer:
             self.truncate(max_length)
             special = self.backend.encode(prompt).special_tokens_mask
         return len(special) - (special[-1] if special else 0)
+
+
+def as_json(backend: tokenizers.Tokenizer) -> str:
+    """The whole tokenizer as text."""
+    try:
+        return backend.to_str()
+    except Exception as error:  # the library raises a bare Exception, for parts made in Python
+        raise InputError(f"the tokenizer cannot be written as JSON ({error})") from error
 
 
 def from_json(file: Path) -> tokenizers.Tokenizer:

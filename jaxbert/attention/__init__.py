@@ -110,6 +110,22 @@ def named(name: str) -> Attend:
     return ATTENTIONS[name]
 
 
+def is_exact(attention: object) -> bool:
+    """Whether this computes attention by the definition: one of the package's own.
+
+    Tiles may have any size, but may not leave out more than those of `attend` do.
+    """
+    if any(attention is own for own in ATTENTIONS.values()):
+        return True
+    kind = type(attention)
+    if kind is not Blockwise and (kind.__module__, kind.__name__) not in TILED:
+        return False
+    return 0 <= float(getattr(attention, "tolerance", 1)) <= Blockwise().tolerance
+
+
+# The kernels, whose modules are imported only by those who use them.
+TILED = (("jaxbert.attention.tpu", "Tpu"), ("jaxbert.attention.gpu", "Gpu"))
+
 __all__ = [
     "ATTENTIONS",
     "Attend",
@@ -117,6 +133,7 @@ __all__ = [
     "attend",
     "blockwise",
     "dense",
+    "is_exact",
     "named",
     "plan",
     "probabilities",

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxbert.errors import JaxbertError
-
-
-class WriteError(JaxbertError, OSError):
-    """A file that could not be written: no room, no permission, a broken disk."""
+from jaxbert.errors import WriteError as WriteError
 
 
 def beside(file: Path, ending: str) -> Path:
