@@ -21,7 +21,7 @@ HARMLESS = frozenset(
     "__init__ __doc__ __module__ __qualname__ __annotations__ __dict__ __weakref__ __slots__ "
     "__orig_bases__ __parameters__ __abstractmethods__ __static_attributes__ __firstlineno__ "
     "__annotate__ __annotate_func__ __repr__ __str__ save_pretrained from_pretrained "
-    "from_checkpoint".split()
+    "from_checkpoint _abc_impl".split()
 )
 KEEP = "keep the weights with encoder.weights() and safetensors"
 
@@ -107,7 +107,9 @@ def check_own(thing: Any, base: type, title: str) -> None:
             continue
         for name in vars(kind):
             special = name.startswith("__") and name.endswith("__")
-            if name not in HARMLESS and (special or hasattr(base, name)):
+            if name in HARMLESS or name.startswith("_pytree__"):  # of nnx
+                continue
+            if special or hasattr(base, name):
                 raise CheckpointError(
                     f"{kind.__name__} is {title} with a {name} of its own, which no file can "
                     f"describe; save {title} of the package's class"
@@ -125,7 +127,7 @@ def check_own(thing: Any, base: type, title: str) -> None:
         )
 
 
-def check_stack(stack: Any) -> None:
+def check_stack(stack: Any, hidden_size: int) -> None:
     """Refuse a step between the states and the vectors that no module of a folder computes."""
     if type(stack) is not Stack or type(stack.pooling) is not Pooling:
         raise CheckpointError("the stack is of a class of its own, which no folder describes")
@@ -136,5 +138,7 @@ def check_stack(stack: Any) -> None:
         for step in stack.after
         if isinstance(step, Dense) and step.activation not in ACTIVATIONS
     ]
+    if stack.truncate_dim is not None and not 0 < stack.truncate_dim <= stack.width(hidden_size):
+        strange.append(f"truncate_dim {stack.truncate_dim}")
     for wrong in (*steps, *strange):
         raise CheckpointError(f"the stack has {shown(wrong)}, which no folder describes")

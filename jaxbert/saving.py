@@ -54,7 +54,7 @@ def save_model(
     before it takes its place. Raises CheckpointError for what the files cannot describe.
     """
     check_encoder(module, make)
-    check_stack(stack)
+    check_stack(stack, module.config.hidden_size)
     if stored is not None and stored.config != module.config:
         raise CheckpointError(
             "the encoder's config was changed since it was loaded, so its folder's config.json "

@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxbert.axes import Hidden
 from jaxbert.encoder import Encoder, Layer, Place
+from jaxbert.errors import InputError
 from jaxbert.inputs import Inputs
 
 
@@ -41,5 +42,10 @@ def apart(encoder: Encoder) -> list[Layer]:
     layer's part begins at a multiple of 64 bytes; else copies.
     """
     leaves, tree = jax.tree.flatten(encoder.layers)
+    layers = encoder.config.num_layers
+    if any(leaf.ndim == 0 or leaf.shape[0] != layers for leaf in leaves):
+        raise InputError(
+            f"each weight of the layers needs a leading axis of {layers}, a row for each"
+        )
     rows = jax.device_put([list(np.asarray(leaf)) for leaf in leaves])
     return [jax.tree.unflatten(tree, same) for same in zip(*rows, strict=True)]
