@@ -86,7 +86,9 @@ def replaced(folder: str | os.PathLike[str]) -> Iterator[Path]:
                 yield room
                 names = files_of(room)
                 check_vacant(place, names)
+                mode = (room / CONFIG).stat().st_mode
                 for name in names:
+                    (room / name).chmod(mode)  # safetensors makes files that only their owner reads
                     sync(room / name)
                 swap(place, room, names)
         finally:

@@ -223,7 +223,7 @@ def failing(name, nth, error):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EROFS])
-@pytest.mark.parametrize(("name", "nth"), [("fsync", 3), ("mkdir", 2), ("mkdir", 3)])
+@pytest.mark.parametrize(("name", "nth"), [("fsync", 3), ("mkdir", 2), ("mkdir", 4)])
 def test_a_full_disk_leaves_the_old_model(tmp_path, monkeypatch, name, nth, number):
     folder = plain(tmp_path / "model")
     before = identity(Embedder.from_pretrained(folder))
@@ -248,7 +248,7 @@ def test_a_folder_that_was_new_is_not_left_behind(tmp_path, monkeypatch):
 
 def test_an_interrupted_swap_is_refused_and_said(tmp_path, monkeypatch):
     folder, own = plain(tmp_path / "model"), model_b()
-    monkeypatch.setattr(os, "unlink", failing("unlink", 5, OSError(errno.EIO, "Input/output")))
+    monkeypatch.setattr(os, "unlink", failing("unlink", 12, OSError(errno.EIO, "Input/output")))
     with pytest.raises(WriteError, match="save again"):
         own.save_pretrained(folder)
     monkeypatch.undo()
@@ -275,9 +275,9 @@ def test_what_is_no_folder_is_refused_in_a_sentence(tmp_path):
     for target, kind, reason in (
         (tmp_path / "file", InputError, "is a file"),
         (tmp_path / "dangling", InputError, "link to nothing"),
-        (tmp_path / "circle", InputError, ""),
-        (tmp_path / "circle" / "new", JaxbertError, ""),
-        (tmp_path / "file" / "new", JaxbertError, ""),
+        (tmp_path / "circle", InputError, "circle"),
+        (tmp_path / "circle" / "new", JaxbertError, "new"),
+        (tmp_path / "file" / "new", JaxbertError, "new"),
         ("", InputError, "empty"),
         ("a\0b", InputError, "cannot be"),
         (tmp_path / ("x" * 300), JaxbertError, "too long"),
@@ -285,7 +285,8 @@ def test_what_is_no_folder_is_refused_in_a_sentence(tmp_path):
         (3, InputTypeError, "int"),
         (b"model", InputTypeError, "bytes"),
     ):
-        for one in (own, own.encoder):
+        # Of an encoder's arguments tests check the types themselves.
+        for one in (own, own.encoder) if isinstance(target, str | Path) else (own,):
             with pytest.raises(kind, match=reason):
                 one.save_pretrained(target)
     assert (tmp_path / "file").read_text() == "mine"
@@ -343,8 +344,8 @@ def test_paths_of_a_modules_json_that_lead_outside_are_not_followed(tmp_path):
 def test_two_processes_do_not_save_into_one_folder_at_once(tmp_path):
     folder, own = plain(tmp_path / "model"), model_b()
     with (
-        replacing.replaced(folder),
         pytest.raises(WriteError, match="another program is saving"),
+        replacing.replaced(folder),
     ):
         own.save_pretrained(folder)
 
