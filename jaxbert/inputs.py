@@ -33,6 +33,10 @@ def integers(value: Given, name: str) -> jax.Array | np.ndarray:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
     except ValueError as error:
         raise InputError(f"{name} has rows of different lengths; pad them to one") from error
+    except Exception as error:  # whatever its own conversion raises
+        raise InputTypeError(
+            f"{name} is a {type(value).__name__}; pass an array of integers"
+        ) from error
     if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.integer):
         raise InputTypeError(f"{name} has dtype {array.dtype}; pass integers (or booleans)")
     if array.ndim != 2 or array.shape[1] == 0:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import numpy as np
 
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, shown
 from jaxbert.quantise import (
     Precision,
     Ranges,
@@ -90,7 +90,7 @@ class LongTexts:
         """Refuse what is none of the three."""
         if self.what not in get_args(OnLong):
             choices = ", ".join(get_args(OnLong))
-            raise InputError(f"on_long is {self.what!r}; it must be one of: {choices}")
+            raise InputError(f"on_long is {shown(self.what)}; it must be one of: {choices}")
 
     @property
     def listens(self) -> bool:
@@ -122,7 +122,7 @@ def check_output(output_value: Any, finish: Finish, texts: int) -> None:
     """Refuse an output that there is not, and steps that are for sentence vectors alone."""
     if output_value not in (*get_args(Output), None):
         raise InputError(
-            f"output_value is {output_value!r}; it must be one of: {', '.join(get_args(Output))}, "
+            f"output_value is {shown(output_value)}; it must be one of: {', '.join(get_args(Output))}, "
             "or None for both"
         )
     if output_value != "sentence_embedding" and (finish.precision != "float32" or finish.normalize):

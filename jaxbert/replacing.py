@@ -16,10 +16,10 @@ from pathlib import Path, PurePosixPath
 
 from safetensors import SafetensorError
 
+from jaxbert.arguments import path
 from jaxbert.errors import (
     CheckpointError,
     InputError,
-    InputTypeError,
     JaxbertError,
     WriteError,
     shown,
@@ -101,16 +101,12 @@ def replaced(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 def destination(folder: str | os.PathLike[str]) -> Path:
     """The folder to write, as an absolute path without links, from what a caller passes."""
-    if not isinstance(folder, str | os.PathLike) or not isinstance(os.fspath(folder), str):
-        raise InputTypeError(f"a folder is a str or a path, not a {type(folder).__name__}")
-    if not os.fspath(folder):
-        raise InputError("the name of the folder is empty; pass the folder to write")
+    given = path(folder, "a folder")
     try:
-        given = Path(folder)
         place = given.resolve()
         dangling = given.is_symlink() and not given.exists()
         taken = place.exists() and not place.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, NUL, surrogates
+    except (OSError, RuntimeError) as error:  # links in a circle, a name that is too long
         raise InputError(f"{shown(folder)} cannot be the name of a folder ({error})") from error
     if dangling:
         raise InputError(f"{given} is a link to nothing; remove it, or name another folder")
@@ -227,11 +223,11 @@ def old_files(place: Path) -> list[Path]:
     folders = [place, *module_folders(place)]
     links = [folder for folder in folders[1:] if folder.is_symlink()]
     found = [
-        path
+        file
         for folder in folders
         if really_folder(folder)
-        for path in sorted(folder.iterdir())
-        if not really_folder(path) and is_model_file(path.name)
+        for file in sorted(folder.iterdir())
+        if not really_folder(file) and is_model_file(file.name)
     ]
     # Without a config.json nothing loads, so they go first; the one that modules.json points to
     # before the folder's own, which counts only where modules.json does not.

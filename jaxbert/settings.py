@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxbert.arguments import as_list, integer
 from jaxbert.chunking import Chunker, of_tokens
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.outputs import Finish
 from jaxbert.quantise import Precision, Ranges
 from jaxbert.similarity import similarity, similarity_pairwise
@@ -99,7 +99,7 @@ class Settings:
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Whether the tokens of a prompt are pooled with those of the text."""
         if not isinstance(include_prompt, bool):
-            raise InputTypeError(f"include_prompt is {include_prompt!r}; pass True or False")
+            raise InputTypeError(f"include_prompt is {shown(include_prompt)}; pass True or False")
         pooling = dataclasses.replace(self.stack.pooling, include_prompt=include_prompt)
         self.change(pooling=pooling)
 

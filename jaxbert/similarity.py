@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxbert.arguments import array
 from jaxbert.errors import InputError
 from jaxbert.pooling import SMALLEST_NORM
 
@@ -49,7 +50,8 @@ def similarity_pairwise(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
 
 def both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 lists of vectors of one width; a single vector is a list of one."""
-    a, b = np.atleast_2d(np.asarray(a, np.float32)), np.atleast_2d(np.asarray(b, np.float32))
+    with np.errstate(over="ignore"):
+        a, b = (np.atleast_2d(array(x, "vectors").astype(np.float32)) for x in (a, b))
     if a.ndim != 2 or b.ndim != 2:
         raise InputError(f"vectors come as [n, d], not as {a.shape} and {b.shape}")
     if a.shape[1] != b.shape[1]:

@@ -325,7 +325,7 @@ def test_a_spawned_process(folder):
 @pytest.mark.parametrize("name", ["cloudpickle", "dill", "joblib"])
 def test_other_ways_to_pickle(folder, tmp_path, name):
     library = pytest.importorskip(name)
-    for own in (Embedder.from_pretrained(folder), by_hand(), encoder("bert-relu")):
+    for own in (Embedder.from_pretrained(folder), by_hand(), encoder("jinabert-reglu")):
         if name == "joblib":
             library.dump(own, tmp_path / "file")
             other = library.load(tmp_path / "file")

@@ -14,15 +14,15 @@ PACKAGE = ROOT / "jaxbert" / "__init__.py"  # only names where things are
 SOURCES = sorted(file for file in (ROOT / "jaxbert").rglob("*.py") if file != PACKAGE)
 # Each module imports only those before it.
 ORDER = (
-    "errors axes reference config hub rules storage huggingface checkpoint modules stack pieces "
-    "activations layers variants position schemes attention.dense attention.online attention.tiles "
-    "attention.backward attention.blockwise attention.kernel attention.tpu attention.gpu attention "
-    "memory parts inputs loading describing replacing saving copyable encoder unrolled pooling "
-    "arguments tokenizer similarity quantise outputs chunking settings batches batching cache "
-    "runner spread engine request copying portable embedder mteb verify published report textio "
-    "corpus corpus.fields corpus.tables corpus.rows corpus.columns corpus.files corpus.parquet "
-    "corpus.formats corpus.folder corpus.parts corpus.survey corpus.progress corpus.settings "
-    "corpus.run corpus.ray corpus.command cli"
+    "errors arguments axes reference config hub rules storage huggingface checkpoint modules stack "
+    "pieces activations layers variants position schemes attention.dense attention.online "
+    "attention.tiles attention.backward attention.blockwise attention.kernel attention.tpu "
+    "attention.gpu attention memory parts inputs loading describing replacing saving copyable "
+    "encoder unrolled pooling tokenizer similarity quantise outputs chunking settings batches "
+    "batching cache runner spread engine request copying portable embedder mteb verify published "
+    "report textio corpus corpus.fields corpus.tables corpus.rows corpus.columns corpus.files "
+    "corpus.parquet corpus.formats corpus.folder corpus.parts corpus.survey corpus.progress "
+    "corpus.settings corpus.run corpus.ray corpus.command cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")
 

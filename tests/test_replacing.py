@@ -278,7 +278,7 @@ def test_what_is_no_folder_is_refused_in_a_sentence(tmp_path):
         (tmp_path / "circle", InputError, "circle"),
         (tmp_path / "circle" / "new", JaxbertError, "new"),
         (tmp_path / "file" / "new", JaxbertError, "new"),
-        ("", InputError, "empty"),
+        ("", InputError, "cannot be"),
         ("a\0b", InputError, "cannot be"),
         (tmp_path / ("x" * 300), JaxbertError, "too long"),
         (None, InputTypeError, "NoneType"),
