@@ -77,11 +77,17 @@ def flag(value: Any, name: str) -> bool:
     return bool(value)
 
 
+def choice(value: Any, name: str, choices: Iterable[str]) -> str:
+    """One of some words; InputError with all of them for anything else."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} is {shown(value)}; it must be one of: {', '.join(choices)}")
+    return value
+
+
 def names(value: Any, name: str) -> tuple[str, ...]:
     """Some names; a single str is refused, for its letters are not meant."""
-    single = isinstance(value, str | bytes) or not isinstance(value, Iterable)
-    found = () if single else tuple(value)
-    if single or not all(isinstance(one, str) for one in found):
+    found = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (None,)
+    if not all(isinstance(one, str) for one in found):
         raise InputTypeError(f'{name} is {shown(value)}; pass names, such as ("key",)')
     return found
 

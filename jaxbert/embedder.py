@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxbert import checkpoint, copying, hub
-from jaxbert.arguments import as_list, integer
+from jaxbert.arguments import as_list, flag, integer, names
 from jaxbert.attention import Attend
 from jaxbert.batching import ByText, Planner
 from jaxbert.chunking import Chunker, check_chunks
@@ -25,7 +25,7 @@ from jaxbert.outputs import (
     check_output,
     refuse_torch,
 )
-from jaxbert.portable import Portable
+from jaxbert.portable import Portable, check_made
 from jaxbert.quantise import Precision, Ranges
 from jaxbert.request import Request
 from jaxbert.runner import Stats
@@ -49,6 +49,7 @@ class Embedder(Settings, Portable):
 
         planner decides the shapes of batches.
         """
+        check_made(encoder, tokenizer, stack)
         super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
         self.engine = Engine(encoder, self.stack, planner, devices)
         self.stored: checkpoint.Checkpoint | None = None  # where the weights came from
@@ -78,6 +79,8 @@ class Embedder(Settings, Portable):
         processor multiplies it, and moves components by up to 3e-3 of a vector's norm
         (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and CheckpointError.
         """
+        ignore_config = names(ignore_config, "ignore_config")
+        deterministic = flag(deterministic, "deterministic")
         folder = Path(hub.resolve(name, revision=revision, token=token))
         inner = transformer_folder(folder)
         stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
@@ -275,7 +278,8 @@ class Embedder(Settings, Portable):
         prefix, skipped = self.prompt(prompt_name, prompt), 0
         if prefix and not self.stack.pooling.include_prompt:
             skipped = self.tokenizer.prompt_length(prefix, most)
-        long, show = LongTexts(on_long, most), bool(show_progress_bar)
+        show = show_progress_bar is not None and flag(show_progress_bar, "show_progress_bar")
+        long = LongTexts(on_long, most)
         return Request(self.engine, self.tokenizer, prefix, skipped, long, batch_size, show)
 
     def warmup(self, max_length: int | None = None) -> int:

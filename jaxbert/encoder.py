@@ -15,11 +15,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxbert import checkpoint, hub
+from jaxbert.arguments import integer, names
 from jaxbert.attention import Attend, attend, dense, probabilities
 from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
 from jaxbert.config import EncoderConfig
 from jaxbert.copyable import Copyable
-from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, prepare
+from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, check_parts, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
 from jaxbert.loading import load, weights
 from jaxbert.memory import check_memory
@@ -122,6 +123,7 @@ class Encoder(Copyable):
 
         feed_forward is called with rngs once per layer, for each layer has weights of its own.
         """
+        check_parts(config, rngs, position, feed_forward, attention)
         made = parts(config)
         if feed_forward is not None:
             made = made._replace(feed_forward=feed_forward)
@@ -150,6 +152,7 @@ class Encoder(Copyable):
         anything missing, left over, misshapen, not finite or not understood; ignore_config names
         keys of config.json that may be passed over. attention=None chooses by length and platform.
         """
+        ignore_config = names(ignore_config, "ignore_config")
         folder = transformer_folder(hub.resolve(name, revision=revision, token=token))
         stored = checkpoint.open_folder(folder, ignore_config=ignore_config)
         return cls.from_checkpoint(stored, dtype=dtype, attention=attention)
@@ -180,7 +183,8 @@ class Encoder(Copyable):
 
     def layer(self, i: int) -> Layer:
         """Layer i by itself."""
-        return jax.tree.map(lambda stacked: stacked[i], self.layers)
+        index = integer(i, "layer", -self.config.num_layers, self.config.num_layers - 1)
+        return jax.tree.map(lambda stacked: stacked[index], self.layers)
 
     def prepared(self, attention: Attend, *texts: Any) -> Inputs:
         """What callers pass, as the strict types hold it, if the device can hold it too."""

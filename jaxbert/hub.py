@@ -32,9 +32,12 @@ def resolve(
     revision (branch, tag or commit) the package is passed over, for it has none. Raises
     ModelNotFoundError with the ways that remain.
     """
-    if not isinstance(name, str | os.PathLike):
+    if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
         raise InputTypeError(f"a model's name is a str or a path, not a {type(name).__name__}")
-    if Path(name).is_dir():
+    for value, title in ((revision, "revision"), (token, "token")):
+        if value is not None and not isinstance(value, str):
+            raise InputTypeError(f"{title} is a {type(value).__name__}; pass a str or None")
+    if os.path.isdir(name):
         return Path(name)
     name = os.fspath(name)
     if name == DEFAULT_MODEL.split("/")[1]:

@@ -10,6 +10,7 @@ from jaxbert.checkpoint import Checkpoint
 from jaxbert.config import EncoderConfig
 from jaxbert.describing import check_own
 from jaxbert.encoder import Encoder
+from jaxbert.errors import InputTypeError
 from jaxbert.replacing import destination
 from jaxbert.saving import save_model
 from jaxbert.stack import Stack
@@ -19,6 +20,14 @@ from jaxbert.tokenizer import Tokenizer
 def plain(config: EncoderConfig) -> Encoder:
     """An encoder of nothing but what config says."""
     return Encoder(config, rngs=nnx.Rngs(0))
+
+
+def check_made(encoder: Any, tokenizer: Any, stack: Any) -> None:
+    """Refuse what no Embedder can be made of."""
+    given = ((encoder, "encoder", Encoder), (tokenizer, "tokenizer", Tokenizer))
+    for value, name, kind in (*given, (Stack() if stack is None else stack, "stack", Stack)):
+        if not isinstance(value, kind):
+            raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
 
 
 class Portable:

@@ -12,8 +12,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from jaxbert.arguments import array, path
-from jaxbert.errors import InputError, InputTypeError, WriteError, shown
+from jaxbert.arguments import array, choice, path
+from jaxbert.errors import InputError, InputTypeError, WriteError
 
 Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 DTYPES = {
@@ -130,8 +130,7 @@ def quantize_embeddings(
 
 def check_precision(precision: object) -> None:
     """Refuse a precision that there is not."""
-    if not isinstance(precision, str) or precision not in DTYPES:
-        raise InputError(f"precision is {shown(precision)}; it must be one of: {', '.join(DTYPES)}")
+    choice(precision, "precision", DTYPES)
 
 
 def check_enough(number: int, precision: str) -> None:

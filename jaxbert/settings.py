@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.arguments import as_list, integer
+from jaxbert.arguments import as_list, choice, flag, integer
 from jaxbert.chunking import Chunker, of_tokens
 from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.outputs import Finish
@@ -62,11 +62,7 @@ class Settings:
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, name: str) -> None:
-        if name not in SIMILARITIES:
-            raise InputError(
-                f"similarity_fn_name is {name!r}; it must be one of: {', '.join(SIMILARITIES)}"
-            )
-        self.change(similarity=name)
+        self.change(similarity=choice(name, "similarity_fn_name", SIMILARITIES))
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -75,6 +71,8 @@ class Settings:
 
     @prompts.setter
     def prompts(self, prompts: Mapping[str, str]) -> None:
+        if not isinstance(prompts, Mapping):
+            raise InputTypeError(f"prompts is a {type(prompts).__name__}; pass a dict of texts")
         for name, text in dict(prompts).items():
             check_str(name, "the name of a prompt")
             check_str(text, f"the prompt {name!r}")
@@ -169,12 +167,10 @@ class Settings:
         ranges: Ranges | np.ndarray | None,
     ) -> Finish:
         """What is done to vectors after the model."""
-        width = self.get_embedding_dimension()
+        width, normalize = self.get_embedding_dimension(), flag(normalize, "normalize_embeddings")
         if truncate_dim is not None:
             width = self.check_width(truncate_dim)
-        return Finish(
-            width, bool(normalize), precision, None if ranges is None else Ranges.given(ranges)
-        )
+        return Finish(width, normalize, precision, None if ranges is None else Ranges.given(ranges))
 
 
 def check_str(value: object, title: str) -> None:

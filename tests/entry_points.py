@@ -1,6 +1,17 @@
-"""Whatever is passed to a public entry point, no exception of a foreign library comes back."""
+"""Every public entry point with right arguments, one of them spoiled in many ways.
 
+A program of its own, for conftest.py checks the types of all calls before the package does:
+`python -m tests.entry_points NAME...` prints what was not refused with an error of the package.
+"""
+
+import contextlib
+import copy
+import functools
+import io
 import os
+import sys
+import tempfile
+import warnings
 from decimal import Decimal
 from fractions import Fraction
 
@@ -14,7 +25,6 @@ from jaxbert import Embedder, Encoder, EncoderConfig, JaxbertError
 from jaxbert.stack import Stack
 from jaxbert.tokenizer import Tokenizer
 from tests.models import CONFIGS, SIZES, encoder, word_tokenizer, write_folder
-
 
 
 class Odd:
@@ -126,8 +136,14 @@ def vectors(n=3):
     return np.ones((n, 15), np.float32)
 
 
-def embedder():
+@functools.cache
+def one():
     return Embedder(encoder("jinabert-geglu"), Tokenizer(word_tokenizer(), "right"))
+
+
+def embedder():
+    """With settings of its own and the programs of all others."""
+    return copy.copy(one())
 
 
 def attention():
@@ -202,8 +218,6 @@ CALLS = {
             "encoder": encoder("bert-gelu"),
             "tokenizer": Tokenizer(word_tokenizer(), "right"),
             "stack": Stack(),
-            "planner": None,
-            "devices": None,
         },
     ),
     "Embedder.from_pretrained": (
@@ -212,9 +226,10 @@ CALLS = {
             "name": "model",
             "deterministic": False,
             "dtype": "float32",
+            "attention": None,
             "revision": None,
+            "token": None,
             "ignore_config": (),
-            "devices": None,
         },
     ),
     "Embedder.encode": (
@@ -294,3 +309,96 @@ CALLS |= {
     )
     for name in ("hidden_states", "attentions")
 }
+SETTINGS = {
+    "max_seq_length": 11,
+    "truncate_dim": 7,
+    "similarity_fn_name": "dot",
+    "prompts": {"query": "a "},
+    "default_prompt_name": None,
+}
+CALLS |= {
+    f"Embedder.{name} =": (
+        lambda name=name: functools.partial(assign, embedder(), name),
+        lambda value=value: {"value": value},
+    )
+    for name, value in SETTINGS.items()
+}
+MODEL = ["--model", "model"]
+COMMANDS = {
+    "embed": ["embed", "texts.txt", "-o", "out.npy", *MODEL, "--batch-size", "3", "--quiet"],
+    "similarity": ["similarity", "a", "b", *MODEL, "--ignore-config", "key", "--dtype", "float32"],
+    "info": ["info", "model", "--revision", "main"],
+    "verify": ["verify", "model", "--attention", "dense"],
+    "status": ["status", "out.npy"],
+}
+CALLS |= {
+    f"jaxbert {name}": (
+        lambda: command,
+        lambda arguments=arguments: dict(enumerate(arguments)),
+    )
+    for name, arguments in COMMANDS.items()
+}
+# A function of the user's own raises what it likes, and these are functions to our calls.
+OWN = {("Embedder.encode_chunks", "chunks"), ("Encoder", "feed_forward")}
+
+
+def assign(thing, name, value):
+    """Set a property."""
+    setattr(thing, name, value)
+
+
+def command(arguments):
+    """The command with these arguments; to end with a status is as good as to return it."""
+    from jaxbert.cli import main
+
+    with contextlib.suppress(SystemExit):
+        main([arguments[i] for i in sorted(arguments)])
+
+
+def spoiled(name):
+    """(what is wrong, a call with it) of an entry point, one argument at a time."""
+    get, right = CALLS[name]
+    for argument, (title, value) in (
+        (argument, broken) for argument in right() for broken in BROKEN.items()
+    ):
+        arguments = {**right(), argument: value}
+        if name.startswith("jaxbert "):
+            if isinstance(value, str):
+                yield f"argument {argument}: {title}", functools.partial(command, arguments)
+        elif not (callable(value) and (name, argument) in OWN):
+            yield f"{argument}: {title}", lambda get=get, given=arguments: get()(**given)
+
+
+def faults(name):
+    """What came back that is no error of the package, and no answer."""
+    for wrong, call in spoiled(name):
+        heard = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
+                call()
+        except JaxbertError:
+            pass
+        except BaseException as error:
+            yield f"{name}, {wrong}: {type(error).__name__}"
+        if "Traceback" in heard.getvalue():
+            yield f"{name}, {wrong}: a traceback"
+
+
+def walk(names):
+    """Print the faults of some entry points."""
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        write_folder("model")
+        with open("texts.txt", "w") as file:
+            file.write("a b\n")
+        for name in names:
+            for fault in faults(name):
+                sys.stdout.write(f"{fault}\n")
+            sys.stdout.write(f"done {name}\n")
+            sys.stdout.flush()
+        os.chdir("/")
+
+
+if __name__ == "__main__":
+    walk(sys.argv[1:] or CALLS)
