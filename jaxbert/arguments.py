@@ -1,10 +1,14 @@
-"""What callers of `encode` pass, checked: texts and whole numbers."""
+"""What callers pass, checked: texts, numbers, arrays, paths, names, yes and no."""
 
 import operator
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from jaxbert.errors import InputError, InputTypeError, TextError
+import numpy as np
+
+from jaxbert.errors import InputError, InputTypeError, TextError, shown
 
 # Iterables whose order or elements are not a list of texts.
 UNORDERED = (bytes, bytearray, Mapping, set, frozenset)
@@ -72,3 +76,56 @@ def integer(value: Any, name: str, low: int, high: int = 2**31 - 1) -> int:
     if not low <= number <= high:
         raise InputError(f"{name} is {number}; it must be from {low} to {high}")
     return number
+
+
+def array(value: Any, name: str) -> np.ndarray:
+    """The value as a NumPy array of real numbers or booleans; InputTypeError for anything else."""
+    try:
+        found = np.asarray(value)
+    except Exception as error:  # rows of different lengths, or whatever its own conversion raises
+        raise InputTypeError(
+            f"{name} is a {type(value).__name__}; pass an array of numbers"
+        ) from error
+    if found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16":
+        raise InputTypeError(
+            f"{name} has dtype {shown(found.dtype)}; pass an array of numbers, each row as long"
+        )
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputTypeError(f"{name} is a masked array, whose mask would be lost; fill it first")
+    return found
+
+
+def flag(value: Any, name: str) -> bool:
+    """A yes or no; a text or an array is none."""
+    if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
+        raise InputTypeError(f"{name} is {shown(value)}; pass True or False")
+    return bool(value)
+
+
+def choice(value: Any, name: str, choices: Iterable[str]) -> str:
+    """One of some words; InputError with all of them for anything else."""
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} is {shown(value)}; it must be one of: {', '.join(choices)}")
+    return value
+
+
+def names(value: Any, name: str) -> tuple[str, ...]:
+    """Some names; a single str is refused, for its letters are not meant."""
+    found = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (None,)
+    if not all(isinstance(one, str) for one in found):
+        raise InputTypeError(f'{name} is {shown(value)}; pass names, such as ("key",)')
+    return found
+
+
+def path(value: Any, name: str) -> Path:
+    """A path from a str or a path; what no file system can name is refused."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise InputTypeError(f"{name} is a {type(value).__name__}; pass a str or a path")
+    try:
+        strange = not text or b"\0" in os.fsencode(text)
+    except UnicodeEncodeError:
+        strange = True
+    if strange:
+        raise InputError(f"{shown(text)} cannot be the name of {name}; choose another")
+    return Path(text)

@@ -28,6 +28,7 @@ from jaxbert.storage import (
     INTEGERS,
     Entry,
     aligned,
+    check_numbers,
     headers,
     read_object,
     readers,
@@ -224,8 +225,10 @@ def save(
 ) -> None:
     """Write the weights back under the names, dtypes and files that they came with.
 
-    Unchanged float32 weights give the same tensors bit for bit; the unused ones are copied from the
-    opened folder. Raises CheckpointError for weights of a narrower dtype than the file's.
+    Unchanged float32 weights give the same tensors bit for bit, changed ones stay float32 where the
+    file's dtype would round them; the unused tensors are copied from the opened folder. folder is
+    new or empty. Raises CheckpointError for weights of a narrower dtype than the file's, and for
+    those that could not be read back.
     """
     shards: dict[str, dict[str, np.ndarray]] = {file.name: {} for file in stored.files}
     for rule in stored.table:
@@ -235,9 +238,13 @@ def save(
                 f"{rule.path} is {weight.dtype.name} and {entry.name} was {FLOATS[entry.dtype]}; "
                 "load with dtype float32 to save without loss"
             )
-        own = rule.own_part(weight)
-        packed = np.ascontiguousarray(rule.pack(own).astype(np.dtype(FLOATS[entry.dtype])))
-        shards[entry.file.name][entry.name] = packed
+        exact = np.ascontiguousarray(rule.pack(rule.own_part(weight)))
+        check_numbers(exact, entry.name)
+        with np.errstate(over="ignore"):
+            packed = exact.astype(np.dtype(FLOATS[entry.dtype]))
+        # Weights that were trained since may have digits that a narrow dtype has no room for.
+        kept = np.array_equal(packed.astype(np.float32), exact.astype(np.float32))
+        shards[entry.file.name][entry.name] = packed if kept else exact
     carried = sorted({entry.file for entry in stored.unused.values()})
     with readers(carried, zeros=True) as read:
         for name, entry in stored.unused.items():
@@ -246,17 +253,9 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(stored.raw, indent=2) + "\n", encoding="utf-8")
     for name, shard in shards.items():
-        # Beside the file and then in its place: it may be the one that is being read.
-        save_file(shard, folder / f"{name}.partial", metadata={"format": "pt"})
-        (folder / f"{name}.partial").replace(folder / name)
-    index = folder / "model.safetensors.index.json"
-    several = len(shards) > 1 or "model.safetensors" not in shards
-    if several:
-        write_index(index, shards)
-    others = [folder / "model.safetensors", *folder.glob("model-*-of-*.safetensors")]
-    for file in others if several else [*others, index]:
-        if file.name not in shards:
-            file.unlink(missing_ok=True)  # of another model, and it would be read first
+        save_file(shard, folder / name, metadata={"format": "pt"})
+    if len(shards) > 1 or "model.safetensors" not in shards:
+        write_index(folder / "model.safetensors.index.json", shards)
 
 
 def write_index(file: Path, shards: Mapping[str, Mapping[str, np.ndarray]]) -> None:

@@ -184,7 +184,9 @@ def check_chunks(chunks: Any, texts: int) -> None:
     """A callable, or one list of spans for each text."""
     if callable(chunks):
         return
-    if isinstance(chunks, str | bytes | Mapping) or not isinstance(chunks, Sequence | np.ndarray):
+    if isinstance(chunks, str | bytes | Mapping) or not (
+        isinstance(chunks, Sequence) or (isinstance(chunks, np.ndarray) and chunks.ndim)
+    ):
         raise InputTypeError(
             f"chunks is a {type(chunks).__name__}; pass a list of spans for each text, or a "
             "function from a text to its spans"

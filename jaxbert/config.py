@@ -5,9 +5,6 @@ from typing import Any, Literal, Self, get_args, get_origin
 
 from jaxbert.errors import ConfigError, shown
 
-# Sizes are those of arrays that int32 numbers point into.
-LARGEST = 2**31 - 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
@@ -51,13 +48,20 @@ class EncoderConfig:
         """Refuse values that describe no encoder, naming the field."""
         for field in fields(self):
             value = getattr(self, field.name)
-            if get_origin(field.type) is Literal and value not in get_args(field.type):
-                choices = ", ".join(get_args(field.type))
-                raise ConfigError(f"{field.name} is {shown(value)}; it must be one of: {choices}")
-            if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
+            choices = get_args(field.type)
+            if get_origin(field.type) is Literal and not (type(value) is str and value in choices):
+                one = ", ".join(choices)
+                raise ConfigError(f"{field.name} is {shown(value)}; it must be one of: {one}")
+            if field.type is int and (type(value) is not int or not 1 <= value < 2**31):
                 raise ConfigError(
-                    f"{field.name} is {shown(value)}; it must be a positive integer of 32 bits"
+                    f"{field.name} is {shown(value)}; it must be a positive integer below 2**31"
                 )
+            if field.type is bool and type(value) is not bool:
+                raise ConfigError(f"{field.name} is {shown(value)}; it must be True or False")
+            if field.type is float and not (
+                isinstance(value, float) or (type(value) is int and value in (0, 1))
+            ):
+                raise ConfigError(f"{field.name} is {shown(value)}; it must be a float")
         if self.hidden_size % self.num_heads:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be split over {self.num_heads} heads; "
@@ -65,6 +69,13 @@ class EncoderConfig:
             )
         if not 0 < self.layer_norm_eps < 1:
             raise ConfigError(f"layer_norm_eps is {self.layer_norm_eps!r}; it must lie in (0, 1)")
+        for name in ("hidden_dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must lie in [0, 1]")
+        if not 0 <= self.initializer_range < float("inf"):
+            raise ConfigError(
+                f"initializer_range is {self.initializer_range!r}; it must be finite, 0 or more"
+            )
 
     @property
     def sizes(self) -> dict[str, int]:

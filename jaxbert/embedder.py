@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert import checkpoint, hub
-from jaxbert.arguments import as_list, integer
+from jaxbert import checkpoint, copying, hub
+from jaxbert.arguments import as_list, flag, integer, names
 from jaxbert.attention import Attend
 from jaxbert.backend import check_devices
 from jaxbert.batching import ByText, Planner
@@ -22,16 +22,16 @@ from jaxbert.forked import check_not_forked
 from jaxbert.kinds import embedder_stack
 from jaxbert.modules import transformer_folder
 from jaxbert.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
+from jaxbert.portable import Portable, check_made
 from jaxbert.quantise import Precision, Ranges
 from jaxbert.request import Request
 from jaxbert.runner import Stats
-from jaxbert.saving import save_stack
 from jaxbert.settings import DOCUMENT_PROMPTS, Settings
 from jaxbert.stack import Stack
 from jaxbert.tokenizer import Tokenizer
 
 
-class Embedder(Settings):
+class Embedder(Settings, Portable):
     """An encoder, its tokenizer and the stack that a model's folder puts behind it."""
 
     def __init__(
@@ -46,9 +46,12 @@ class Embedder(Settings):
 
         planner decides the shapes of batches.
         """
+        check_made(encoder, tokenizer, stack)
         super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
         self.engine = Engine(encoder, self.stack, planner, devices)
         self.stored: checkpoint.Checkpoint | None = None  # where the weights came from
+        self.origin: copying.Origin | None = None  # the same, as other processes find it
+        self.held = copying.Held(encoder)
 
     @classmethod
     def from_pretrained(
@@ -74,6 +77,8 @@ class Embedder(Settings):
         (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and CheckpointError.
         """
         devices = check_devices(devices)  # before a model is fetched
+        ignore_config = names(ignore_config, "ignore_config")
+        deterministic = flag(deterministic, "deterministic")
         folder = Path(hub.resolve(name, revision=revision, token=token))
         inner = transformer_folder(folder)
         stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
@@ -86,22 +91,8 @@ class Embedder(Settings):
         planner = ByText(longest=encoder.position.limit) if deterministic else None
         own = cls(encoder, tokenizer, stack, planner, devices)
         own.stored = stored
+        own.origin = copying.Origin.of(name, folder, stored, ignore_config)
         return own
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder that this package, transformers and sentence-transformers load.
-
-        Weights that came from a folder keep their names, dtypes and unused tensors, bit for bit;
-        others are written under the published names. Raises CheckpointError for an architecture
-        that Hugging Face's config.json has no words for, before anything is written.
-        """
-        folder = Path(folder)
-        if self.stored is None:
-            self.encoder.save_pretrained(folder)
-        else:
-            checkpoint.save(self.stored, self.encoder.weights(), folder)
-        self.tokenizer.save(folder)
-        save_stack(self.stack, self.encoder.config.hidden_size, folder)
 
     @property
     def encoder(self) -> Encoder:
@@ -289,7 +280,8 @@ class Embedder(Settings):
         prefix, skipped = self.prompt(prompt_name, prompt), 0
         if prefix and not self.stack.pooling.include_prompt:
             skipped = self.tokenizer.prompt_length(prefix, most)
-        long, show = LongTexts(on_long, most), bool(show_progress_bar)
+        show = show_progress_bar is not None and flag(show_progress_bar, "show_progress_bar")
+        long = LongTexts(on_long, most)
         return Request(self.engine, self.tokenizer, prefix, skipped, long, batch_size, show)
 
     def warmup(self, max_length: int | None = None) -> int:

@@ -15,11 +15,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from jaxbert import checkpoint, hub
+from jaxbert.arguments import integer, names
 from jaxbert.attention import Attend, attend, dense, probabilities
 from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
 from jaxbert.backend import computing, device_of
 from jaxbert.config import EncoderConfig
-from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, prepare
+from jaxbert.copyable import Copyable
+from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, check_parts, prepare
 from jaxbert.layers import LayerNorm, Projection, lookup
 from jaxbert.loading import load, weights
 from jaxbert.memory import check_memory
@@ -106,7 +108,7 @@ class Layer(nnx.Module):
             return in_pieces(lambda r: self.output_norm(r + self.feed_forward(r)), r)
 
 
-class Encoder(nnx.Module):
+class Encoder(Copyable):
     """Embeddings and l equal layers, whose weights are stacked on a leading axis l and scanned."""
 
     def __init__(
@@ -122,6 +124,7 @@ class Encoder(nnx.Module):
 
         feed_forward is called with rngs once per layer, for each layer has weights of its own.
         """
+        check_parts(config, rngs, position, feed_forward, attention)
         made = parts(config)
         if feed_forward is not None:
             made = made._replace(feed_forward=feed_forward)
@@ -150,6 +153,7 @@ class Encoder(nnx.Module):
         anything missing, left over, misshapen, not finite or not understood; ignore_config names
         keys of config.json that may be passed over. attention=None chooses by length and platform.
         """
+        ignore_config = names(ignore_config, "ignore_config")
         folder = transformer_folder(hub.resolve(name, revision=revision, token=token))
         stored = checkpoint.open_folder(folder, ignore_config=ignore_config)
         return cls.from_checkpoint(stored, dtype=dtype, attention=attention)
@@ -172,13 +176,18 @@ class Encoder(nnx.Module):
         return weights(self)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
-        """Write config.json and model.safetensors; refuses parts that these cannot describe."""
+        """Write config.json and model.safetensors in place of another encoder's.
+
+        Raises CheckpointError before anything is written for parts that these cannot describe and
+        for a folder with a tokenizer or pooling of a whole model; WriteError.
+        """
         with computing():
             save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
 
     def layer(self, i: int) -> Layer:
         """Layer i by itself."""
-        return jax.tree.map(lambda stacked: stacked[i], self.layers)
+        index = integer(i, "layer", -self.config.num_layers, self.config.num_layers - 1)
+        return jax.tree.map(lambda stacked: stacked[index], self.layers)
 
     def run(self, function: Callable[..., Any], attention: Attend, *texts: Any) -> Any:
         """function(self, inputs) of what callers pass, if the device can hold it."""

@@ -22,7 +22,10 @@ def printable(text: str, most: int = LONGEST_MESSAGE) -> str:
 
 def shown(value: Any) -> str:
     """A value from a file or a caller as it stands in a message: repr, short and printable."""
-    return printable(repr(value), LONGEST_VALUE)
+    try:
+        return printable(repr(value), LONGEST_VALUE)
+    except Exception:  # a repr of the user's own, or a number of thousands of digits
+        return f"a {type(value).__name__}"
 
 
 class JaxbertError(Exception):
@@ -89,6 +92,10 @@ class ForkedProcessError(JaxbertError, RuntimeError):
 
 class DeviceMemoryError(JaxbertError, MemoryError):
     """Texts that need more memory than the device has, by an estimate made before compiling."""
+
+
+class WriteError(JaxbertError, OSError):
+    """A file that could not be written: no room, no permission, a broken disk."""
 
 
 class ModelNotFoundError(JaxbertError, FileNotFoundError):

@@ -67,6 +67,9 @@ def resolve(
     """
     if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
         raise InputTypeError(f"a model's name is a str or a path, not a {type(name).__name__}")
+    for value, title in ((revision, "revision"), (token, "token")):
+        if value is not None and not isinstance(value, str):
+            raise InputTypeError(f"{title} is a {type(value).__name__}; pass a str or None")
     name, token = os.fspath(name), clean_token(token)
     if is_folder(name):
         return Path(name)

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbert.axes import Ids, Positions, Segments, Types
 from jaxbert.config import EncoderConfig
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.position import Position
 
 # What callers may pass: NumPy or JAX arrays, or nested lists.
@@ -33,6 +34,10 @@ def integers(value: Given, name: str) -> jax.Array | np.ndarray:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
     except ValueError as error:
         raise InputError(f"{name} has rows of different lengths; pad them to one") from error
+    except Exception as error:  # whatever its own conversion raises
+        raise InputTypeError(
+            f"{name} is a {type(value).__name__}; pass an array of integers"
+        ) from error
     if array.dtype != bool and not jnp.issubdtype(array.dtype, jnp.integer):
         raise InputTypeError(f"{name} has dtype {array.dtype}; pass integers (or booleans)")
     if array.ndim != 2 or array.shape[1] == 0:
@@ -59,11 +64,24 @@ def check_dtype(dtype: DTypeLike) -> DTypeLike:
     """float32 or bfloat16: what the encoder has been measured in."""
     try:
         name = jnp.dtype(dtype).name
-    except TypeError:
-        name = str(dtype)
+    except Exception:  # NumPy has many ways to refuse
+        name = shown(dtype)
     if name not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {name}; weights can be float32 or bfloat16")
     return jnp.dtype(dtype)
+
+
+def check_parts(config: Any, rngs: Any, position: Any, feed_forward: Any, attention: Any) -> None:
+    """Refuse arguments of an encoder that are of other types than it takes."""
+    if not isinstance(config, EncoderConfig):
+        raise InputTypeError(f"config is a {type(config).__name__}; pass an EncoderConfig")
+    if not isinstance(rngs, nnx.Rngs):
+        raise InputTypeError(f"rngs is a {type(rngs).__name__}; pass nnx.Rngs(0)")
+    if position is not None and not isinstance(position, Position):
+        raise InputTypeError(f"position is a {type(position).__name__}; pass a jaxbert.Position")
+    for name, value in (("feed_forward", feed_forward), ("attention", attention)):
+        if value is not None and not callable(value):
+            raise InputTypeError(f"{name} is a {type(value).__name__}; pass a function or None")
 
 
 def check_heads(scheme: Position, num_heads: int) -> None:

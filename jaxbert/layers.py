@@ -5,7 +5,7 @@ activations are computed in float32 whatever the weights are.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,11 @@ from flax import nnx
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
+from jaxbert.activations import ACTIVATIONS as ACTIVATIONS
+from jaxbert.activations import Activation
+from jaxbert.activations import gelu as gelu
+from jaxbert.activations import gelu_tanh as gelu_tanh
 from jaxbert.axes import Hidden
-
-Activation = Callable[[jax.Array], jax.Array]
 
 
 def lookup(table: Float[Array, "v d"], index: Int[Array, "b t"]) -> Float[Array, "b t d"]:
@@ -25,28 +27,6 @@ def lookup(table: Float[Array, "v d"], index: Int[Array, "b t"]) -> Float[Array,
     """
     rows = table.at[index]
     return rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
-
-
-def gelu(x: jax.Array) -> jax.Array:
-    """x Phi(x) with the exact normal distribution function, x (1 + erf(x / sqrt 2)) / 2.
-
-    Differs: jax.nn.gelu approximates by tanh unless told otherwise, 4.7e-4 off per activation; its
-    exact form takes erfc, which is closer in the left tail and over twice as slow.
-    """
-    return 0.5 * x * (1.0 + jax.lax.erf(x * 0.5**0.5))
-
-
-def gelu_tanh(x: jax.Array) -> jax.Array:
-    """The tanh approximation of gelu, for checkpoints trained with it."""
-    return jax.nn.gelu(x, approximate=True)
-
-
-ACTIVATIONS: Mapping[str, Activation] = {
-    "gelu": gelu,
-    "gelu_tanh": gelu_tanh,
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-}
 
 
 def layer_norm(

@@ -6,8 +6,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
+from jaxbert.arguments import choice, flag
 from jaxbert.backend import backend
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.quantise import (
     Precision,
     Ranges,
@@ -89,9 +90,7 @@ class LongTexts:
 
     def __post_init__(self) -> None:
         """Refuse what is none of the three."""
-        if self.what not in get_args(OnLong):
-            choices = ", ".join(get_args(OnLong))
-            raise InputError(f"on_long is {self.what!r}; it must be one of: {choices}")
+        choice(self.what, "on_long", get_args(OnLong))
 
     @property
     def listens(self) -> bool:
@@ -121,11 +120,8 @@ class LongTexts:
 
 def check_output(output_value: Any, finish: Finish, texts: int) -> None:
     """Refuse an output that there is not, and steps that are for sentence vectors alone."""
-    if output_value not in (*get_args(Output), None):
-        raise InputError(
-            f"output_value is {output_value!r}; it must be one of: {', '.join(get_args(Output))}, "
-            "or None for both"
-        )
+    if output_value is not None:  # which is both
+        choice(output_value, "output_value", get_args(Output))
     if output_value != "sentence_embedding" and (finish.precision != "float32" or finish.normalize):
         raise InputError(
             "precision and normalize_embeddings are for sentence embeddings; leave them out, or "
@@ -150,17 +146,21 @@ def check_on_empty(on_empty: Any, finish: Finish) -> None:
 
 def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: Any) -> None:
     """sentence-transformers' arguments that ask for torch tensors, its devices and processes."""
-    if tensor or not numpy:
+    if flag(tensor, "convert_to_tensor") or not flag(numpy, "convert_to_numpy"):
         raise InputError(
             "vectors are NumPy arrays here, so leave out convert_to_tensor and convert_to_numpy; "
             "torch.from_numpy(vectors) makes a tensor of them"
+        )
+    if device is not None and not isinstance(device, str):
+        raise InputTypeError(
+            f"device is {shown(device)}; leave it out, or pass the platform's name"
         )
     here = backend()
     asked = device.split(":")[0] if isinstance(device, str) else device
     if asked is not None and PLATFORMS.get(str(asked), asked) != here:
         raise InputError(
-            f"device is {device!r}, but this process computes on {here}; leave it out, and choose "
-            "the platform with the environment variable JAX_PLATFORMS"
+            f"device is {shown(device)}, but this process computes on {here}; leave it out, and "
+            "choose the platform with the environment variable JAX_PLATFORMS"
         )
     if pool is not None or chunk_size is not None:
         raise InputError(

@@ -5,6 +5,7 @@ Source: sentence-transformers 6.2, Pooling and Normalize modules.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,10 @@ from flax import nnx
 from jax.lax import Precision
 from jax.typing import ArrayLike
 
+from jaxbert.arguments import array
 from jaxbert.axes import Hidden, Mask, Pooled
 from jaxbert.backend import computing
+from jaxbert.errors import InputError, InputTypeError
 from jaxbert.modules import Dense, Normalize
 from jaxbert.stack import Stack
 
@@ -102,10 +105,27 @@ def mean_pool(hidden: ArrayLike, attention_mask: ArrayLike) -> Pooled:
     Differs: sentence-transformers rounds the result to the dtype of hidden.
     """
     with computing():
-        return _mean_pool(jnp.asarray(hidden), jnp.asarray(attention_mask).astype(bool))
+        return _mean_pool(*checked(hidden, attention_mask))
 
 
 _mean_pool = jax.jit(mean)
+
+
+def checked(hidden: Any, attention_mask: Any) -> tuple[jax.Array, jax.Array]:
+    """States [b, t, d] and a mask [b, t] from what a caller passes, which may be traced."""
+    x, mask = (
+        value if isinstance(value, jax.Array) else array(value, name)
+        for value, name in ((hidden, "hidden"), (attention_mask, "attention_mask"))
+    )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputTypeError(f"hidden has dtype {x.dtype}; pass the states, which are floats")
+    if not any(jnp.issubdtype(mask.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
+        raise InputTypeError(f"attention_mask has dtype {mask.dtype}; pass zeros and ones")
+    if x.ndim != 3 or mask.shape != x.shape[:2]:
+        raise InputError(
+            f"hidden has shape {x.shape} and attention_mask {mask.shape}; pass [b, t, d] and [b, t]"
+        )
+    return jnp.asarray(x), jnp.asarray(mask).astype(bool)
 
 
 # --- what a folder says, put together ----------------------------------------------------------

@@ -6,14 +6,14 @@ Source: sentence-transformers 6.2, util/quantization.py, whose numbers these are
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.arguments import array, choice, path
+from jaxbert.errors import InputError, InputTypeError, WriteError
 
 Precision = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 DTYPES = {
@@ -41,6 +41,10 @@ class Ranges:
 
     def __post_init__(self) -> None:
         """Refuse what is no pair of bounds."""
+        for name in ("low", "high"):
+            with np.errstate(over="ignore"):
+                bound = array(getattr(self, name), f"{name} of the ranges").astype(np.float32)
+            object.__setattr__(self, name, bound)
         if self.low.shape != self.high.shape or self.low.ndim != 1:
             raise InputError(
                 f"ranges have the shapes {self.low.shape} and {self.high.shape}; pass the least "
@@ -54,7 +58,7 @@ class Ranges:
     @classmethod
     def of(cls, vectors: np.ndarray) -> Self:
         """The ranges of calibration vectors [n, d]; some hundreds and more that are like yours."""
-        vectors = np.asarray(vectors, np.float32)
+        vectors = array(vectors, "vectors")
         if vectors.ndim != 2 or not len(vectors):
             raise InputError(f"ranges are taken from vectors [n, d], not from {vectors.shape}")
         return cls(vectors.min(axis=0), vectors.max(axis=0))
@@ -64,28 +68,27 @@ class Ranges:
         """Ranges, or an array [2, d] as sentence-transformers takes it."""
         if isinstance(value, Ranges):
             return cls(value.low, value.high)
-        try:
-            array = np.asarray(value, np.float32)
-        except (TypeError, ValueError) as error:
-            raise InputTypeError(
-                f"ranges is a {type(value).__name__}; pass Ranges or an array [2, d]"
-            ) from error
-        if array.ndim != 2 or len(array) != 2:
-            raise InputError(f"ranges have the shape {array.shape}; pass [2, d]")
-        return cls(array[0], array[1])
+        bounds = array(value, "ranges")
+        if bounds.ndim != 2 or len(bounds) != 2:
+            raise InputError(f"ranges have the shape {bounds.shape}; pass [2, d]")
+        return cls(bounds[0], bounds[1])
 
     @classmethod
     def load(cls, file: str | PathLike[str]) -> Self:
         """The ranges that `save` wrote."""
         try:
-            held = load_file(Path(file))
+            held = load_file(path(file, "a file of ranges"))
             return cls(held["low"].astype(np.float32), held["high"].astype(np.float32))
-        except (SafetensorError, KeyError) as error:
+        except (SafetensorError, KeyError, OSError) as error:
             raise InputError(f"{file} holds no ranges ({error}); save them with Ranges") from error
 
     def save(self, file: str | PathLike[str]) -> None:
         """Write a safetensors file with the tensors low and high."""
-        save_file({"low": self.low, "high": self.high}, Path(file))
+        place = path(file, "a file of ranges")
+        try:
+            save_file({"low": self.low, "high": self.high}, place)
+        except (OSError, SafetensorError) as error:
+            raise WriteError(f"{place} could not be written ({error}); name another") from error
 
 
 def quantize_embeddings(
@@ -103,13 +106,17 @@ def quantize_embeddings(
     Differs: there 2 vectors are enough for ranges, with a warning.
     """
     check_precision(precision)
-    vectors = np.asarray(embeddings)
+    vectors = array(embeddings, "embeddings")
     if vectors.dtype.kind != "f":
         raise InputTypeError(f"vectors to quantise are floats, not {vectors.dtype}")
+    if vectors.ndim not in (1, 2):
+        raise InputError(f"vectors to quantise come as [n, d] or [d], not as {vectors.shape}")
+    with np.errstate(over="ignore"):
+        vectors = vectors.astype(np.float32)
     if not np.isfinite(vectors).all():
         raise InputError("vectors to quantise hold NaN or infinity; leave those out first")
     if precision == "float32":
-        return vectors.astype(np.float32)
+        return vectors
     if precision in ("binary", "ubinary"):
         bits = np.packbits(vectors > 0, axis=-1)
         return bits if precision == "ubinary" else (bits.astype(np.int16) - 128).astype(np.int8)
@@ -118,13 +125,12 @@ def quantize_embeddings(
     if ranges is None:
         check_enough(1 if vectors.ndim == 1 else len(vectors), precision)
         ranges = Ranges.of(vectors) if len(vectors) else Ranges.of(np.zeros((1, vectors.shape[1])))
-    return scaled(vectors.astype(np.float32), Ranges.given(ranges), precision)
+    return scaled(vectors, Ranges.given(ranges), precision)
 
 
 def check_precision(precision: object) -> None:
     """Refuse a precision that there is not."""
-    if not isinstance(precision, str) or precision not in DTYPES:
-        raise InputError(f"precision is {precision!r}; it must be one of: {', '.join(DTYPES)}")
+    choice(precision, "precision", DTYPES)
 
 
 def check_enough(number: int, precision: str) -> None:

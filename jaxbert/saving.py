@@ -1,50 +1,82 @@
 """A model -> a folder as transformers and sentence-transformers read it, and this package too."""
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from safetensors.numpy import save_file
 
 from jaxbert import checkpoint
 from jaxbert.checkpoint import Checkpoint
 from jaxbert.config import EncoderConfig
-from jaxbert.errors import CheckpointError
+from jaxbert.describing import KEEP, check_encoder, check_stack
+from jaxbert.errors import CheckpointError, shown
 from jaxbert.huggingface import config_and_family, raw_config
 from jaxbert.loading import weights
 from jaxbert.modules import OLD_FLAGS, Dense, Normalize, Pooling
+from jaxbert.replacing import check_alone, replaced
 from jaxbert.rules import Rule
-from jaxbert.stack import Stack
+from jaxbert.stack import Stack, read_stack
 from jaxbert.storage import FLOATS, Entry
 
-# What the published code knows of an encoder, by our names of it.
-DESCRIBED = ("embeddings", "layers", "position")
+Make = Callable[[EncoderConfig], Any]
 
 
-def save_encoder(
-    module: Any, make: Callable[[EncoderConfig], Any], folder: str | PathLike[str]
-) -> None:
+def save_encoder(module: Any, make: Make, folder: str | PathLike[str]) -> None:
     """config.json and model.safetensors of an encoder, in the dtype of its weights.
 
     make(config) is an encoder of nothing but what config says; where the module is another, as one
     with a position scheme of its own, nothing is written and CheckpointError raised.
     """
-    folder = Path(folder)
+    check_encoder(module, make)
+    check_alone(folder)
+    stored = as_checkpoint(module)
+    with replaced(folder) as room:
+        checkpoint.save(stored, weights(module), room)
+
+
+def save_model(
+    module: Any,
+    make: Make,
+    tokenizer: Any,
+    stack: Stack,
+    folder: str | PathLike[str],
+    stored: Checkpoint | None,
+    ignore_config: Collection[str],
+) -> None:
+    """An encoder with its tokenizer and stack; stored is the folder that its weights came from.
+
+    What is written is read again, with ignore_config, and must be this tokenizer and this stack,
+    before it takes its place. Raises CheckpointError for what the files cannot describe.
+    """
+    check_encoder(module, make)
+    check_stack(stack, module.config.hidden_size)
+    if stored is not None and stored.config != module.config:
+        raise CheckpointError(
+            "the encoder's config was changed since it was loaded, so its folder's config.json "
+            "does not describe it; save Embedder(encoder, tokenizer, stack)"
+        )
+    stored = as_checkpoint(module) if stored is None else stored
+    with replaced(folder) as room:
+        checkpoint.save(stored, weights(module), room)
+        tokenizer.save(room)
+        save_stack(stack, module.config.hidden_size, room)
+        try:
+            check_written(room, tokenizer, stack, module.config, ignore_config)
+        except CheckpointError as error:
+            text = str(error).replace(str(room), str(folder))
+            raise CheckpointError(f"a folder cannot describe this model: {text}") from error
+
+
+def as_checkpoint(module: Any) -> Checkpoint:
+    """What a folder with the published names of an encoder's weights would hold."""
     raw, family = raw_config(module.config)
-    plain = jax.eval_shape(lambda: make(replace(module.config, num_layers=1)))
-    for name in DESCRIBED:
-        own, other = getattr(module, name), getattr(plain, name)
-        if jax.tree.structure(own) != jax.tree.structure(other):  # type: ignore[operator]
-            raise CheckpointError(
-                f"the encoder's {name} are not what its config makes, so a config.json cannot "
-                "describe them; keep the weights with encoder.weights() and safetensors"
-            )
     held = weights(module)
+    folder = Path()
     stored = Checkpoint(folder, raw, module.config, family, {}, {})
     entries = {}
     if {rule.path for rule in stored.table} == set(held):
@@ -52,9 +84,69 @@ def save_encoder(
     if not entries or config_and_family(raw, entries, ()) != (module.config, family):
         raise CheckpointError(
             "the encoder's config is a mixture that no published code computes, so it cannot be "
-            "saved; keep the weights with encoder.weights() and safetensors"
+            f"saved; {KEEP}"
         )
-    checkpoint.save(replace(stored, entries=entries), held, folder)
+    return replace(stored, entries=entries)
+
+
+# --- what was written, read again ----------------------------------------------------------------
+
+
+def check_written(
+    room: Path, tokenizer: Any, stack: Stack, config: EncoderConfig, ignore: Collection[str]
+) -> None:
+    """Refuse a folder that gives another tokenizer or another stack than those it was made of."""
+    again = read_stack(room, config, ignore)
+    for name in (field.name for field in fields(Stack)):
+        own, other = comparable(getattr(stack, name)), comparable(getattr(again, name))
+        if name == "prompts":  # those that every model has are added by reading
+            own = Stack().prompts | own
+        if own != other:
+            raise CheckpointError(f"the stack has {name} {own!r}, which is read as {other!r}")
+    if not tokenizer_agrees(room, tokenizer, stack.lower_case, ignore):
+        raise CheckpointError(
+            "the tokenizer was changed since it was loaded, or its files were; set "
+            "tokenizer.folder = None to write it as it is now"
+        )
+
+
+def comparable(value: Any) -> Any:
+    """A field of a Stack as something that == compares by contents."""
+    if isinstance(value, Dense):
+        arrays = (value.weight, value.bias)
+        numbers = [None if x is None else (x.shape, np.float32(x).tobytes()) for x in arrays]
+        return (*numbers, value.activation)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return tuple(map(comparable, value)) if isinstance(value, tuple | list) else value
+
+
+def tokenizer_agrees(room: Path, tokenizer: Any, lower_case: bool, ignore: Collection[str]) -> bool:
+    """Whether the folder's tokenizer is this one; lower-casing twice is lower-casing once."""
+    kind, own = type(tokenizer), definition(tokenizer)
+    again = kind.from_folder(room, lower_case, ignore)
+    if again.side != tokenizer.side:
+        return False
+    if definition(again) == own:
+        return True
+    normalizer = own["normalizer"] or {}
+    return (
+        bool(normalizer.get("lowercase"))
+        and definition(kind.from_folder(room, False, ignore)) == own
+    )
+
+
+def definition(tokenizer: Any) -> dict[str, Any]:
+    """Everything about a tokenizer but how texts are cut and filled up, which each call says."""
+    try:
+        with tokenizer.lock:
+            described = json.loads(tokenizer.backend.to_str())
+    except Exception as error:  # the library raises bare ones
+        raise CheckpointError(f"the tokenizer cannot be written ({error})") from error
+    return {**described, "truncation": None, "padding": None}
+
+
+# --- the files -----------------------------------------------------------------------------------
 
 
 def entry(rule: Rule, held: Mapping[str, Any], folder: Path) -> Entry:
@@ -121,4 +213,8 @@ def save_dense(step: Dense, folder: Path) -> None:
 
 def write(file: Path, contents: Any) -> None:
     """Contents as a JSON file."""
-    file.write_text(json.dumps(contents, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        text = json.dumps(contents, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file.name} cannot say {shown(contents)} ({error})") from error
+    file.write_bytes(text + b"\n")

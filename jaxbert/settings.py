@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.arguments import as_list, integer
+from jaxbert.arguments import as_list, choice, flag, integer
 from jaxbert.chunking import Chunker, of_tokens
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.outputs import Finish
 from jaxbert.prompts import Prompts, check_str
 from jaxbert.quantise import Precision, Ranges
@@ -64,11 +64,7 @@ class Settings:
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, name: str) -> None:
-        if name not in SIMILARITIES:
-            raise InputError(
-                f"similarity_fn_name is {name!r}; it must be one of: {', '.join(SIMILARITIES)}"
-            )
-        self.change(similarity=name)
+        self.change(similarity=choice(name, "similarity_fn_name", SIMILARITIES))
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -77,6 +73,8 @@ class Settings:
 
     @prompts.setter
     def prompts(self, prompts: Mapping[str, str]) -> None:
+        if not isinstance(prompts, Mapping):
+            raise InputTypeError(f"prompts is a {type(prompts).__name__}; pass a dict of texts")
         if prompts is not self.stack.prompts:  # which |= gives back
             self.change(prompts=Prompts(prompts, self.check_prompts))
 
@@ -102,7 +100,7 @@ class Settings:
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Whether the tokens of a prompt are pooled with those of the text."""
         if not isinstance(include_prompt, bool):
-            raise InputTypeError(f"include_prompt is {include_prompt!r}; pass True or False")
+            raise InputTypeError(f"include_prompt is {shown(include_prompt)}; pass True or False")
         pooling = dataclasses.replace(self.stack.pooling, include_prompt=include_prompt)
         self.change(pooling=pooling)
 
@@ -172,9 +170,7 @@ class Settings:
         ranges: Ranges | np.ndarray | None,
     ) -> Finish:
         """What is done to vectors after the model."""
-        width = self.get_embedding_dimension()
+        width, normalize = self.get_embedding_dimension(), flag(normalize, "normalize_embeddings")
         if truncate_dim is not None:
             width = self.check_width(truncate_dim)
-        return Finish(
-            width, bool(normalize), precision, None if ranges is None else Ranges.given(ranges)
-        )
+        return Finish(width, normalize, precision, None if ranges is None else Ranges.given(ranges))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxbert.arguments import array
 from jaxbert.errors import InputError
 from jaxbert.pooling import SMALLEST_NORM
 
@@ -72,12 +73,7 @@ def both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Raises InputError for what is no such list, or holds a number that is not finite in float32.
     """
     with np.errstate(over="ignore"):
-        try:
-            a, b = (np.atleast_2d(np.asarray(x, np.float32)) for x in (a, b))
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                "vectors come as arrays of numbers [n, d]; pass such arrays"
-            ) from error
+        a, b = (np.atleast_2d(array(x, "vectors").astype(np.float32)) for x in (a, b))
     if a.ndim != 2 or b.ndim != 2:
         raise InputError(f"vectors come as [n, d], not as {a.shape} and {b.shape}")
     if a.shape[1] != b.shape[1]:

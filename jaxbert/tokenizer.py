@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tokenizers
@@ -76,6 +76,20 @@ class Tokenizer:
         own = cls(opened.backend, opened.side)
         own.folder = folder
         return own
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: the tokenizer as its JSON, and no lock."""
+        with self.lock:
+            text = as_json(self.backend)
+        special = self.backend.encode_special_tokens  # which the JSON does not say
+        return {**vars(self), "backend": (text, special), "lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make the tokenizer of its JSON again."""
+        text, special = state["backend"]
+        backend = tokenizers.Tokenizer.from_str(text)
+        backend.encode_special_tokens = special
+        vars(self).update(state | {"backend": backend, "lock": Lock()})
 
     def __call__(
         self,
@@ -209,3 +223,11 @@ class Tokenizer:
             (encoding,) = self.encoded(self.backend.encode_batch, [prompt])
             special = encoding.special_tokens_mask
         return len(special) - (special[-1] if special else 0)
+
+
+def as_json(backend: tokenizers.Tokenizer) -> str:
+    """The whole tokenizer as text."""
+    try:
+        return backend.to_str()
+    except Exception as error:  # the library raises a bare Exception, for parts made in Python
+        raise InputError(f"the tokenizer cannot be written as JSON ({error})") from error

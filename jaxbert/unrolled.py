@@ -11,6 +11,7 @@ from flax import nnx
 from jaxbert.axes import Hidden
 from jaxbert.backend import device_of
 from jaxbert.encoder import Encoder, Layer, Place
+from jaxbert.errors import InputError
 from jaxbert.inputs import Inputs
 
 
@@ -42,6 +43,11 @@ def apart(encoder: Encoder) -> list[Layer]:
     layer's part begins at a multiple of 64 bytes; else copies.
     """
     leaves, tree = jax.tree.flatten(encoder.layers)
+    layers = encoder.config.num_layers
+    if any(leaf.ndim == 0 or leaf.shape[0] != layers for leaf in leaves):
+        raise InputError(
+            f"each weight of the layers needs a leading axis of {layers}, a row for each"
+        )
     device = device_of(encoder.embeddings.word[...])
     rows = jax.device_put([list(np.asarray(leaf)) for leaf in leaves], device)
     return [jax.tree.unflatten(tree, same) for same in zip(*rows, strict=True)]

@@ -1,21 +1,29 @@
 """A model saved and loaded again is the same model; what no file can say is refused."""
 
+import copy
 import json
+from dataclasses import replace
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from safetensors.numpy import load_file
+from tokenizers import normalizers
 
 from jaxbert import Embedder, Encoder
+from jaxbert.attention import ATTENTIONS, Blockwise, dense
 from jaxbert.config import EncoderConfig
+from jaxbert.encoder import Layer
 from jaxbert.errors import CheckpointError
 from jaxbert.modules import MODES, Dense, Normalize, Pooling
 from jaxbert.position import Alibi
 from jaxbert.schemes import Rope
 from jaxbert.stack import Stack, read_stack
 from jaxbert.tokenizer import Tokenizer
+from jaxbert.variants import HeadsNorm, Rejoin
 from tests.models import (
     CONFIGS,
     FOLDERS,
@@ -237,3 +245,202 @@ def test_changed_weights_are_what_is_saved(tmp_path):
     assert np.abs(again.encode(TEXTS) - own.encode(TEXTS)).max() > 0.1
     ids, mask, _ = arrays(1)
     np.testing.assert_array_equal(again.encoder(ids, mask), other.encoder(ids, mask))
+
+
+# --- what no file can say ------------------------------------------------------------------------
+
+
+def own_attention(q, k, v, bias, positions, segments):
+    """The mean of all values, whoever asks."""
+    return jnp.broadcast_to(v.mean(axis=2, keepdims=True), v.shape)
+
+
+class OtherForward(Encoder):
+    def forward(self, inputs):
+        return -super().forward(inputs)
+
+
+class OtherCall(Encoder):
+    def __call__(self, *texts, **more):
+        return -super().__call__(*texts, **more)
+
+
+class OtherLayer(Layer):
+    def __call__(self, x, place, attention):
+        return -super().__call__(x, place, attention)
+
+
+def with_layers(own):
+    vars(own.layers)["feed_forward"] = own.layers.feed_forward
+    layers = object.__new__(OtherLayer)
+    vars(layers).update(vars(own.layers))
+    own.layers = layers
+
+
+def patched(name, value):
+    """A change of one field, whose path has dots."""
+
+    def change(own):
+        *path, last = name.split(".")
+        for step in path:
+            own = getattr(own, step)
+        setattr(own, last, value)
+
+    return change
+
+
+def stacked(kind, own):
+    """A part that the config does not name, for each layer."""
+    return jax.tree.map(lambda x: jnp.stack([x] * 2), kind(own.config.sizes, 1e-6))
+
+
+def config_of(**changes):
+    return lambda own: setattr(own, "config", replace(own.config, **changes))
+
+
+SURGERY = {
+    "attention": (patched("attention", own_attention), "attention is <function own_attention"),
+    "lambda": (patched("attention", lambda q, *more: q), "attention is <function <lambda>"),
+    "partial": (patched("attention", partial(dense)), "attention is functools.partial"),
+    "coarse": (patched("attention", Blockwise(tolerance=0.1)), "attention is Blockwise"),
+    "activation": (
+        patched("layers.feed_forward.activation", jnp.tanh),
+        "layers are not .*layers.feed_forward.activation is",
+    ),
+    "eps": (patched("embeddings.norm.eps", 0.1), "embeddings are not .*norm.eps is 0.1"),
+    "product": (patched("layers.attention.query.product", "btd,dnh->bthn"), "query.product"),
+    "head norm": (
+        lambda own: setattr(own.layers.attention, "query_norm", stacked(HeadsNorm, own)),
+        "layers are not .*query_norm",
+    ),
+    "rejoin": (
+        lambda own: setattr(own.layers, "rejoin", stacked(Rejoin, own)),
+        "layers are not .*rejoin",
+    ),
+    "scheme": (patched("position", Alibi(3)), "position are not"),
+    "scheme's method": (patched("position.embed", lambda x, pos: x), "position are not"),
+    "layer": (with_layers, "layers are not .*OtherLayer"),
+    "method": (patched("forward", lambda inputs: 0), "forward of this Encoder was replaced"),
+    "config's activation": (config_of(activation="relu"), "layers are not .*activation"),
+    "config's eps": (config_of(layer_norm_eps=1e-3), "embeddings are not .*eps"),
+    "config's length": (config_of(max_positions=17), "position.table has shape"),
+    "config's layers": (config_of(num_layers=1), "has shape .* implies"),
+    "config's vocabulary": (config_of(vocab_size=29), "embeddings.word has shape"),
+    "config": (patched("config", None), "config is a NoneType"),
+    "shape": (
+        lambda own: own.embeddings.word.set_value(jnp.ones((31, 7))),
+        "embeddings.word has shape",
+    ),
+    "dtype": (
+        lambda own: own.embeddings.word.set_value(jnp.ones((31, 15), jnp.int8)),
+        "embeddings.word is int8",
+    ),
+    "NaN": (
+        lambda own: own.embeddings.word.set_value(jnp.full((31, 15), jnp.nan)),
+        "embeddings.word_embeddings.weight holds NaN",
+    ),
+    "weight": (lambda own: setattr(own, "more", nnx.Param(jnp.ones(3))), "more is of its own"),
+}
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["encoder", "embedder"])
+@pytest.mark.parametrize("change", SURGERY)
+def test_a_changed_encoder_is_refused_before_anything_is_written(tmp_path, change, whole):
+    loaded = Embedder.from_pretrained(write_folder(tmp_path / "a"))
+    operate, reason = SURGERY[change]
+    operate(loaded.encoder)
+    models = [loaded] if whole else [loaded.encoder]
+    if whole and change not in ("config", "config's layers"):  # of which no Embedder can be made
+        models.append(Embedder(loaded.encoder, loaded.tokenizer))
+    for own in models:
+        with pytest.raises(CheckpointError, match=reason):
+            own.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists() or not any((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize("kind", [OtherForward, OtherCall])
+def test_a_subclass_that_computes_something_else_is_refused(tmp_path, kind):
+    own = kind(CONFIGS["bert-gelu"], rngs=nnx.Rngs(0))
+    with pytest.raises(CheckpointError, match=f"{kind.__name__} is an encoder with a "):
+        own.save_pretrained(tmp_path / "new")
+    with pytest.raises(CheckpointError, match=f"{kind.__name__} is an encoder with a "):
+        Embedder(own, Tokenizer(word_tokenizer(), "right")).save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_subclass_with_further_methods_is_saved(tmp_path):
+    class Named(Encoder):
+        def __init__(self, config, **more):
+            super().__init__(config, **more)
+            self.title = "mine"
+
+        def further(self):
+            return self.config
+
+    Named(CONFIGS["bert-gelu"], rngs=nnx.Rngs(0)).save_pretrained(tmp_path)
+    Encoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", [*ATTENTIONS, "exact", "small"])
+def test_the_attentions_of_the_package_are_saved(tmp_path, name):
+    other = {"exact": Blockwise(tolerance=0.0), "small": Blockwise(queries=5, keys=3)}
+    attention = other[name] if name in other else ATTENTIONS[name]
+    Encoder(CONFIGS["bert-gelu"], rngs=nnx.Rngs(0), attention=attention).save_pretrained(tmp_path)
+    assert Encoder.from_pretrained(tmp_path).config == CONFIGS["bert-gelu"]
+
+
+def test_surgery_of_nnx_that_changes_nothing_is_saved(tmp_path):
+    own = randomised(encoder("bert-gelu"), seed=3)
+    for again in (nnx.merge(*nnx.split(own)), nnx.clone(own), copy.deepcopy(own)):
+        again.save_pretrained(tmp_path)
+        same_weights(Encoder.from_pretrained(tmp_path), own)
+
+
+def test_embedders_that_files_cannot_describe_are_refused(tmp_path):
+    class Louder(Embedder):
+        def encode(self, *texts, **more):
+            return 2 * super().encode(*texts, **more)
+
+    class Cutter(Tokenizer):
+        def __call__(self, *texts, **more):
+            return [ids[:3] for ids in super().__call__(*texts, **more)]
+
+    parts = encoder("jinabert-geglu"), Tokenizer(word_tokenizer(), "right")
+    refused = {
+        "Louder is an Embedder with a encode": Louder(*parts),
+        "Cutter is a Tokenizer with a __call__": Embedder(
+            parts[0], Cutter(word_tokenizer(), "right")
+        ),
+        "the stack has 'truncate_dim 0'": by_hand(truncate_dim=0),
+        "prompts": by_hand(prompts={"query": "\ud800"}),
+        "cannot say": by_hand(prompts={"query": b"a"}),
+    }
+    patched_one = Embedder(*parts)
+    patched_one.encode = lambda texts: 0
+    refused["encode of this Embedder was replaced"] = patched_one
+    for reason, own in refused.items():
+        with pytest.raises(CheckpointError, match=reason):
+            own.save_pretrained(tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_tokenizer_that_was_changed_is_not_saved_as_the_one_of_its_folder(tmp_path):
+    own = Embedder.from_pretrained(write_folder(tmp_path / "a"))
+    own.tokenizer.backend.normalizer = normalizers.BertNormalizer(lowercase=False)
+    with pytest.raises(CheckpointError, match="tokenizer was changed"):
+        own.save_pretrained(tmp_path / "b")
+    own.tokenizer.folder = None
+    own.save_pretrained(tmp_path / "b")
+    np.testing.assert_array_equal(
+        Embedder.from_pretrained(tmp_path / "b").encode(["A"]), own.encode(["A"])
+    )
+
+
+def test_trained_weights_are_not_rounded_to_the_dtype_of_the_file(tmp_path):
+    own = Embedder.from_pretrained(write_folder(tmp_path / "a", dtype=np.float16))
+    word = own.encoder.embeddings.word
+    word.set_value(word[...] + jnp.float32(2**-20))
+    own.save_pretrained(tmp_path / "b")
+    same_weights(Encoder.from_pretrained(tmp_path / "b"), own.encoder)
+    stored = load_file(tmp_path / "b" / "model.safetensors")
+    assert sorted({str(tensor.dtype) for tensor in stored.values()}) == ["float16", "float32"]

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxbert.attention.blockwise import Blockwise, blockwise
 from jaxbert.attention.dense import dense, probabilities
 from jaxbert.axes import Keys, Positions, Queries, Segments, Values
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, InputTypeError
 from jaxbert.position import Bias
 
 Attend = Callable[..., Queries]
@@ -68,6 +70,7 @@ def attend(
     Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t]. Which implementation computes
     it depends on t and on the platform that the program is compiled for; see `plan`.
     """
+    check_arguments(q, k, v, bias, positions, segments)
     b, n, t, _ = q.shape
     arguments = (q, k, v, bias, positions, segments)
     backend = jax.default_backend()
@@ -79,6 +82,31 @@ def attend(
     platform, kernel = KERNELS[backend]
     own = {platform: with_fallback(platform, kernel)}
     return jax.lax.platform_dependent(*arguments, default=blockwise, **own)
+
+
+def check_arguments(q: Any, k: Any, v: Any, bias: Any, positions: Any, segments: Any) -> None:
+    """Refuse arrays of other kinds and shapes than those that fit each other."""
+    given = {"q": q, "k": k, "v": v, "positions": positions, "segments": segments}
+    for name, value in given.items():
+        if not isinstance(value, jax.Array | np.ndarray):
+            raise InputTypeError(f"{name} is a {type(value).__name__}; pass an array")
+        kind: Any = jnp.floating if name in "qkv" else jnp.integer
+        if not jnp.issubdtype(value.dtype, kind):
+            raise InputTypeError(f"{name} has dtype {value.dtype}; pass {kind.__name__} numbers")
+    if q.ndim != 4 or 0 in q.shape[1:] or not q.shape == k.shape == v.shape:
+        raise InputError(
+            f"q, k and v have the shapes {q.shape}, {k.shape} and {v.shape}; pass [b, n, t, h] each"
+        )
+    if not q.dtype == k.dtype == v.dtype:
+        raise InputTypeError(f"q, k and v are {q.dtype}, {k.dtype} and {v.dtype}; pass one dtype")
+    rows = (q.shape[0], q.shape[2])
+    if segments.shape != rows or positions.shape not in (rows, (1, rows[1])):
+        raise InputError(
+            f"positions and segments have the shapes {positions.shape} and {segments.shape}; pass "
+            f"[1 or b, t] and [b, t], where [b, t] is {rows}"
+        )
+    if bias is not None and not isinstance(bias, Bias):
+        raise InputTypeError(f"bias is a {type(bias).__name__}; pass a jaxbert.Bias or None")
 
 
 def implementation(backend: str, t: int) -> str:
@@ -110,6 +138,22 @@ def named(name: str) -> Attend:
     return ATTENTIONS[name]
 
 
+def is_exact(attention: object) -> bool:
+    """Whether this computes attention by the definition: one of the package's own.
+
+    Tiles may have any size, but may not leave out more than those of `attend` do.
+    """
+    if any(attention is own for own in ATTENTIONS.values()):
+        return True
+    kind = type(attention)
+    if kind is not Blockwise and (kind.__module__, kind.__name__) not in TILED:
+        return False
+    return 0 <= float(getattr(attention, "tolerance", 1)) <= Blockwise().tolerance
+
+
+# The kernels, whose modules are imported only by those who use them.
+TILED = (("jaxbert.attention.tpu", "Tpu"), ("jaxbert.attention.gpu", "Gpu"))
+
 __all__ = [
     "ATTENTIONS",
     "Attend",
@@ -117,6 +161,7 @@ __all__ = [
     "attend",
     "blockwise",
     "dense",
+    "is_exact",
     "named",
     "plan",
     "probabilities",

@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxbert.errors import JaxbertError
+from jaxbert.errors import WriteError as WriteError
 
 SEAL = "record_sha256"
-
-
-class WriteError(JaxbertError, OSError):
-    """A file that could not be written: no room, no permission, a broken disk."""
 
 
 class DamagedRecordError(JaxbertError, ValueError):

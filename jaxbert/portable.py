@@ -1,0 +1,88 @@
+"""A whole model that can be saved as a folder, copied, and sent to another process."""
+
+import os
+from typing import Any, ClassVar, Self
+
+from flax import nnx
+
+from jaxbert import copying
+from jaxbert.checkpoint import Checkpoint
+from jaxbert.config import EncoderConfig
+from jaxbert.describing import check_own
+from jaxbert.encoder import Encoder
+from jaxbert.errors import InputTypeError
+from jaxbert.replacing import destination
+from jaxbert.saving import save_model
+from jaxbert.stack import Stack
+from jaxbert.tokenizer import Tokenizer
+
+
+def plain(config: EncoderConfig) -> Encoder:
+    """An encoder of nothing but what config says."""
+    return Encoder(config, rngs=nnx.Rngs(0))
+
+
+def check_made(encoder: Any, tokenizer: Any, stack: Any) -> None:
+    """Refuse what no Embedder can be made of."""
+    given = ((encoder, "encoder", Encoder), (tokenizer, "tokenizer", Tokenizer))
+    for value, name, kind in (*given, (Stack() if stack is None else stack, "stack", Stack)):
+        if not isinstance(value, kind):
+            raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
+
+
+class Portable:
+    """What an Embedder does with itself; its fields are described there."""
+
+    home: ClassVar[type]  # the class whose arguments are encoder, tokenizer, stack, ...
+    tokenizer: Tokenizer
+    stored: Checkpoint | None
+    origin: copying.Origin | None
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder."""
+        raise NotImplementedError
+
+    @property
+    def stack(self) -> Stack:
+        """The stack."""
+        raise NotImplementedError
+
+    def __init_subclass__(cls) -> None:
+        """The first subclass is the package's; what others override is not saved in silence."""
+        super().__init_subclass__()
+        if Portable in cls.__bases__:
+            cls.home = cls
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder that this package, transformers and sentence-transformers load.
+
+        Weights that came from a folder keep their names, dtypes and unused tensors, bit for bit;
+        others are written under the published names. Another model that the folder holds is
+        replaced as a whole: at every moment it is that one, this one, or refused. Raises
+        CheckpointError for what the files cannot describe, before anything is written, and
+        WriteError.
+        """
+        check_own(self, self.home, "an Embedder")
+        check_own(self.tokenizer, Tokenizer, "a Tokenizer")
+        ignore = () if self.origin is None else self.origin.ignore_config
+        save_model(self.encoder, plain, self.tokenizer, self.stack, folder, self.stored, ignore)
+        copying.moved(self, destination(folder))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: weights, or the folder that has them, and everything else."""
+        return copying.state(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the weights again, and put the model together."""
+        parts, more = copying.restored(state)
+        self.home.__init__(self, *parts)  # type: ignore[misc]
+        vars(self).update(more)
+
+    def __copy__(self) -> Self:
+        """An embedder with settings of its own, which shares the encoder and the programs."""
+        return copying.copied(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """The same with an encoder and a tokenizer of its own; arrays and programs are shared."""
+        return copying.copied(self, memo)
