@@ -30,6 +30,8 @@ OFTEN = 0.2  # seconds between two looks for a signal, where nothing else happen
 log = logging.getLogger(__name__)
 # Where arrays are laid: a device, or a sharding over several.
 Placement: TypeAlias = jax.Device | NamedSharding | None
+# A mesh that the user computes on at the moment has nothing to do with where programs run here.
+NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
@@ -69,7 +71,7 @@ class Program:
         shapes = tuple(np.shape(array) for array in jax.tree.leaves(arrays))
         if shapes not in self.compiled:
             start = time.perf_counter()
-            with computing():
+            with computing(), jax.set_mesh(NO_MESH):
                 lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.place))
             devices = devices_of(self.place)
             self.compiled[shapes] = (
@@ -85,7 +87,7 @@ class Program:
 
         Moving arrays to the device is what a call is for, so JAX's transfer guard is not asked.
         """
-        with computing():
+        with computing(), jax.set_mesh(NO_MESH):
             program = self.compile(*arrays)
             return program(self.fixed, jax.device_put(arrays, self.place))
 

@@ -29,6 +29,7 @@ CONTEXTS = {
     "disable_jit": jax.disable_jit,
     "disallow": lambda: jax.transfer_guard("disallow"),
     "disallow_explicit": lambda: jax.transfer_guard("disallow_explicit"),
+    "a mesh": lambda: jax.set_mesh(jax.make_mesh((2,), ("data",))),
     "another default device": lambda: jax.default_device(jax.local_devices()[1]),
 }
 
@@ -80,7 +81,7 @@ def test_the_vectors_are_the_same(folder, expected, setting):
         np.testing.assert_allclose(found[name], array, atol=2e-6 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("setting", ["disable_jit", "disallow_explicit"])
+@pytest.mark.parametrize("setting", ["disable_jit", "disallow_explicit", "a mesh"])
 def test_two_devices_too(folder, expected, setting):
     with CONTEXTS[setting]():
         found = Embedder.from_pretrained(folder, devices=jax.local_devices()).encode(TEXTS)
