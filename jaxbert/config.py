@@ -5,6 +5,9 @@ from typing import Any, Literal, Self, get_args, get_origin
 
 from jaxbert.errors import ConfigError, shown
 
+# Sizes are those of arrays that int32 numbers point into.
+LARGEST = 2**31 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
@@ -52,9 +55,9 @@ class EncoderConfig:
             if get_origin(field.type) is Literal and not (type(value) is str and value in choices):
                 one = ", ".join(choices)
                 raise ConfigError(f"{field.name} is {shown(value)}; it must be one of: {one}")
-            if field.type is int and (type(value) is not int or not 1 <= value < 2**31):
+            if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
                 raise ConfigError(
-                    f"{field.name} is {shown(value)}; it must be a positive integer below 2**31"
+                    f"{field.name} is {shown(value)}; it must be a positive integer of 32 bits"
                 )
             if field.type is bool and type(value) is not bool:
                 raise ConfigError(f"{field.name} is {shown(value)}; it must be True or False")
