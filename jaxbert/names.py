@@ -28,9 +28,11 @@ def check_layers(names: Collection[str], expected: int) -> None:
     """config.json and the tensors' names must count the same layers."""
     layers = {match[1] for name in names if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
     if layers != set(map(str, range(min(expected, len(layers) + 1)))):
+        # By length first: Python reads no number of thousands of digits.
+        in_order = sorted(layers, key=lambda digits: (len(digits), digits))
         raise CheckpointError(
             f"config.json says num_hidden_layers = {expected}, but the weights have the layers "
-            f"{', '.join(sorted(layers, key=int)) or 'none'}: they are of different models"
+            f"{', '.join(in_order) or 'none'}: they are of different models"
         )
 
 

@@ -99,7 +99,7 @@ def sources(folder: Path) -> Mapping[str, str]:
     try:
         with opened_file(file) as stream:
             source = json.loads(stream.read(LARGEST_TEXT))
-        if not {"repository", "commit", "files"} <= source.keys():
+        if not {"repository", "commit", "files"} & source.keys():
             return {}  # of somebody else
         return {path: str(known["sha256"]) for path, known in source["files"].items()}
     except (ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:

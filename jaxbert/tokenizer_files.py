@@ -65,6 +65,7 @@ def read_tokenizer(file: Path, vocab_size: int | None, ignore: Collection[str]) 
     tokenizer_json.check_parts(raw, file)
     tokenizer_json.check_ids(raw, file, vocab_size, ignore)
     tokenizer_json.check_random(raw, file, ignore)
+    tokenizer_json.check_charsmaps(raw.get("normalizer"), file)
     return raw
 
 
@@ -74,6 +75,7 @@ def check(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], file: Path) -> 
     tokenizer_json.check_template(stored, file)
     tokenizer_json.check_unknown(stored, type(backend.model).__name__, file)
     tokenizer_json.check_steps(stored, file)
+    tokenizer_json.check_added(backend, raw, file)
 
 
 def probe(backend: tokenizers.Tokenizer, folder: Path) -> None:
@@ -203,7 +205,10 @@ def from_vocabulary(files: Files, vocab_size: int | None) -> tokenizers.Tokenize
 def check_vocabulary(file: Path, vocab_size: int | None, ignore: Collection[str]) -> None:
     """Refuse a vocab.txt that is no text, has no words, or more than the model has."""
     tokenizer_json.check_size(file)
-    words = read_text(file).rstrip().split("\n")
+    text = read_text(file)
+    if "\0" in text:
+        raise CheckpointError(f"{file} holds NUL bytes, as a lost block does; fetch it again")
+    words = text.rstrip().split("\n")
     if words == [""]:
         raise CheckpointError(f"{file} is empty; restore it")
     if vocab_size is not None and len(words) > vocab_size and "vocab" not in ignore:

@@ -4,11 +4,14 @@ The tokenizers library takes much that fails later: at the first unknown word, a
 that has a token, or by using all memory. Each function refuses one kind of it.
 """
 
+import base64
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import tokenizers
 
 from jaxbert.errors import CheckpointError, shown
 
@@ -193,6 +196,41 @@ def steps(part: Any, names: Sequence[str] = ("normalizer", "pre_tokenizer")) -> 
         yield part
         for name in (*names, "normalizers", "pretokenizers", "processors"):
             yield from steps(part.get(name), names)
+
+
+def check_charsmaps(normalizer: Any, file: Path) -> None:
+    """Refuse a Precompiled table that ends early: the library believes its first four bytes.
+
+    They are the size of a trie, little-endian, and memory for it is taken before anything is read;
+    where there is not enough the process is aborted. Ask before the library sees the file.
+    """
+    for step in steps(normalizer):
+        if step.get("type") != "Precompiled":
+            continue
+        try:
+            table = base64.b64decode(step["precompiled_charsmap"], validate=True)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{file} has a Precompiled table that is no base64") from error
+        size = int.from_bytes(table[:4], "little")
+        if len(table) < 4 or size % 4 or size > len(table) - 4:
+            raise CheckpointError(
+                f"{file} has a Precompiled table of {len(table)} bytes that says it has {size} and "
+                "more; restore it"
+            )
+
+
+def check_added(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], file: Path) -> None:
+    """Refuse an added token to which the library gives another id than the file says.
+
+    It does so where a new token has an id that is taken.
+    """
+    for own in raw.get("added_tokens") or ():
+        found = backend.token_to_id(own["content"])
+        if found != own["id"]:
+            raise CheckpointError(
+                f"{file} gives the added token {shown(own['content'])} the id {own['id']}, which "
+                f"is another token's (it would get {found}); restore it"
+            )
 
 
 def check_steps(raw: Mapping[str, Any], file: Path) -> None:

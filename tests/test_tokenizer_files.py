@@ -1,5 +1,6 @@
 """Tokenizer files that fail later, or tell different things: refused when the folder is opened."""
 
+import base64
 import json
 
 import numpy as np
@@ -75,7 +76,7 @@ REFUSED = {
     "a template with no text": (put(["post_processor"], template()), "it must be one, A"),
     "a normaliser without its table": (
         put(["normalizer"], {"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
-        "is no tokenizer",
+        "Precompiled table of 3 bytes",
     ),
     "pieces of no length": (
         put(["pre_tokenizer"], {"type": "FixedLength", "length": 0}),
@@ -330,7 +331,7 @@ def test_an_added_token_that_the_settings_leave_out(tmp_path):
     [
         (b"", "vocab.txt is empty"),
         (b"\n\n", "vocab.txt is empty"),
-        ("[UNK]\n\xe9".encode("latin-1"), "no text in UTF-8"),
+        ("[UNK]\n\xe9".encode("latin-1"), "is no UTF-8 text"),
         ("\n".join([*WORDS, "more"]).encode(), "has 32 tokens, but the model has 31"),
         (b"a\nb\n", "sep_token|SEP"),
         (b"[CLS]\n[SEP]\na", "UNK"),
@@ -395,3 +396,29 @@ def test_panics_are_errors_and_interrupts_pass():
     for error in (KeyboardInterrupt(), SystemExit(), MemoryError(), JaxbertError("own")):
         with pytest.raises(type(error)), caught(InputError):
             raise error
+
+
+@pytest.mark.parametrize("size", [b"\xff\xff\xff\xff", b"\x08\0\0\0", b"\x03\0\0\0", b"", b"\0"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_precompiled_table_that_ends_early_is_refused_before_it_is_read(tmp_path, size, nested):
+    table = base64.b64encode(size + b"\0" * 4 * (len(size) == 4)).decode()
+    step = {"type": "Precompiled", "precompiled_charsmap": table}
+    normalizer = {"type": "Sequence", "normalizers": [step]} if nested else step
+    folder = edited(tmp_path, put(["normalizer"], normalizer))
+    with pytest.raises(CheckpointError, match="Precompiled table"):
+        opened(folder)
+
+
+def test_an_added_token_with_the_id_of_another_is_refused(tmp_path):
+    token = {"id": 7, "content": "new", "special": False, "single_word": False}
+    token |= dict.fromkeys(("lstrip", "rstrip", "normalized"), False)
+    folder = edited(tmp_path, put(["added_tokens"], [token]))
+    with pytest.raises(CheckpointError, match="'new' the id 7, which is another token's"):
+        Tokenizer.from_folder(folder)
+
+
+def test_a_vocabulary_with_a_lost_block_is_refused(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b\0\0\0", "c"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    with pytest.raises(CheckpointError, match="NUL bytes"):
+        opened(tmp_path)
