@@ -87,9 +87,7 @@ def array(value: Any, name: str) -> np.ndarray:
             f"{name} is a {type(value).__name__}; pass an array of numbers"
         ) from error
     if found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16":
-        raise InputTypeError(
-            f"{name} has dtype {shown(found.dtype)}; pass an array of numbers, each row as long"
-        )
+        raise InputTypeError(f"{name} has dtype {shown(found.dtype)}; pass an array of numbers")
     if isinstance(value, np.ma.MaskedArray):
         raise InputTypeError(f"{name} is a masked array, whose mask would be lost; fill it first")
     return found

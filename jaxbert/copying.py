@@ -124,7 +124,7 @@ def state(own: Any) -> dict[str, Any]:
         "tokenizer": own.tokenizer,
         "stack": independent(own.stack),
         "planner": own.planner,
-        "devices": indices_of(own.engine.devices),
+        "devices": indices_of(own.engine.given_devices),
         "more": more,
     }
 
@@ -144,8 +144,10 @@ def indices_of(devices: Sequence[jax.Device] | None) -> list[int] | None:
 # --- out of a pickle -----------------------------------------------------------------------------
 
 
-def opened(found: Weights | Encoder) -> tuple[Encoder, Origin | None, Checkpoint | None]:
-    """The encoder of a pickle, and where it came from.
+def opened(
+    found: Weights | Encoder, device: jax.Device | None
+) -> tuple[Encoder, Origin | None, Checkpoint | None]:
+    """The encoder of a pickle on a device, and where it came from.
 
     Raises ModelNotFoundError where its folder is not here, CheckpointError where it is another.
     """
@@ -160,15 +162,18 @@ def opened(found: Weights | Encoder) -> tuple[Encoder, Origin | None, Checkpoint
                 "again with from_pretrained, or restore the folder"
             )
     stored = checkpoint.open_folder(origin.folder, ignore_config=origin.ignore_config)
-    encoder = Encoder.from_checkpoint(stored, dtype=found.dtype, attention=found.attention)
+    encoder = Encoder.from_checkpoint(
+        stored, dtype=found.dtype, attention=found.attention, device=device
+    )
     origin = Origin.of(origin.name, origin.root, stored, origin.ignore_config)
     return encoder, replace(origin, revision=found.origin.revision), stored
 
 
 def restored(state: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of Embedder for what `state` gave, and the fields to set on it."""
-    encoder, origin, stored = opened(state["encoder"])
-    parts = (state["tokenizer"], state["stack"], state["planner"], devices_at(state["devices"]))
+    devices = devices_at(state["devices"])
+    encoder, origin, stored = opened(state["encoder"], devices[0] if devices else None)
+    parts = (state["tokenizer"], state["stack"], state["planner"], devices)
     return (encoder, *parts), {**state["more"], "origin": origin, "stored": stored}
 
 
@@ -212,7 +217,7 @@ def copied(own: Any, memo: dict[int, Any] | None = None) -> Any:
     """A second embedder that shares arrays and programs; with memo also parts are copied."""
     new = object.__new__(type(own))
     vars(new).update(vars(own))
-    new._stack = independent(own.stack)
+    new.prompts = dict(own.prompts)  # which check changes with the new one's default
     new.engine = copy.copy(own.engine)
     new.engine.tally = Tally()
     if memo is not None:

@@ -84,6 +84,7 @@ class Engine:
         platform = backend()
         self.encoder = encoder  # read-only: the compiled programs hold it
         self.planner = planner or by_length(platform, encoder.position.limit)
+        self.given_devices = devices
         self.devices = devices_for(check_devices(devices), encoder.embeddings.word[...])
         scans = type(encoder).forward is Encoder.forward  # else it computes something of its own
         with computing():

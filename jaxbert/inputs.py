@@ -65,7 +65,7 @@ def check_dtype(dtype: DTypeLike) -> DTypeLike:
     try:
         name = jnp.dtype(dtype).name
     except Exception:  # NumPy has many ways to refuse
-        name = shown(dtype)
+        name = dtype if isinstance(dtype, str) else shown(dtype)
     if name not in ("float32", "bfloat16"):
         raise InputError(f"dtype is {name}; weights can be float32 or bfloat16")
     return jnp.dtype(dtype)

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxbert.arguments import choice, flag
 from jaxbert.backend import backend
-from jaxbert.errors import InputError, InputTypeError, shown
+from jaxbert.errors import InputError, shown
 from jaxbert.quantise import (
     Precision,
     Ranges,
@@ -151,13 +151,9 @@ def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: 
             "vectors are NumPy arrays here, so leave out convert_to_tensor and convert_to_numpy; "
             "torch.from_numpy(vectors) makes a tensor of them"
         )
-    if device is not None and not isinstance(device, str):
-        raise InputTypeError(
-            f"device is {shown(device)}; leave it out, or pass the platform's name"
-        )
     here = backend()
-    asked = device.split(":")[0] if isinstance(device, str) else device
-    if asked is not None and PLATFORMS.get(str(asked), asked) != here:
+    asked = device.split(":")[0] if isinstance(device, str) else ""
+    if device is not None and PLATFORMS.get(asked, asked) != here:
         raise InputError(
             f"device is {shown(device)}, but this process computes on {here}; leave it out, and "
             "choose the platform with the environment variable JAX_PLATFORMS"

@@ -24,10 +24,12 @@ def plain(config: EncoderConfig) -> Encoder:
 
 def check_made(encoder: Any, tokenizer: Any, stack: Any) -> None:
     """Refuse what no Embedder can be made of."""
-    given = ((encoder, "encoder", Encoder), (tokenizer, "tokenizer", Tokenizer))
-    for value, name, kind in (*given, (Stack() if stack is None else stack, "stack", Stack)):
+    stack = Stack() if stack is None else stack
+    for value, name, kind in ((encoder, "encoder", Encoder), (stack, "stack", Stack)):
         if not isinstance(value, kind):
             raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
+    if not callable(tokenizer):
+        raise InputTypeError(f"tokenizer is a {type(tokenizer).__name__}; pass a Tokenizer")
 
 
 class Portable:

@@ -68,7 +68,10 @@ class Ranges:
         """Ranges, or an array [2, d] as sentence-transformers takes it."""
         if isinstance(value, Ranges):
             return cls(value.low, value.high)
-        bounds = array(value, "ranges")
+        try:
+            bounds = array(value, "ranges")
+        except InputTypeError as error:
+            raise InputTypeError(f"{error} [2, d], or pass Ranges") from error
         if bounds.ndim != 2 or len(bounds) != 2:
             raise InputError(f"ranges have the shape {bounds.shape}; pass [2, d]")
         return cls(bounds[0], bounds[1])

@@ -262,7 +262,7 @@ def test_devices_travel_as_their_places(folder, monkeypatch):
     two = jax.local_devices()
     own = Embedder.from_pretrained(folder, devices=two)
     text = pickle.dumps(own)
-    assert list(pickle.loads(text).engine.devices) == two
+    assert list(pickle.loads(text).engine.given_devices) == two
     monkeypatch.setattr(copying.jax, "local_devices", lambda: two[:1])
     with pytest.raises(InputError, match="ran on device 1, and this process has 1"):
         pickle.loads(text)
