@@ -20,9 +20,10 @@ ORDER = (
     "attention memory parts inputs loading saving encoder unrolled pooling arguments "
     "tokenizer similarity quantise outputs chunking settings batches batching cache runner "
     "spread engine request embedder mteb verify published report textio corpus corpus.fields "
-    "corpus.tables corpus.rows corpus.columns corpus.files corpus.parquet corpus.formats "
-    "corpus.folder corpus.parts corpus.survey corpus.progress corpus.settings corpus.run "
-    "corpus.ray corpus.command cli"
+    "corpus.lines corpus.line_rows corpus.arrow corpus.pages corpus.tables corpus.rows "
+    "corpus.columns corpus.files corpus.rejects corpus.parquet corpus.formats corpus.folder "
+    "corpus.parts corpus.survey corpus.progress corpus.settings corpus.sifting corpus.flow "
+    "corpus.run corpus.ray corpus.command cli"
 ).split()
 READING_PATH = ("axes", "layers", "position", "attention/dense", "parts", "encoder")
 
