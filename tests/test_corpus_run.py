@@ -1,6 +1,7 @@
 """Runs over files: what is written, how a run goes on, what stops it, and how work is shared."""
 
 import decimal
+import io
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from jaxbert import Embedder, Ranges, cli
 from jaxbert.corpus import run as module
 from jaxbert.engine import Engine
-from jaxbert.errors import ComputationError, InputError
+from jaxbert.errors import ComputationError, InputError, JaxbertError
 from jaxbert.tokenizer import Tokenizer
 from tests.models import encoder, published, write_folder
 from tests.tolerances import COMPANY, FUNCTION, close, norms, off
@@ -270,7 +271,7 @@ def test_a_damaged_part_is_made_again(model, lines, tmp_path, monkeypatch, vecto
 
 
 def bad(tmp_path):
-    """JSONL with three rows that cannot be used."""
+    """JSONL with two rows that cannot be used, and one with an id of another type."""
     file = rows(tmp_path / "in.jsonl")
     written = file.read_text().splitlines()
     written[3], written[20], written[40] = "{", json.dumps({"id": "x"}), '{"id": 7, "text": "a"}'
@@ -295,7 +296,8 @@ def test_bad_rows_are_left_out_and_listed(model, vectors, tmp_path, capsys):
     kept = [i for i in range(61) if i not in (3, 20)]
     assert [row["id"] for row in written] == ["7" if i == 40 else f"d{i}" for i in kept]
     got = np.array([row["embedding"] for row in written], np.float32)
-    np.testing.assert_array_equal(got, vectors[kept])
+    alike = [i for i, place in enumerate(kept) if place != 40]
+    np.testing.assert_array_equal(got[alike], vectors[kept][alike])
     rejects = (tmp_path / "out.jsonl.rejects.jsonl").read_text().splitlines()
     reasons = [json.loads(line)["reason"] for line in rejects]
     assert len(reasons) == 2
@@ -316,7 +318,8 @@ def spoiled(monkeypatch, texts, model, how=np.nan):
                 given.extend(tuple(ids.tolist()) for ids in group)
                 yield group
 
-        for members, vectors in run(self, program, noted(), *more):
+        for members, computed in run(self, program, noted(), *more):
+            vectors = computed.copy()
             for member, vector in zip(members, vectors, strict=True):
                 if given[member] in unfit:
                     if not np.isfinite(how):
@@ -441,6 +444,33 @@ def test_a_share_that_is_none(model, tmp_path, capsys, most):
     assert "give a share of the rows, 5% or 0.05" in capsys.readouterr().err
 
 
+def test_an_infinity_that_json_lacks_is_a_bad_row(model, tmp_path, capsys):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"text": ["a", "b", "c"], "x": [1.5, float("inf"), float("nan")]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    out = tmp_path / "out.jsonl"
+    options = (tmp_path / "in.parquet", "-o", out, "--carry", "x")
+    assert embed(model, *options) == 1
+    assert "in.parquet, row 2 cannot be written: the column 'x'" in capsys.readouterr().err
+    assert embed(model, *options, "--on-bad-row", "skip", "--max-rejected", "40%") == 0
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["id"], row["x"]) for row in written] == [(0, 1.5), (2, None)]
+    assert [where for where, _ in rejects(out)] == ["in.parquet, row 2"]
+
+
+def test_an_error_of_no_text_ends_the_run(model, tmp_path, monkeypatch, capsys):
+    different(tmp_path / "in.jsonl")
+
+    def broken(self, texts, *more):
+        raise JaxbertError("this is about all of them")
+
+    monkeypatch.setattr(Tokenizer, "__call__", broken)
+    options = (tmp_path / "in.jsonl", "-o", tmp_path / "out.npy", "--on-bad-row", "skip")
+    assert embed(model, *options) == 1
+    assert "jaxbert: this is about all of them\n" in capsys.readouterr().err
+
+
 # --- ids ---------------------------------------------------------------------------------------
 
 IDS = {
@@ -518,7 +548,9 @@ def test_a_column_that_cannot_be_ids_is_refused_before_the_model_is_read(tmp_pat
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".jsonl", ".parquet"])
-def test_names_that_are_no_unicode(model, tmp_path, suffix, capsys):
+def test_names_that_are_no_unicode(model, tmp_path, suffix, monkeypatch):
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stderr", said)  # as Python opens it
     if suffix == ".parquet":
         pytest.importorskip("pyarrow")
     name = os.fsdecode(b"caf\xe9")
@@ -530,7 +562,8 @@ def test_names_that_are_no_unicode(model, tmp_path, suffix, capsys):
     options = (tmp_path / f"{name}.jsonl", "-o", out, "--on-bad-row", "skip")
     assert embed(model, *options, "--max-rejected", "1") == 0
     assert embed(model, *options, "--max-rejected", "1") == 0
-    assert "is complete already" in capsys.readouterr().err
+    said.flush()
+    assert b"is complete already" in said.buffer.getvalue()
     assert out.exists()
     assert rejects(out)[0][0] == f"{name}.jsonl, row 2"
 

@@ -31,6 +31,9 @@ class Format(Protocol):
     def check(self, carry: Sequence[str], with_text: bool) -> None:
         """Refuse columns that the file cannot have; ask before any work."""
 
+    def check_values(self, values: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Refuse carried values of a row that the file cannot hold, such as infinity in JSON."""
+
     def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
         """One part, ids as they came; metadata has the keys that Layout reads, but `id_type`."""
 
@@ -72,6 +75,9 @@ class Npy:
                 f"a .npy file holds vectors alone, so {', '.join(names)} has no place in it; write "
                 ".parquet or .jsonl"
             )
+
+    def check_values(self, values: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """There are none."""
 
     def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
         """One part: the array, then its ids."""
@@ -175,6 +181,12 @@ class Jsonl:
     def check(self, carry: Sequence[str], with_text: bool) -> None:
         """Refuse columns that the file cannot have; ask before any work."""
         check_names(tuple(carry), with_text)
+
+    def check_values(self, values: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Refuse what JSON lacks: infinity, bytes."""
+        for name, value in values.items():
+            if not isinstance(value, str | int | None):
+                as_json(value, f"the column {name!r}")
 
     def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
         """One part."""

@@ -36,6 +36,13 @@ class Parquet:
         """Refuse columns that the file cannot have; ask before any work."""
         check_names(tuple(carry), with_text)
 
+    def check_values(self, values: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Refuse what JSON lacks in columns of text."""
+        kinds = {column["name"]: column["type"] for column in metadata.get("carried", ())}
+        for name, value in values.items():
+            if kinds[name] == "text":
+                as_text(name, value)
+
     def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
         """One part, at exactly this path; its metadata wait for the output."""
         layout = Layout.of(metadata)

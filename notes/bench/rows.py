@@ -89,8 +89,9 @@ def peak(model: str, file: Path) -> str:
     line = ["embed", str(file), "-o", str(out), "--model", model, "--quiet"]
     line += ["--on-bad-row", "skip"]
     code = (
-        "import resource, sys; from jaxbert import cli; status = cli.main(sys.argv[1:]);"
-        "print(status, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "import sys; from jaxbert import cli; status = cli.main(sys.argv[1:]);"
+        "lines = open('/proc/self/status').read().splitlines();"  # rusage counts the parent too
+        "print(status, next(int(l.split()[1]) // 1024 for l in lines if l.startswith('VmHWM')))"
     )
     done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True)
     for old in file.parent.glob("out.npy*"):
