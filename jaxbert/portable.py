@@ -35,7 +35,7 @@ def check_made(encoder: Any, tokenizer: Any, stack: Any) -> None:
 class Portable:
     """What an Embedder does with itself; its fields are described there."""
 
-    home: ClassVar[type]  # the class whose arguments are encoder, tokenizer, stack, ...
+    _home: ClassVar[type]  # the class whose arguments are encoder, tokenizer, stack, ...
     tokenizer: Tokenizer
     stored: Checkpoint | None
     origin: copying.Origin | None
@@ -54,7 +54,7 @@ class Portable:
         """The first subclass is the package's; what others override is not saved in silence."""
         super().__init_subclass__()
         if Portable in cls.__bases__:
-            cls.home = cls
+            cls._home = cls
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that this package, transformers and sentence-transformers load.
@@ -65,7 +65,7 @@ class Portable:
         CheckpointError for what the files cannot describe, before anything is written, and
         WriteError.
         """
-        check_own(self, self.home, "an Embedder")
+        check_own(self, self._home, "an Embedder")
         check_own(self.tokenizer, Tokenizer, "a Tokenizer")
         ignore = () if self.origin is None else self.origin.ignore_config
         save_model(self.encoder, plain, self.tokenizer, self.stack, folder, self.stored, ignore)
@@ -78,7 +78,7 @@ class Portable:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the weights again, and put the model together."""
         parts, more = copying.restored(state)
-        self.home.__init__(self, *parts)  # type: ignore[misc]
+        self._home.__init__(self, *parts)  # type: ignore[misc]
         vars(self).update(more)
 
     def __copy__(self) -> Self:

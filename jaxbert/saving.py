@@ -141,9 +141,12 @@ def definition(tokenizer: Any) -> dict[str, Any]:
     try:
         with tokenizer.lock:
             described = json.loads(tokenizer.backend.to_str())
+            split = tokenizer.backend.encode_special_tokens
     except Exception as error:  # the library raises bare ones
         raise CheckpointError(f"the tokenizer cannot be written ({error})") from error
-    return {**described, "truncation": None, "padding": None}
+    # Where their words are split as others are, special tokens are as good as not there.
+    added = [own for own in described["added_tokens"] if not (split and own["special"])]
+    return {**described, "added_tokens": added, "truncation": None, "padding": None}
 
 
 # --- the files -----------------------------------------------------------------------------------

@@ -29,6 +29,10 @@ WITHIN_WORDS = frozenset("Punctuation Digits UnicodeScripts".split())
 WORD_END = re.compile(r"(?<=\S)(?= )")
 BERT_END = re.compile(r"(?<=\S)(?=[ \n!-/:-@\[-`{-~])")
 IDEOGRAPH_END = re.compile(r"(?<=\S)(?=[ \n!-/:-@\[-`{-~\u4e00-\u9fff])")
+# Letters and digits that BERT's normaliser keeps as parts of one word (ideographs it sets apart),
+# and spaces: a word of more than so many characters is one unknown token, and spaces are none.
+WORD_RUN = r"[^\W_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+SPACE_RUN = r"[ \t\n\r]"
 # Characters that a token mostly has at most, characters that are always left, and the growth.
 PER_TOKEN, LEAST, GROWTH = 16, 4096, 4
 # Tokens that a character can have: one for each of its bytes.
@@ -41,6 +45,7 @@ class Shortening:
 
     ends: re.Pattern[str]  # where a text may be cut
     margin: int  # characters that an added token, and the spaces it takes, may reach across
+    runs: re.Pattern[str] | None = None  # runs behind whose first characters nothing counts
 
     @classmethod
     def of(cls, backend: tokenizers.Tokenizer) -> "Shortening | None":
@@ -58,7 +63,8 @@ class Shortening:
         bert = {"type": "BertPreTokenizer"}, "BertNormalizer"
         if (splitter, normalizer.get("type")) != bert:
             return cls(WORD_END, margin)
-        return cls(IDEOGRAPH_END if normalizer["handle_chinese_chars"] else BERT_END, margin)
+        ends = IDEOGRAPH_END if normalizer["handle_chinese_chars"] else BERT_END
+        return cls(ends, margin, runs(backend, margin))
 
     def few(self, max_length: int) -> int:
         """Characters that are tokenised as they are, for so many tokens."""
@@ -78,12 +84,35 @@ class Shortening:
             size *= GROWTH
         return text
 
+    def without_runs(self, text: str, max_length: int) -> str:
+        """The text with the same tokens, other offsets, and little of an endless word or spaces."""
+        size = self.few(max_length)
+        if self.runs is None or len(text) <= size or self.last_end(text, size):
+            return text
+        return self.runs.sub(r"\1", text)
+
     def last_end(self, text: str, before: int) -> int:
         """The last place before that one where the text may be cut; 0 if there is none near."""
         last = 0
         for found in self.ends.finditer(text, max(before - LEAST, 0), max(before, 0)):
             last = found.start()
         return last
+
+
+def runs(backend: tokenizers.Tokenizer, margin: int) -> re.Pattern[str] | None:
+    """Runs of letters, and of spaces, of which the first characters (group 1) do for all.
+
+    None where an added token could be found inside of them.
+    """
+    longest = getattr(backend.model, "max_input_chars_per_word", None)
+    inside = re.compile(f"(?:{WORD_RUN})+|(?:{SPACE_RUN})+")
+    added = backend.get_added_tokens_decoder().values()
+    if longest is None or any(inside.fullmatch(own.content) for own in added):
+        return None
+    least = longest + margin
+    kinds = [rf"{run}{{{least}}}(?={run})" for run in (WORD_RUN, SPACE_RUN)]
+    rest = [rf"(?<={run}){run}+" for run in (WORD_RUN, SPACE_RUN)]
+    return re.compile(f"({'|'.join(kinds)})(?:{'|'.join(rest)})")
 
 
 def state(part: Any) -> dict[str, Any]:

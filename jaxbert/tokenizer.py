@@ -102,6 +102,9 @@ class Tokenizer:
         on_cut is told of each text that is cut: its index, and the tokens that it has uncut.
         Raises InputTypeError for what is no str and InputError for text that is no valid Unicode.
         """
+        if max_length is not None and on_cut is None and self.shortening is not None:
+            plain = [plain_text(i, text) for i, text in enumerate(texts)]
+            texts = [self.shortening.without_runs(text, max_length) for text in plain]
         encodings = self.encodings(self.backend.encode_batch_fast, texts, max_length, on_cut)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
@@ -187,11 +190,17 @@ class Tokenizer:
                     shutil.copyfile(self.folder / name, folder / name)
             return
         vocabulary = self.backend.get_vocab()
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "truncation_side": self.side}
+        settings: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "truncation_side": self.side,
+        }
         named = {
             key: [name for name in names if name in vocabulary] for key, names in SPECIAL.items()
         }
         settings |= {key: names[0] for key, names in named.items() if names}
+        if not self.backend.get_added_tokens_decoder():
+            # Else the words of these tokens would be found in texts, as they are not here.
+            settings["split_special_tokens"] = True
         with self.lock:
             self.backend.no_truncation()
             (folder / "tokenizer.json").write_text(self.backend.to_str(), encoding="utf-8")

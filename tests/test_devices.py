@@ -11,7 +11,9 @@ import pytest
 
 from jaxbert import Embedder, Encoder, memory
 from jaxbert.errors import DeviceMemoryError, DeviceUnavailableError, InputError, InputTypeError
-from tests.models import write_folder
+from jaxbert.tokenizer import Tokenizer
+from tests.models import encoder as made
+from tests.models import word_tokenizer, write_folder
 
 TEXTS = ["a b c", "d", "q a " * 7, ""]
 ROOT = Path(__file__).parents[1]
@@ -105,10 +107,11 @@ def test_memory_is_that_of_the_device(folder, monkeypatch):
 )
 def test_what_is_no_list_of_devices_of_this_process(folder, devices, kind, message):
     devices = devices() if callable(devices) else devices
+    tokenizer = Tokenizer(word_tokenizer(), "right")
     with pytest.raises(kind, match=message):
         Embedder.from_pretrained(folder, devices=devices)
     with pytest.raises(kind, match=message):
-        Embedder(Encoder.from_pretrained(folder), None, devices=devices)
+        Embedder(made("bert-gelu"), tokenizer, devices=devices)
 
 
 def test_devices_of_another_backend_are_refused(folder):

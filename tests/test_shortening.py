@@ -142,3 +142,43 @@ def test_memory_does_not_grow_with_the_text():
     tokenizer(["abc d " * 2_000_000], 17)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 100 * 2**10  # KiB; tokenised whole it is more than a GiB
+
+
+RUNS = [
+    "a" * 5003,
+    " " * 4099,
+    "é" * 3001,
+    "漢" * 3001,
+    "😀" * 3001,
+    "\u0301" * 3001,
+    "\u200d" * 3001,
+]
+RUNS += [
+    "[SEP]",
+    " [MASK] ",
+    "hello ",
+    "İ" * 3001,
+    "각" * 3001,
+    "_" * 3001,
+    "\t\n" * 2003,
+    "A\u0301" * 2003,
+]
+
+
+@given(
+    parts=st.lists(st.sampled_from(RUNS), min_size=1, max_size=6),
+    max_length=st.sampled_from([3, 17, 256]),
+)
+def test_endless_words_and_spaces_are_cut_to_the_same_tokens(minilm, parts, max_length):
+    tokenizer, text = Tokenizer.from_folder(minilm), "".join(parts)
+    (short,) = tokenizer([text], max_length)
+    tokenizer.shortening = None
+    np.testing.assert_array_equal(short, tokenizer([text], max_length)[0])
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 10**6, " " * 10**6, "я" * 10**6 + " b", "a1 " + "x" * 10**6]
+)
+def test_of_an_endless_word_little_is_tokenised(minilm, text):
+    tokenizer = Tokenizer.from_folder(minilm)
+    assert len(tokenizer.shortened(0, text, 17)) < 1000
