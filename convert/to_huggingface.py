@@ -21,8 +21,8 @@ from jaxbert.rules import FAMILIES
 from jaxbert.verify import TEXTS
 
 # Largest difference of a component over the longest vector. Both sides compute in float32 and in
-# other orders: on the models of the tests it is at most 6e-7, but weights can make it larger
-# (notes/02, "Company"). A mistake moves ten times as much.
+# other orders: on the models of the tests it is at most 6e-7, but weights can make a rounding
+# larger (notes/02, "Company"). A mistake moves ten times as much.
 TOLERANCE = 1e-5
 
 

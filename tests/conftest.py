@@ -1,6 +1,10 @@
 """Strict switches: shapes checked at every call, no silent broadcasting, promotion or warning."""
 
 import os
+import signal
+
+# A shell's background job has it ignored, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"

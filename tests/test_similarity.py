@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, InputTypeError
 from jaxbert.similarity import similarity, similarity_pairwise, unit_length
 
 KINDS = ("cosine", "dot", "euclidean", "manhattan")
@@ -71,7 +71,7 @@ def test_numbers_that_are_not_finite_are_refused_by_their_vector(kind, wrong):
 
 @pytest.mark.parametrize("wrong", ["text", [["a", "b"]], [[1.0], [1.0, 2.0]], None, object()])
 def test_what_is_no_array_of_numbers_is_refused(wrong):
-    with pytest.raises(InputError):
+    with pytest.raises(InputTypeError, match="pass an array of numbers"):
         similarity(wrong, np.ones((1, 2)), "cosine")
 
 

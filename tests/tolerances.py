@@ -45,7 +45,7 @@ BFLOAT16_ROUNDING = 4 * 2.0**-9
 MINILM = 2e-6
 
 # What is promised to users of a vector in any company, as a share of its norm: trained weights give
-# at most a tenth of it, random ones, which make a rounding larger, a third (notes/02-parity.md).
+# at most a tenth, random ones, which make a rounding larger, a third of it (notes/02-parity.md).
 COMPANY = 1e-5
 
 # LayerNorm beside a mean or an outlier of some hundreds, which float32 rounds to 2^-16 of it.
