@@ -25,9 +25,11 @@ test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n $(WORKERS)
 
 # The same suite under flax's coming default: modules as plain trees. Left out is what sees arrays
-# and files only, which no module passes through.
-PLAIN = attention tiles kernel_tpu kernel_gpu cache batching runner hub tokenizer reference package \
-  from_hub published quantise corpus_rows corpus_formats corpus_parts corpus_run faults cli notes
+# and files only, and what is about broken arguments: no module passes through it.
+PLAIN = attention tiles kernel_tpu kernel_gpu cache batching runner hub tokenizer tokenizer_files \
+  shortening reference package from_hub published quantise similarity prompts errors folders refusals \
+  attack corpus_rows corpus_formats corpus_parts corpus_run corpus_outputs corpus_processor \
+  interrupts streams faults cli notes promise replacing fork entry_points
 
 tree-mode: $(VENV)/.test
 	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(VENV)/bin/python -m pytest -n $(WORKERS) \
