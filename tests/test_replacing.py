@@ -82,7 +82,7 @@ def model_b():
     words = {word: i for i, word in enumerate([*WORDS[:5], *WORDS[:4:-1]])}
     backend = word_tokenizer()
     backend.model = type(backend.model)(words, unk_token="[UNK]")
-    weight = np.eye(15, 7, dtype=np.float32).T
+    weight = np.random.default_rng(5).normal(size=(7, 15)).astype(np.float32)
     stack = Stack(Pooling(("max",)), (Dense(weight, None, "Tanh"),), max_length=13)
     return Embedder(randomised(encoder("bert-gelu"), 9), Tokenizer(backend, "left"), stack)
 
@@ -362,7 +362,7 @@ def test_files_have_the_permissions_of_the_users_others(tmp_path):
 
 
 def parts():
-    stack = Stack(after=(Normalize(),))
+    stack = Stack(after=(Normalize(),), max_length=19)
     return encoder("bert-gelu"), Tokenizer(word_tokenizer(), "right"), stack
 
 

@@ -57,7 +57,8 @@ def test_the_text_with_an_unknown_id_or_too_many_tokens_is_named(tmp_path):
     raw = raw_config(CONFIGS["bert-gelu"]) | {"vocab_size": 9}
     tensors = published(encoder("bert-gelu"))
     tensors["embeddings.word_embeddings.weight"] = tensors["embeddings.word_embeddings.weight"][:9]
-    own = Embedder.from_pretrained(write_folder(tmp_path, config=raw, tensors=tensors))
+    folder = write_folder(tmp_path, config=raw, tensors=tensors)
+    own = Embedder.from_pretrained(folder, ignore_config=("vocab",))
     for texts in (["a", "b", "z"], ["a"] * 9000 + ["z"]):
         with pytest.raises(TextError, match="has the token id 30, but the model has 9") as caught:
             own.encode(texts)
