@@ -1,6 +1,7 @@
 """A folder's tokenizer files, opened and compared with each other, as transformers reads them."""
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,6 +23,8 @@ Side = Literal["left", "right"]
 BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
 # What a BertTokenizer always has in these parts, beside what its files say.
 BERT_MODEL = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+# What no line of a vocabulary holds.
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 # Texts that a tokenizer must be able to take: no character, known and unknown ones, long runs.
 PROBES = ("a", "", " ", "7 é 漢字 😀\u200d\u0301 \uffff", "a" * 64 + "!", " " * 64 + "1" * 64)
 
@@ -49,7 +52,7 @@ def open_files(
             raw, backend, rebuilt = {}, from_vocabulary(files, vocab_size), True
         else:
             raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.txt")
-    add_special(backend, raw.get("added_tokens") or [], files, rebuilt)
+        add_special(backend, raw.get("added_tokens") or [], files, rebuilt)
     backend.encode_special_tokens = files.settings.get("split_special_tokens") is True
     if lower_case and not lowers(backend.normalizer):
         steps = [step for step in (normalizers.Lowercase(), backend.normalizer) if step]
@@ -206,8 +209,11 @@ def check_vocabulary(file: Path, vocab_size: int | None, ignore: Collection[str]
     """Refuse a vocab.txt that is no text, has no words, or more than the model has."""
     tokenizer_json.check_size(file)
     text = read_text(file)
-    if "\0" in text:
-        raise CheckpointError(f"{file} holds NUL bytes, as a lost block does; fetch it again")
+    if found := CONTROLS.search(text):
+        raise CheckpointError(
+            f"{file} holds the control character {shown(found.group())}, which no word has (a lost "
+            "block or another kind of file); fetch it again"
+        )
     words = text.rstrip().split("\n")
     if words == [""]:
         raise CheckpointError(f"{file} is empty; restore it")

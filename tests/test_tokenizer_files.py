@@ -417,8 +417,16 @@ def test_an_added_token_with_the_id_of_another_is_refused(tmp_path):
         Tokenizer.from_folder(folder)
 
 
-def test_a_vocabulary_with_a_lost_block_is_refused(tmp_path):
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b\0\0\0", "c"]
+@pytest.mark.parametrize("inside", ["b\0\0\0", "PK\x03\x04"])
+def test_a_vocabulary_with_a_lost_block_or_of_another_kind_is_refused(tmp_path, inside):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", inside, "c"]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
-    with pytest.raises(CheckpointError, match="NUL bytes"):
+    with pytest.raises(CheckpointError, match="control character"):
         opened(tmp_path)
+
+
+def test_special_tokens_that_are_no_text_are_refused(tmp_path):
+    files = {"special_tokens_map": {"pad_token": "\ud800"}}
+    folder = edited(tmp_path, lambda raw: None, {}, wordpiece(), **files)
+    with pytest.raises(CheckpointError):
+        Tokenizer.from_folder(folder)
