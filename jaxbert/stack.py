@@ -120,6 +120,10 @@ def read_settings(file: Path, ignore: Collection[str]) -> dict[str, Any]:
     Other keys sentence-transformers passes over too, so they have not changed published vectors.
     """
     raw = optional(file)
+    if {"repository", "commit", "files"} <= raw.keys():
+        raise CheckpointError(
+            f"{file} holds what a SOURCE.json of convert/from_hub.py holds; fetch the folder again"
+        )
     others = unread(raw, {*SETTINGS, *ignore})
     if others:
         log.info("%s has keys that change nothing: %s", file, shown(others))

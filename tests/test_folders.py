@@ -421,3 +421,10 @@ def test_a_large_dense_weight_is_none(tmp_path):
         Embedder.from_pretrained(folder)
     assert load_file(file)["linear.weight"].shape == (7, 15)
     assert is_there(file)
+
+
+def test_a_list_of_sources_in_the_place_of_the_settings_is_refused(tmp_path):
+    source = {"repository": "owner/model", "commit": "0" * 40, "files": {}}
+    folder = write_folder(tmp_path, config_sentence_transformers=source)
+    with pytest.raises(CheckpointError, match=r"holds what a SOURCE\.json of"):
+        Embedder.from_pretrained(folder)
