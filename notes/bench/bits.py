@@ -1,4 +1,4 @@
-"""Which processors and threads give the same bits: a sum of MiniLM's vectors for each, deterministic.
+"""Which processors and threads give the same bits: sums of MiniLM's deterministic vectors.
 
 python notes/bench/bits.py; each line is a process of its own.
 """
