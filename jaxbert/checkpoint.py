@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError
 from jaxbert.huggingface import config_and_family
+from jaxbert.model.config import EncoderConfig
 from jaxbert.rules import FAMILIES, PREFIX, UNUSED, Rule, rules, spelled_out
 from jaxbert.storage import (
     FLOATS,

@@ -12,11 +12,11 @@ from jax.typing import DTypeLike
 
 from jaxbert import checkpoint, hub
 from jaxbert.arguments import as_list, integer
-from jaxbert.attention import Attend
 from jaxbert.batching import ByText, Planner
 from jaxbert.chunking import Chunker, check_chunks
 from jaxbert.encoder import Encoder
 from jaxbert.engine import Engine
+from jaxbert.model.attention import Attend
 from jaxbert.modules import transformer_folder
 from jaxbert.outputs import (
     LongTexts,

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbert.axes import Hidden, Mask
 from jaxbert.batches import Filled
 from jaxbert.batching import ByText, Planner, by_length
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, InputError
-from jaxbert.inputs import Inputs, check_length
+from jaxbert.inputs import check_length
 from jaxbert.memory import check_memory
-from jaxbert.pooling import Head
+from jaxbert.model.axes import Hidden, Mask
+from jaxbert.model.head import PoolingHead
+from jaxbert.model.transformer import Inputs
 from jaxbert.runner import Program, Stats, Tally, run
 from jaxbert.spread import spread, stacks
 from jaxbert.stack import Stack
@@ -43,7 +44,7 @@ def states(encoder: Encoder | Unrolled, batch: Filled) -> tuple[Hidden, Mask]:
 
 
 def vectors(
-    encoder: Encoder | Unrolled, head: Head, batch: Filled, skipped: jax.Array
+    encoder: Encoder | Unrolled, head: PoolingHead, batch: Filled, skipped: jax.Array
 ) -> jax.Array:
     """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
     hidden, mask = states(encoder, batch)
@@ -71,14 +72,14 @@ class Engine:
         self.planner = planner or by_length(backend, encoder.position.limit)
         scans = type(encoder).forward is Encoder.forward  # else it computes something of its own
         runs = Unrolled(encoder) if backend == "cpu" and scans else encoder
-        head = Head(stack)
+        head = PoolingHead(stack.pooling, stack.after)
         self.devices = devices if devices is not None and len(devices) > 1 else None
         if self.devices is None:
             self.vectors, self.states = Program(vectors, runs, head), Program(token_states, runs)
         else:
             self.vectors = spread(vectors, self.devices, runs, head)
             self.states = spread(token_states, self.devices, runs)
-        self.pooled = Program(Head.__call__, head)
+        self.pooled = Program(PoolingHead.__call__, head)
         self.tally = Tally()
 
     @property
@@ -170,7 +171,7 @@ class Engine:
     def check_memory(self, rows: int, length: int) -> None:
         """Refuse a batch that the device cannot hold."""
         encoder = self.encoder
-        dtype = encoder.embeddings.word[...].dtype
+        dtype = encoder.dtype
         check_memory(encoder.config, encoder.attention, dtype, rows, length)
 
     def pool(self, parts: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:

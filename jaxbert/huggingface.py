@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError, ConfigError
+from jaxbert.model.config import EncoderConfig
 from jaxbert.storage import typed
 
 ACTIVATIONS = {

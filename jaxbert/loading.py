@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxbert.checkpoint import Checkpoint, fill
-from jaxbert.config import EncoderConfig
+from jaxbert.model.config import EncoderConfig
 
 Module = TypeVar("Module", bound=Any)
 

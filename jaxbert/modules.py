@@ -5,13 +5,13 @@ Source: sentence-transformers 6.2 and the older files it still reads: modules.js
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxbert.errors import CheckpointError
+from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.storage import FLOATS, headers, opened, read_json, read_object, typed
 
 # In the order in which several old flags are concatenated.
@@ -30,28 +30,6 @@ TRANSFORMER_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """Which vectors are made of the token states; several are put one after the other."""
-
-    modes: tuple[str, ...] = ("mean",)
-    include_prompt: bool = True
-
-
-@dataclass(frozen=True)
-class Dense:
-    """activation(W x + b) on the pooled vector; W is [out, in]."""
-
-    weight: np.ndarray
-    bias: np.ndarray | None
-    activation: str
-
-
-@dataclass(frozen=True)
-class Normalize:
-    """x / ||x|| on the pooled vector."""
 
 
 def transformer_folder(folder: Path) -> Path:

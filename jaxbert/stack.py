@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.modules import (
-    Dense,
-    Normalize,
-    Pooling,
     check_keys,
     optional,
     read_dense,

@@ -9,9 +9,13 @@ os.environ["JAXBERT_CACHE"] = "off"
 
 from jaxtyping import install_import_hook
 
-# The modules that handle arrays; must run before any of them is imported.
-TYPED = ("attention", "encoder", "inputs", "layers", "parts", "pooling", "position", "variants")
-install_import_hook([f"jaxbert.{name}" for name in (*TYPED, "schemes")], "beartype.beartype")
+# The modules that handle JAX arrays; must run before any of them is imported.
+BOOK = (
+    "attention chunked components head layer_variants layers position position_schemes qk_norm "
+    "transformer"
+).split()
+TYPED = [f"jaxbert.model.{name}" for name in BOOK]
+install_import_hook([*TYPED, "jaxbert.encoder", "jaxbert.inputs"], "beartype.beartype")
 
 import jax
 import pytest

@@ -9,11 +9,12 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from jaxbert import Embedder, Encoder
-from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError
-from jaxbert.modules import MODES, Dense, Normalize, Pooling
-from jaxbert.position import Alibi
-from jaxbert.schemes import Rope
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.head import Dense, Normalize, Pooling
+from jaxbert.model.position import Alibi
+from jaxbert.model.position_schemes import Rope
+from jaxbert.modules import MODES
 from jaxbert.stack import Stack, read_stack
 from jaxbert.tokenizer import Tokenizer
 from tests.models import (
