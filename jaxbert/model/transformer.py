@@ -144,7 +144,7 @@ class Layer(nnx.Module):
 
 
 def start(
-    embeddings: Embeddings, scheme: Position, inputs: Inputs
+    embeddings: Any, scheme: Position, inputs: Inputs
 ) -> tuple[Hidden, AttentionMetadata]:
     """The states before the first layer, and what all layers go by."""
     metadata = AttentionMetadata(scheme, inputs.positions, inputs.segments)
