@@ -27,13 +27,13 @@ from jax import export
 import jaxbert
 from jaxbert import hub
 from jaxbert.arguments import integer
-from jaxbert.attention import ATTENTIONS, KERNELS, implementation, named
 from jaxbert.batches import Filled, Padded
 from jaxbert.cli import one_line, warn
 from jaxbert.engine import vectors
 from jaxbert.errors import JaxbertError
+from jaxbert.model.attention import ATTENTIONS, KERNELS, implementation, named
+from jaxbert.model.head import PoolingHead
 from jaxbert.modules import read_modules
-from jaxbert.pooling import Head
 from jaxbert.report import Model, open_model
 from jaxbert.sums import sha256
 from jaxbert.verify import TEXTS
@@ -121,7 +121,7 @@ def obstacle(attention: str, platform: str, batch: int | None) -> str | None:
     """Why jax exports no such program, with what to do; None where it does."""
     if attention not in KERNELS:
         return None
-    own, _ = KERNELS[attention]
+    own = KERNELS[attention].platform
     if own != platform:
         return f"it is a kernel for {own}; take --attention blockwise"
     if own == "cuda":
@@ -140,8 +140,8 @@ def chosen(asked: str, platform: str, length: int, batch: int | None) -> str:
         if why := obstacle(asked, platform, batch):
             raise NotExportedError(f"--attention {asked} cannot be exported for {platform}: {why}")
         return asked
-    backend = next((key for key, (own, _) in KERNELS.items() if own == platform), platform)
-    usual = implementation(backend, length)
+    backend = next((key for key, own in KERNELS.items() if own.platform == platform), platform)
+    usual = implementation(backend, length).name
     return "blockwise" if obstacle(usual, platform, batch) else usual
 
 
@@ -160,7 +160,7 @@ def check_positions(model: Model, length: int) -> None:
 
 def embedding(model: Model) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(input_ids [b, t], attention_mask [b, t]) -> vectors [b, width], as Embedder.encode does."""
-    head = Head(model.stack)
+    head = PoolingHead(model.stack.pooling, model.stack.after)
 
     def embed(input_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
         segments = (attention_mask != 0).astype(jnp.int32)
@@ -209,7 +209,12 @@ def samples(model: Model, length: int, batch: int | None) -> list[Filled]:
 
 def live(model: Model, batch: Filled) -> jax.Array:
     """What the engine computes, without an export."""
-    return jax.jit(vectors)(model.encoder, Head(model.stack), batch, np.array(0, np.int32))
+    return jax.jit(vectors)(
+        model.encoder,
+        PoolingHead(model.stack.pooling, model.stack.after),
+        batch,
+        np.array(0, np.int32),
+    )
 
 
 def largest_difference(artefact: bytes, model: Model, batches: Sequence[Filled]) -> float:

@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any
 from jaxbert import forked as forked  # watches forks from now on
 
 if TYPE_CHECKING:
-    from jaxbert.attention import attend as attend
-    from jaxbert.config import EncoderConfig as EncoderConfig
     from jaxbert.embedder import Embedder as Embedder
     from jaxbert.encoder import Encoder as Encoder
     from jaxbert.errors import JaxbertError as JaxbertError
+    from jaxbert.model.attention import attend as attend
+    from jaxbert.model.config import EncoderConfig as EncoderConfig
+    from jaxbert.model.position import Bias as Bias
+    from jaxbert.model.position import Position as Position
     from jaxbert.outputs import TokenEmbeddings as TokenEmbeddings
     from jaxbert.pooling import mean_pool as mean_pool
-    from jaxbert.position import Bias as Bias
-    from jaxbert.position import Position as Position
     from jaxbert.quantise import Ranges as Ranges
     from jaxbert.quantise import quantize_embeddings as quantize_embeddings
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Bias": "position",
+    "Bias": "model.position",
     "Embedder": "embedder",
     "Encoder": "encoder",
-    "EncoderConfig": "config",
+    "EncoderConfig": "model.config",
     "JaxbertError": "errors",
-    "Position": "position",
+    "Position": "model.position",
     "Ranges": "quantise",
     "TokenEmbeddings": "outputs",
-    "attend": "attention",
+    "attend": "model.attention",
     "mean_pool": "pooling",
     "quantize_embeddings": "quantise",
 }

@@ -17,10 +17,10 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError
 from jaxbert.files import is_there
 from jaxbert.huggingface import config_and_family, not_used
+from jaxbert.model.config import EncoderConfig
 from jaxbert.names import check_layers, common_prefix, listing, sort_out
 from jaxbert.rules import FAMILIES, Rule, rules
 from jaxbert.storage import (

@@ -98,7 +98,7 @@ def add(
 
 def model_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The options that all commands have, as from_pretrained takes them."""
-    from jaxbert.attention import named
+    from jaxbert.model.attention import named
 
     return {
         "name": getattr(options, "name", None) or options.model,

@@ -17,9 +17,9 @@ import jax
 
 from jaxbert import checkpoint, hub
 from jaxbert.checkpoint import Checkpoint
-from jaxbert.copyable import check_pickles
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError, ModelNotFoundError
+from jaxbert.model.copyable import check_pickles
 from jaxbert.runner import Tally
 from jaxbert.stack import Stack
 from jaxbert.sums import sha256

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxbert.attention import is_exact
-from jaxbert.config import EncoderConfig
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.loading import weights
-from jaxbert.modules import ACTIVATIONS, MODES, Dense, Normalize, Pooling
+from jaxbert.model.attention import is_exact
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.head import ACTIVATIONS, POOLINGS, Dense, Normalize, Pooling
 from jaxbert.stack import Stack
 from jaxbert.storage import FLOATS
 
@@ -132,7 +132,7 @@ def check_stack(stack: Any, hidden_size: int) -> None:
     if type(stack) is not Stack or type(stack.pooling) is not Pooling:
         raise CheckpointError("the stack is of a class of its own, which no folder describes")
     steps = [step for step in stack.after if type(step) not in (Dense, Normalize)]
-    strange = [mode for mode in stack.pooling.modes if mode not in MODES]
+    strange = [mode for mode in stack.pooling.modes if mode not in POOLINGS]
     strange += [
         step.activation
         for step in stack.after

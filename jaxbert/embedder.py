@@ -12,7 +12,6 @@ from jax.typing import DTypeLike
 
 from jaxbert import checkpoint, copying, hub
 from jaxbert.arguments import as_list, flag, integer, names
-from jaxbert.attention import Attend
 from jaxbert.backend import check_devices
 from jaxbert.batching import ByText, Planner
 from jaxbert.chunking import Chunker, check_chunks
@@ -20,6 +19,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.engine import Engine
 from jaxbert.forked import check_not_forked
 from jaxbert.kinds import embedder_stack
+from jaxbert.model.attention import Attend
 from jaxbert.modules import transformer_folder
 from jaxbert.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
 from jaxbert.portable import Portable, check_made

@@ -1,115 +1,37 @@
-"""The encoder, bottom up: embeddings, self-attention, one layer, the stack of layers.
-
-BERT: arXiv:1810.04805, section 3. JinaBERT: arXiv:2310.19923, section 3. Both are post-norm: a norm
-follows each residual sum, and none follows the last layer.
-"""
+"""The encoder that callers meet: a Transformer that checks its inputs, opens and saves folders."""
 
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 
 from jaxbert import checkpoint, hub
 from jaxbert.arguments import integer, names
-from jaxbert.attention import Attend, attend, dense, probabilities
-from jaxbert.axes import Hidden, Ids, Keys, Positions, Queries, Scores, Segments, Types, Values
 from jaxbert.backend import computing, device_of
-from jaxbert.config import EncoderConfig
-from jaxbert.copyable import Copyable
-from jaxbert.inputs import Given, Inputs, Perhaps, check_dtype, check_heads, check_parts, prepare
-from jaxbert.layers import LayerNorm, Projection, lookup
+from jaxbert.inputs import ArrayInput, check_dtype, check_parts, prepare
 from jaxbert.loading import load, weights
 from jaxbert.memory import check_memory
+from jaxbert.model.attention import Attend, dense
+from jaxbert.model.axes import Hidden, Scores
+from jaxbert.model.components import MakeFeedForward
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.copyable import Copyable
+from jaxbert.model.position import Position
+from jaxbert.model.transformer import Transformer
 from jaxbert.modules import transformer_folder
-from jaxbert.parts import MakeFeedForward, Parts, parts
-from jaxbert.pieces import in_pieces
-from jaxbert.position import Position
 from jaxbert.saving import save_encoder
 
 
-class Place(NamedTuple):
-    """Where the tokens of a batch stand, and the scheme that says what this means."""
+class Encoder(Copyable, Transformer):
+    """A Transformer for arrays of any integer type, from a folder or drawn at random.
 
-    scheme: Position
-    positions: Positions
-    segments: Segments
-
-
-class Embeddings(nnx.Module):
-    """LayerNorm(word[id] + type[type id], with the position scheme's own term added)."""
-
-    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs) -> None:
-        """Draw both tables."""
-        sizes = config.sizes
-
-        def draw(rows: str) -> nnx.Param[jax.Array]:
-            noise = jax.random.normal(rngs.params(), (sizes[rows], sizes["d"]), jnp.float32)
-            return nnx.Param(config.initializer_range * noise)
-
-        self.word, self.token_type = draw("v"), draw("k")
-        self.norm = LayerNorm(sizes, config.layer_norm_eps)
-
-    @jax.named_scope("embeddings")
-    def __call__(self, ids: Ids, types: Types, place: Place) -> Hidden:
-        """An id that the tables do not have becomes NaN."""
-        x = lookup(self.word[...], ids) + lookup(self.token_type[...], types)
-        return self.norm(place.scheme.embed(x, place.positions))
-
-
-class SelfAttention(nnx.Module):
-    """Tokens look at tokens: softmax(q k^T / sqrt(h) + bias) v, heads joined and projected."""
-
-    def __init__(self, config: EncoderConfig, made: Parts, *, rngs: nnx.Rngs) -> None:
-        """Draw the four products; the norms of q and k are made.head_norm's, mostly identity."""
-
-        def project(spec: str) -> Projection:
-            return Projection(spec, config.sizes, rngs=rngs, std=config.initializer_range)
-
-        self.query, self.key, self.value = (project("btd,dnh->bnth") for _ in range(3))
-        self.out = project("bnth,nhd->btd")
-        self.query_norm, self.key_norm = made.head_norm(), made.head_norm()
-
-    def heads(self, x: Hidden, place: Place) -> tuple[Queries, Keys, Values]:
-        """Queries, keys and values, with the scheme's rotation on the first two."""
-        q, k, v = (product(x).astype(x.dtype) for product in (self.query, self.key, self.value))
-        q = place.scheme.rotate(self.query_norm(q), place.positions)
-        k = place.scheme.rotate(self.key_norm(k), place.positions)
-        return q, k, v
-
-    @jax.named_scope("attention")
-    def __call__(self, x: Hidden, place: Place, attention: Attend) -> Hidden:
-        """attention computes the context; place says who may see whom, and from where."""
-        q, k, v = self.heads(x, place)
-        context = attention(q, k, v, place.scheme.bias, place.positions, place.segments)
-        return self.out(context).astype(x.dtype)
-
-
-class Layer(nnx.Module):
-    """a = norm(x + attention(x)); r = rejoin(x, a); norm(r + feed_forward(r))."""
-
-    def __init__(self, config: EncoderConfig, made: Parts, *, rngs: nnx.Rngs) -> None:
-        """Draw all weights of one layer."""
-        self.attention = SelfAttention(config, made, rngs=rngs)
-        self.attention_norm = LayerNorm(config.sizes, config.layer_norm_eps)
-        self.rejoin = made.rejoin()
-        self.feed_forward = made.feed_forward(rngs)
-        self.output_norm = LayerNorm(config.sizes, config.layer_norm_eps)
-
-    def __call__(self, x: Hidden, place: Place, attention: Attend) -> Hidden:
-        """The states after this layer."""
-        a = self.attention_norm(x + self.attention(x, place, attention))
-        r = self.rejoin(x, a)
-        with jax.named_scope("feed_forward"):
-            return in_pieces(lambda r: self.output_norm(r + self.feed_forward(r)), r)
-
-
-class Encoder(Copyable):
-    """Embeddings and l equal layers, whose weights are stacked on a leading axis l and scanned."""
+    Encoder(config, rngs=nnx.Rngs(0)) has random weights. A subclass that overrides `forward` is
+    what runs everywhere.
+    """
 
     def __init__(
         self,
@@ -119,22 +41,22 @@ class Encoder(Copyable):
         position: Position | None = None,
         feed_forward: MakeFeedForward | None = None,
         attention: Attend | None = None,
+        **more: Any,
     ) -> None:
-        """Random weights; the parts that config names, or those given here.
+        """Random weights; the components that config names, or those given here.
 
-        feed_forward is called with rngs once per layer, for each layer has weights of its own.
+        feed_forward is called with rngs once per layer, for each layer has weights of its own. more
+        are the other arguments of Transformer.
         """
         check_parts(config, rngs, position, feed_forward, attention)
-        made = parts(config)
-        if feed_forward is not None:
-            made = made._replace(feed_forward=feed_forward)
-        layers = [Layer(config, made, rngs=rngs) for _ in range(config.num_layers)]
-        self.config = config
-        self.embeddings = Embeddings(config, rngs=rngs)
-        self.position = made.position(rngs) if position is None else position
-        check_heads(self.position, config.num_heads)
-        self.layers = jax.tree.map(lambda *same: jnp.stack(same), *layers)
-        self.attention = attend if attention is None else attention
+        super().__init__(
+            config,
+            rngs=rngs,
+            position=position,
+            feed_forward=feed_forward,
+            attention=attention,
+            **more,
+        )
 
     @classmethod
     def from_pretrained(
@@ -184,50 +106,29 @@ class Encoder(Copyable):
         with computing():
             save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
 
-    def layer(self, i: int) -> Layer:
+    def layer(self, i: int) -> Any:
         """Layer i by itself."""
-        index = integer(i, "layer", -self.config.num_layers, self.config.num_layers - 1)
-        return jax.tree.map(lambda stacked: stacked[index], self.layers)
+        return super().layer(
+            integer(i, "layer", -self.config.num_layers, self.config.num_layers - 1)
+        )
 
     def run(self, function: Callable[..., Any], attention: Attend, *texts: Any) -> Any:
         """function(self, inputs) of what callers pass, if the device can hold it."""
         with computing():
-            inputs, word = prepare(self.config, self.position.limit, *texts), self.embeddings.word
+            inputs = prepare(self.config, self.position.limit, *texts)
             if not isinstance(inputs.ids, jax.core.Tracer):  # a trace may be for another device
-                (b, t), device = inputs.ids.shape, device_of(word[...])
-                check_memory(self.config, attention, word[...].dtype, b, t, device)
+                (b, t), device = inputs.ids.shape, device_of(self.embeddings.word[...])
+                check_memory(self.config, attention, self.dtype, b, t, device)
             return function(self, inputs)
-
-    def forward(self, inputs: Inputs) -> Hidden:
-        """The states after the last layer; for use inside jit, on prepared inputs."""
-        place = Place(self.position, inputs.positions, inputs.segments)
-        x = self.embeddings(inputs.ids, inputs.types, place)
-        return jax.lax.scan(lambda x, at: (at(x, place, self.attention), None), x, self.layers)[0]
-
-    def forward_states(self, inputs: Inputs) -> tuple[Hidden, Float[Array, "l b t d"]]:
-        """The states after the embeddings, and those after each layer."""
-        place = Place(self.position, inputs.positions, inputs.segments)
-        x = self.embeddings(inputs.ids, inputs.types, place)
-        return x, jax.lax.scan(lambda x, at: (at(x, place, self.attention),) * 2, x, self.layers)[1]
-
-    def forward_attentions(self, inputs: Inputs) -> list[Scores]:
-        """The attention probabilities of each layer, by the dense definition."""
-        place = Place(self.position, inputs.positions, inputs.segments)
-        x, maps = self.embeddings(inputs.ids, inputs.types, place), []
-        for layer in map(self.layer, range(self.config.num_layers)):
-            q, k, _ = layer.attention.heads(x, place)
-            maps.append(probabilities(q, k, place.scheme.bias, place.positions, place.segments))
-            x = layer(x, place, self.attention)
-        return maps
 
     def __call__(
         self,
-        input_ids: Given,
-        attention_mask: Perhaps = None,
-        token_type_ids: Perhaps = None,
+        input_ids: ArrayInput,
+        attention_mask: ArrayInput | None = None,
+        token_type_ids: ArrayInput | None = None,
         *,
-        segment_ids: Perhaps = None,
-        positions: Perhaps = None,
+        segment_ids: ArrayInput | None = None,
+        positions: ArrayInput | None = None,
     ) -> Hidden:
         """The last states [b, t, d]; rows of padding hold numbers that mean nothing.
 
@@ -239,7 +140,10 @@ class Encoder(Copyable):
         return self.run(_forward, self.attention, *texts)
 
     def hidden_states(
-        self, input_ids: Given, attention_mask: Perhaps = None, token_type_ids: Perhaps = None
+        self,
+        input_ids: ArrayInput,
+        attention_mask: ArrayInput | None = None,
+        token_type_ids: ArrayInput | None = None,
     ) -> list[Hidden]:
         """The states after the embeddings and after each layer: l + 1 arrays [b, t, d]."""
         texts = (input_ids, attention_mask, token_type_ids)
@@ -247,12 +151,16 @@ class Encoder(Copyable):
         return [first, *rest]
 
     def attentions(
-        self, input_ids: Given, attention_mask: Perhaps = None, token_type_ids: Perhaps = None
+        self,
+        input_ids: ArrayInput,
+        attention_mask: ArrayInput | None = None,
+        token_type_ids: ArrayInput | None = None,
     ) -> list[Scores]:
         """Who looks at whom: one array [b, n, t, s] per layer, rows summing to one (float32)."""
         return self.run(_forward_attentions, dense, input_ids, attention_mask, token_type_ids)
 
 
-_forward = jax.jit(Encoder.forward)
-_forward_states = jax.jit(Encoder.forward_states)
-_forward_attentions = jax.jit(Encoder.forward_attentions)
+# Jitted once for all encoders: an eager scan would cost a third of a second in every call.
+_forward = jax.jit(lambda encoder, inputs: encoder.forward(inputs))
+_forward_states = jax.jit(lambda encoder, inputs: encoder.forward_states(inputs))
+_forward_attentions = jax.jit(lambda encoder, inputs: encoder.forward_attentions(inputs))

@@ -9,16 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbert.axes import Hidden, Mask
 from jaxbert.backend import backend, check_devices, computing
 from jaxbert.batches import Filled
 from jaxbert.batching import ByText, Planner, by_length
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, TextError
-from jaxbert.inputs import Inputs
 from jaxbert.memory import check_memory
-from jaxbert.modules import Normalize
-from jaxbert.pooling import Head
+from jaxbert.model.axes import Hidden, Mask
+from jaxbert.model.head import Normalize, PoolingHead
+from jaxbert.model.transformer import Inputs, Transformer
 from jaxbert.runner import Program, Stats, Tally, on_host, run
 from jaxbert.spread import devices_for
 from jaxbert.stack import Stack
@@ -49,7 +48,7 @@ def states(encoder: Encoder | Unrolled, batch: Filled) -> tuple[Hidden, Mask]:
 
 
 def vectors(
-    encoder: Encoder | Unrolled, head: Head, batch: Filled, skipped: jax.Array
+    encoder: Encoder | Unrolled, head: PoolingHead, batch: Filled, skipped: jax.Array
 ) -> jax.Array:
     """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
     hidden, mask = states(encoder, batch)
@@ -86,15 +85,17 @@ class Engine:
         self.planner = planner or by_length(platform, encoder.position.limit)
         self.given_devices = devices
         self.devices = devices_for(check_devices(devices), encoder.embeddings.word[...])
-        scans = type(encoder).forward is Encoder.forward  # else it computes something of its own
+        scans = (
+            type(encoder).forward is Transformer.forward
+        )  # else it computes something of its own
         with computing():
             runs = Unrolled(encoder) if platform == "cpu" and scans else encoder
-            head = Head(stack)
+            head = PoolingHead(stack.pooling, stack.after)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
         self.vectors = self.devices.program(vectors, runs, head)
         self.states = self.devices.program(token_states, runs)
         first = self.devices.first
-        self.pooled = Program(Head.__call__, head, place=first, fixed_place=first)
+        self.pooled = Program(PoolingHead.__call__, head, place=first, fixed_place=first)
         self.tally = Tally()
 
     @property
@@ -188,8 +189,8 @@ class Engine:
     def check_memory(self, rows: int, length: int) -> None:
         """Refuse a batch that the device cannot hold."""
         encoder = self.encoder
-        dtype = encoder.embeddings.word[...].dtype
-        check_memory(encoder.config, encoder.attention, dtype, rows, length, self.devices.first)
+        device = self.devices.first
+        check_memory(encoder.config, encoder.attention, encoder.dtype, rows, length, device)
 
     def pool(self, parts: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
         """States [t_i, d] of n > 0 parts, pooled where masks [t_i] are true: float32 [n, width].

@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxbert.config import EncoderConfig
 from jaxbert.config_keys import (
     is_plain,
     refuse_other_arithmetic,
@@ -17,6 +16,7 @@ from jaxbert.config_keys import (
     unknown,
 )
 from jaxbert.errors import CheckpointError, ConfigError, shown
+from jaxbert.model.config import EncoderConfig
 from jaxbert.storage import typed
 
 ACTIVATIONS = {

@@ -1,7 +1,7 @@
 """From what callers pass to what the strict types hold: int32, whole, checked where it can be."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,26 +9,16 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
-from jaxbert.axes import Ids, Positions, Segments, Types
-from jaxbert.config import EncoderConfig
 from jaxbert.errors import InputError, InputTypeError, shown
-from jaxbert.position import Position
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.position import Position
+from jaxbert.model.transformer import Inputs
 
 # What callers may pass: NumPy or JAX arrays, or nested lists.
-Given = ArrayLike | Sequence[Any]
-Perhaps = Given | None
+ArrayInput = ArrayLike | Sequence[Any]
 
 
-class Inputs(NamedTuple):
-    """What an encoder reads, each an int32 array."""
-
-    ids: Ids
-    segments: Segments
-    types: Types
-    positions: Positions
-
-
-def integers(value: Given, name: str) -> jax.Array | np.ndarray:
+def integers(value: ArrayInput, name: str) -> jax.Array | np.ndarray:
     """The value as int32 [b, t]; on the host unless it is traced."""
     try:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
@@ -84,16 +74,6 @@ def check_parts(config: Any, rngs: Any, position: Any, feed_forward: Any, attent
             raise InputTypeError(f"{name} is a {type(value).__name__}; pass a function or None")
 
 
-def check_heads(scheme: Position, num_heads: int) -> None:
-    """Refuse a bias for another number of heads: one head would silently do for all."""
-    for leaf in jax.tree.leaves(scheme.bias):
-        if leaf.ndim == 0 or leaf.shape[0] != num_heads:
-            raise InputError(
-                f"a bias of {type(scheme).__name__} has an array of shape {leaf.shape}; its first "
-                f"axis must be the {num_heads} heads"
-            )
-
-
 def check_runs(segments: jax.Array | np.ndarray) -> None:
     """Refuse a text in two pieces: positions restart with each piece, which it would not mean."""
     if isinstance(segments, jax.core.Tracer):
@@ -116,54 +96,6 @@ def restart(segments: jax.Array | np.ndarray) -> jax.Array:
     return index - begin
 
 
-def prepare(
-    config: EncoderConfig,
-    limit: int | None,
-    input_ids: Given,
-    attention_mask: Given | None = None,
-    token_type_ids: Given | None = None,
-    segment_ids: Given | None = None,
-    positions: Given | None = None,
-) -> Inputs:
-    """Fill in what is left out, and refuse what the encoder has no answer for.
-
-    attention_mask is segment_ids with the values 0 and 1. Positions default to the index in the row
-    under a mask, and restart in each packed text under segment_ids.
-    """
-    ids = integers(input_ids, "input_ids")
-    check_range(ids, "input_ids", config.vocab_size, "token ids")
-    types: jax.Array | np.ndarray = np.zeros(ids.shape, np.int32)
-    if token_type_ids is not None:
-        types = integers(token_type_ids, "token_type_ids")
-        check_range(types, "token_type_ids", config.type_vocab_size, "token types")
-    if segment_ids is not None and attention_mask is not None:
-        raise InputError("attention_mask and segment_ids say the same thing; pass one of them")
-    segments: jax.Array | np.ndarray
-    places: jax.Array | np.ndarray
-    if segment_ids is not None:
-        segments = integers(segment_ids, "segment_ids")
-        check_range(segments, "segment_ids", np.iinfo(np.int32).max, "segments")
-        if positions is None:
-            check_runs(segments)
-        places = restart(segments)
-    else:
-        segments = np.ones(ids.shape, np.int32)
-        if attention_mask is not None:
-            segments = integers(attention_mask, "attention_mask")
-            check_range(segments, "attention_mask", 2, "mask values")
-        places = np.arange(ids.shape[1], dtype=np.int32)[None, :]
-    if positions is not None:
-        places = integers(positions, "positions")
-    for name, array in (("token_type_ids", types), ("attention_mask or segment_ids", segments)):
-        if array.shape != ids.shape:
-            raise InputError(f"{name} has shape {array.shape}, but input_ids has {ids.shape}")
-    if places.shape not in (ids.shape, (1, ids.shape[1])):
-        raise InputError(f"positions has shape {places.shape}; input_ids has {ids.shape}")
-    if limit is not None:
-        check_length(places, limit)
-    return Inputs(jnp.asarray(ids), jnp.asarray(segments), jnp.asarray(types), jnp.asarray(places))
-
-
 def check_length(positions: jax.Array | np.ndarray, limit: int) -> None:
     """Refuse a position that a learned table does not have."""
     if isinstance(positions, jax.core.Tracer) or positions.size == 0:
@@ -174,3 +106,74 @@ def check_length(positions: jax.Array | np.ndarray, limit: int) -> None:
             f"a text has {longest} tokens, but this model learned positions for {limit} only; "
             f"truncate to {limit} (max_length) or use a model with ALiBi"
         )
+
+
+# --- the four arrays ----------------------------------------------------------------------------
+
+
+def token_types(
+    value: ArrayInput | None, shape: tuple[int, ...], number: int
+) -> jax.Array | np.ndarray:
+    """The types of all tokens; 0 where none are given."""
+    if value is None:
+        return np.zeros(shape, np.int32)
+    types = integers(value, "token_type_ids")
+    check_range(types, "token_type_ids", number, "token types")
+    return types
+
+
+def segments_of(
+    mask: ArrayInput | None, segments: ArrayInput | None, shape: tuple[int, ...]
+) -> jax.Array | np.ndarray:
+    """Segment ids; an attention mask is segment ids with the values 0 and 1, all 1 by default."""
+    if mask is not None and segments is not None:
+        raise InputError("attention_mask and segment_ids say the same thing; pass one of them")
+    if segments is not None:
+        given = integers(segments, "segment_ids")
+        check_range(given, "segment_ids", np.iinfo(np.int32).max, "segments")
+        return given
+    if mask is None:
+        return np.ones(shape, np.int32)
+    given = integers(mask, "attention_mask")
+    check_range(given, "attention_mask", 2, "mask values")
+    return given
+
+
+def check_shapes(ids: Any, segments: Any, types: Any, positions: Any) -> None:
+    """All are [b, t]; positions may be [1, t]."""
+    for name, array in (("token_type_ids", types), ("attention_mask or segment_ids", segments)):
+        if array.shape != ids.shape:
+            raise InputError(f"{name} has shape {array.shape}, but input_ids has {ids.shape}")
+    if positions.shape not in (ids.shape, (1, ids.shape[1])):
+        raise InputError(f"positions has shape {positions.shape}; input_ids has {ids.shape}")
+
+
+def prepare(
+    config: EncoderConfig,
+    limit: int | None,
+    input_ids: ArrayInput,
+    attention_mask: ArrayInput | None = None,
+    token_type_ids: ArrayInput | None = None,
+    segment_ids: ArrayInput | None = None,
+    positions: ArrayInput | None = None,
+) -> Inputs:
+    """Fill in what is left out, and refuse what the encoder has no answer for.
+
+    Positions default to the index in the row under a mask, and restart in each packed text under
+    segment_ids; limit is the number of positions that there are. Raises InputError.
+    """
+    ids = integers(input_ids, "input_ids")
+    check_range(ids, "input_ids", config.vocab_size, "token ids")
+    types = token_types(token_type_ids, ids.shape, config.type_vocab_size)
+    segments = segments_of(attention_mask, segment_ids, ids.shape)
+    if positions is not None:
+        places = integers(positions, "positions")
+    elif segment_ids is not None:
+        check_runs(segments)
+        places = restart(segments)
+    else:
+        places = np.arange(ids.shape[1], dtype=np.int32)[None, :]
+    check_shapes(ids, segments, types, places)
+    if limit is not None:
+        check_length(places, limit)
+    return Inputs(jnp.asarray(ids), jnp.asarray(segments), jnp.asarray(types), jnp.asarray(places))

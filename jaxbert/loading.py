@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxbert.backend import computing
 from jaxbert.checkpoint import Checkpoint, fill
-from jaxbert.config import EncoderConfig
+from jaxbert.model.config import EncoderConfig
 
 Module = TypeVar("Module", bound=Any)
 

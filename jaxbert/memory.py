@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from jaxbert.attention import SHORT, Attend, attend, dense
-from jaxbert.config import EncoderConfig
 from jaxbert.errors import DeviceMemoryError
-from jaxbert.pieces import PIECE
+from jaxbert.model.attention import Attend, score_bytes
+from jaxbert.model.chunked import CHUNK
+from jaxbert.model.config import EncoderConfig
 
 GIB = 2**30
 # Where Linux says how much memory a container may use, in its two versions.
@@ -41,18 +41,13 @@ def estimate(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int,
     """Bytes for b rows of t tokens, weights included.
 
     Six arrays [b, t, d] live beside the scores; four of them in the feed-forward, beside four
-    [b, piece, f] if it is gated, else two.
-    dense keeps an array [b, n, t, t] and a mask [b, 1, t, t], and the bias one [n, t, t]; other
-    implementations are taken to keep none.
+    [b, chunk, f] if it is gated, else two.
+    The implementation of attention says what its scores take.
     """
     width = jnp.dtype(dtype).itemsize
     states = width * b * t * config.hidden_size
-    scores = 0
-    if attention is dense or (attention is attend and t <= SHORT):
-        tables = b * (config.num_heads + 1)
-        tables += config.num_heads if config.position == "alibi" else 0
-        scores = 4 * tables * t * t
-    inner = width * 2 * (products(config) - 1) * b * min(t, PIECE) * config.intermediate_size
+    scores = score_bytes(attention, b, config.num_heads, t, config.position == "alibi")
+    inner = width * 2 * (products(config) - 1) * b * min(t, CHUNK) * config.intermediate_size
     return parameters(config) * width + max(6 * states + scores, 4 * states + inner)
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import stat
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 from jaxbert.config_keys import says_nothing
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.files import is_there, unreadable
+from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.storage import FLOATS, headers, read_json, read_object, readers, typed
 from jaxbert.sums import check_listed
 
@@ -39,28 +39,6 @@ TRANSFORMER_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """Which vectors are made of the token states; several are put one after the other."""
-
-    modes: tuple[str, ...] = ("mean",)
-    include_prompt: bool = True
-
-
-@dataclass(frozen=True)
-class Dense:
-    """activation(W x + b) on the pooled vector; W is [out, in]."""
-
-    weight: np.ndarray
-    bias: np.ndarray | None
-    activation: str
-
-
-@dataclass(frozen=True)
-class Normalize:
-    """x / ||x|| on the pooled vector."""
 
 
 def transformer_folder(folder: Path) -> Path:

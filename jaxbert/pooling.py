@@ -1,101 +1,16 @@
-"""From token states to one vector: the six modes of sentence-transformers, and the unit length.
+"""Masked mean pooling as a call of its own, for states that somebody else computed."""
 
-Sums run in float32 whatever the dtype of the states is.
-Source: sentence-transformers 6.2, Pooling and Normalize modules.
-"""
-
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jax.lax import Precision
 from jax.typing import ArrayLike
 
 from jaxbert.arguments import array
-from jaxbert.axes import Hidden, Mask, Pooled
 from jaxbert.backend import computing
 from jaxbert.errors import InputError, InputTypeError
-from jaxbert.modules import Dense, Normalize
-from jaxbert.stack import Stack
-
-# The smallest divisor: a row without a token is divided by this and stays zero.
-SMALLEST_COUNT = 1e-9
-SMALLEST_NORM = 1e-12
-
-
-def weighted_sum(x: Hidden, weight: jax.Array) -> Pooled:
-    """sum over t of x[b, t, d] weight[b, t]; zero where the weight is zero, even beside NaN."""
-    terms = jnp.where(weight[..., None] != 0.0, x.astype(jnp.float32) * weight[..., None], 0.0)
-    return terms.sum(axis=1)
-
-
-def count(weight: jax.Array) -> jax.Array:
-    """sum over t of weight[b, t], at least SMALLEST_COUNT."""
-    return jnp.maximum(weight.sum(axis=1), SMALLEST_COUNT)[:, None]
-
-
-def mean(x: Hidden, mask: Mask) -> Pooled:
-    """sum of x over the tokens where mask is true, divided by their number."""
-    weight = mask.astype(jnp.float32)
-    return weighted_sum(x, weight) / count(weight)
-
-
-def mean_sqrt_len(x: Hidden, mask: Mask) -> Pooled:
-    """sum of x over the tokens where mask is true, divided by the root of their number."""
-    weight = mask.astype(jnp.float32)
-    return weighted_sum(x, weight) / jnp.sqrt(count(weight))
-
-
-def weighted_mean(x: Hidden, mask: Mask) -> Pooled:
-    """The mean with weight p + 1 for the token at place p of the row."""
-    place = jnp.arange(1, x.shape[1] + 1, dtype=jnp.float32)[None, :]
-    weight = place * mask.astype(jnp.float32)
-    return weighted_sum(x, weight) / count(weight)
-
-
-def maximum(x: Hidden, mask: Mask) -> Pooled:
-    """The largest value of each feature over the tokens where mask is true; zeros without any."""
-    top = jnp.where(mask[..., None], x.astype(jnp.float32), -jnp.inf).max(axis=1)
-    return jnp.where(mask.any(axis=1, keepdims=True), top, 0.0)
-
-
-def pick(x: Hidden, mask: Mask, index: jax.Array) -> Pooled:
-    """x at one place per row; zeros for a row without a token."""
-    row = jnp.take_along_axis(x, index[:, None, None], axis=1, mode="clip")[:, 0]
-    return jnp.where(mask.any(axis=1, keepdims=True), row.astype(jnp.float32), 0.0)
-
-
-def cls(x: Hidden, mask: Mask) -> Pooled:
-    """The state of the first token where mask is true."""
-    return pick(x, mask, jnp.argmax(mask, axis=1))
-
-
-def last_token(x: Hidden, mask: Mask) -> Pooled:
-    """The state of the last token where mask is true."""
-    return pick(x, mask, mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1))
-
-
-POOLINGS: Mapping[str, Callable[[Hidden, Mask], Pooled]] = {
-    "cls": cls,
-    "max": maximum,
-    "mean": mean,
-    "mean_sqrt_len_tokens": mean_sqrt_len,
-    "weightedmean": weighted_mean,
-    "lasttoken": last_token,
-}
-
-
-def pool(x: Hidden, mask: Mask, modes: tuple[str, ...]) -> jax.Array:
-    """The vectors of all modes, one after the other: [b, d * len(modes)] in float32."""
-    return jnp.concatenate([POOLINGS[mode](x, mask) for mode in modes], axis=-1)
-
-
-def normalize(x: jax.Array) -> jax.Array:
-    """x / max(||x||, 1e-12) over the last axis; a zero vector stays zero."""
-    norm = jnp.sqrt(jnp.square(x).sum(axis=-1, keepdims=True))
-    return x / jnp.maximum(norm, SMALLEST_NORM)
+from jaxbert.model.axes import Pooled
+from jaxbert.model.head import mean
 
 
 def mean_pool(hidden: ArrayLike, attention_mask: ArrayLike) -> Pooled:
@@ -126,60 +41,3 @@ def checked(hidden: Any, attention_mask: Any) -> tuple[jax.Array, jax.Array]:
             f"hidden has shape {x.shape} and attention_mask {mask.shape}; pass [b, t, d] and [b, t]"
         )
     return jnp.asarray(x), jnp.asarray(mask).astype(bool)
-
-
-# --- what a folder says, put together ----------------------------------------------------------
-
-ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
-    "Tanh": jnp.tanh,
-    "Identity": lambda x: x,
-    "ReLU": jax.nn.relu,
-    "GELU": lambda x: jax.nn.gelu(x, approximate=False),
-    "SiLU": jax.nn.silu,
-    "Sigmoid": jax.nn.sigmoid,
-}
-
-
-class Head(nnx.Module):
-    """Token states -> vectors, as a Stack says: pooling, then its Dense and Normalize modules."""
-
-    def __init__(self, stack: Stack) -> None:
-        """Take the weights of the Dense modules to the device."""
-        self.modes = stack.pooling.modes
-        self.after = nnx.List([make(step) for step in stack.after])
-
-    @jax.named_scope("pooling")
-    def __call__(self, x: Hidden, mask: Mask) -> jax.Array:
-        """float32 [b, width], whatever the dtype of x."""
-        y = pool(x, mask, self.modes)
-        for step in self.after:
-            y = step(y)
-        return y
-
-
-class Product(nnx.Module):
-    """activation(x W^T + b), at full float32 precision."""
-
-    def __init__(self, step: Dense) -> None:
-        """Take the weights to the device."""
-        self.weight = nnx.Param(jnp.asarray(step.weight))
-        self.bias = None if step.bias is None else nnx.Param(jnp.asarray(step.bias))
-        self.activation = ACTIVATIONS[step.activation]
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, in] -> [b, out]."""
-        y = jnp.einsum("bi,oi->bo", x, self.weight[...], precision=Precision.HIGHEST)
-        return self.activation(y if self.bias is None else y + self.bias[...][None, :])
-
-
-class UnitLength(nnx.Module):
-    """normalize as a module."""
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, d] -> [b, d]."""
-        return normalize(x)
-
-
-def make(step: Dense | Normalize) -> nnx.Module:
-    """The module that computes a step of the stack."""
-    return Product(step) if isinstance(step, Dense) else UnitLength()

@@ -7,10 +7,10 @@ from flax import nnx
 
 from jaxbert import copying
 from jaxbert.checkpoint import Checkpoint
-from jaxbert.config import EncoderConfig
 from jaxbert.describing import check_own
 from jaxbert.encoder import Encoder
 from jaxbert.errors import InputTypeError
+from jaxbert.model.config import EncoderConfig
 from jaxbert.replacing import destination
 from jaxbert.saving import save_model
 from jaxbert.stack import Stack

@@ -20,7 +20,7 @@ import numpy as np
 from jaxbert import hub
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError
-from jaxbert.pooling import pool
+from jaxbert.model.head import pool
 from jaxbert.similarity import unit_length
 from jaxbert.tokenizer import Tokenizer
 from jaxbert.verify import cosine

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert import checkpoint, hub, reference
-from jaxbert.attention import ATTENTIONS, Attend, attend, plan
+from jaxbert import checkpoint, hub
 from jaxbert.backend import computing
 from jaxbert.encoder import Encoder
 from jaxbert.errors import printable, shown
 from jaxbert.files import is_there
 from jaxbert.kinds import embedder_stack
-from jaxbert.modules import Dense, transformer_folder
-from jaxbert.pooling import pool
+from jaxbert.model import reference
+from jaxbert.model.attention import Attend, attend, name_of, plan
+from jaxbert.model.head import Dense, pool
+from jaxbert.modules import transformer_folder
 from jaxbert.published import Outcome, Published, check, published
 from jaxbert.rules import FAMILIES
 from jaxbert.stack import Stack
@@ -103,10 +104,8 @@ def step_title(step: object) -> str:
 
 def attention_title(attention: Attend) -> str:
     """How attention is computed here: the choice by length, or what was asked for."""
-    if attention is attend:
-        return plan(jax.default_backend())
-    given = [name for name, known in ATTENTIONS.items() if known is attention]
-    return f"{given[0] if given else attention}, as asked for"
+    name = name_of(attention)
+    return plan(jax.default_backend()) if name == "auto" else f"{name}, as asked for"
 
 
 def layer_table(encoder: Encoder) -> str:

@@ -12,12 +12,13 @@ from safetensors.numpy import save_file
 
 from jaxbert import checkpoint
 from jaxbert.checkpoint import Checkpoint
-from jaxbert.config import EncoderConfig
 from jaxbert.describing import KEEP, check_encoder, check_stack
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.huggingface import config_and_family, raw_config
 from jaxbert.loading import weights
-from jaxbert.modules import OLD_FLAGS, Dense, Normalize, Pooling
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.head import Dense, Normalize, Pooling
+from jaxbert.modules import OLD_FLAGS
 from jaxbert.replacing import check_alone, replaced
 from jaxbert.rules import Rule
 from jaxbert.stack import Stack, read_stack

@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxbert.arguments import array
 from jaxbert.errors import InputError
-from jaxbert.pooling import SMALLEST_NORM
+from jaxbert.model.head import SMALLEST_NORM
 
 # The names that scipy has for them; negated, so that larger is always more alike.
 DISTANCES = {"euclidean": "euclidean", "manhattan": "cityblock"}

@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxbert.config import LARGEST, EncoderConfig
 from jaxbert.errors import CheckpointError, shown
+from jaxbert.model.config import LARGEST, EncoderConfig
+from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.modules import (
-    Dense,
-    Normalize,
-    Pooling,
     optional,
     read_dense,
     read_modules,

@@ -8,35 +8,34 @@ import jax
 import numpy as np
 from flax import nnx
 
-from jaxbert.axes import Hidden
 from jaxbert.backend import device_of
-from jaxbert.encoder import Encoder, Layer, Place
 from jaxbert.errors import InputError
-from jaxbert.inputs import Inputs
+from jaxbert.model.axes import Hidden
+from jaxbert.model.transformer import Inputs, Transformer, start
 
 
 class Unrolled(nnx.Module):
     """embeddings, then layers[0], layers[1], ...: the states that Encoder.forward gives."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Transformer) -> None:
         """Share the encoder's weights."""
         self.embeddings = encoder.embeddings
         self.position = encoder.position
-        self.layers = nnx.List(apart(encoder))
+        self.layers = nnx.List(unstack_layers(encoder))
+        self.final_norm = encoder.final_norm
         self.attention = encoder.attention
 
     def forward(self, inputs: Inputs) -> Hidden:
         """The states after the last layer; for use inside jit, on prepared inputs."""
-        place = Place(self.position, inputs.positions, inputs.segments)
-        x = self.embeddings(inputs.ids, inputs.types, place)
+        x, metadata = start(self.embeddings, self.position, inputs)
         # Under a jit of its own a layer is traced once, not once for each.
-        step = jax.jit(lambda layer, x, place: layer(x, place, self.attention))
+        step = jax.jit(lambda layer, x, metadata: layer(x, metadata, self.attention))
         for layer in self.layers:
-            x = step(layer, x, place)
-        return x
+            x = step(layer, x, metadata)
+        return self.final_norm(x)
 
 
-def apart(encoder: Encoder) -> list[Layer]:
+def unstack_layers(encoder: Transformer) -> list[nnx.Module]:
     """The layers one by one.
 
     On a CPU they are views of the stacked weights, as NumPy gives them and JAX takes them, where a

@@ -13,9 +13,14 @@ os.environ["JAXBERT_CACHE"] = "off"
 
 from jaxtyping import install_import_hook
 
-# The modules that handle arrays; must run before any of them is imported.
-TYPED = ("attention", "encoder", "inputs", "layers", "parts", "pooling", "position", "variants")
-install_import_hook([f"jaxbert.{name}" for name in (*TYPED, "schemes")], "beartype.beartype")
+# The modules that handle JAX arrays; must run before any of them is imported.
+MODEL = (
+    "activations attention chunked components head layer_variants layers position position_schemes "
+    "qk_norm transformer"
+).split()
+TYPED = [f"jaxbert.model.{name}" for name in MODEL]
+TYPED += [f"jaxbert.{name}" for name in ("encoder", "inputs", "pooling")]
+install_import_hook(TYPED, "beartype.beartype")
 
 import jax
 import pytest

@@ -10,8 +10,8 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from jaxbert.config import EncoderConfig
 from jaxbert.encoder import Encoder
+from jaxbert.model.config import EncoderConfig
 from jaxbert.rules import rules
 
 GOLDEN = Path(__file__).parent / "golden"

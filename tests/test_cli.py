@@ -151,7 +151,7 @@ def test_verify_without_a_tokenizer(capsys):
 
 
 def test_verify_fails_when_the_encoder_is_wrong(folder, capsys, monkeypatch):
-    from jaxbert import layers
+    from jaxbert.model import layers
 
     monkeypatch.setitem(layers.ACTIVATIONS, "gelu", layers.gelu_tanh)
     assert run("verify", folder) == 1

@@ -14,9 +14,9 @@ import pytest
 from flax import nnx
 
 from jaxbert import Embedder, Encoder, copying, hub
-from jaxbert.attention import Blockwise, dense
 from jaxbert.batching import ByText
 from jaxbert.errors import CheckpointError, InputError, InputTypeError, ModelNotFoundError
+from jaxbert.model.attention import Blockwise, dense
 from jaxbert.modules import Dense, Normalize, Pooling
 from jaxbert.stack import Stack
 from jaxbert.tokenizer import Tokenizer

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxbert import Embedder, JaxbertError, reference
+from jaxbert import Embedder, JaxbertError
 from jaxbert.errors import ComputationError, InputError, InputTypeError
+from jaxbert.model import reference
 from tests.models import CONFIGS, encoder, published, raw_config, write_folder
 from tests.tolerances import COMPANY, ENCODER, FUNCTION, MINILM, VISIBLE, close, norms, off
 

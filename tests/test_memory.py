@@ -7,11 +7,11 @@ import pytest
 from flax import nnx
 
 from jaxbert import Embedder, Encoder, EncoderConfig, memory
-from jaxbert.attention import attend, blockwise, dense
 from jaxbert.batching import ByLength
 from jaxbert.errors import DeviceMemoryError
-from jaxbert.inputs import Inputs
 from jaxbert.memory import GIB, estimate, longest
+from jaxbert.model.attention import attend, blockwise, dense
+from jaxbert.model.transformer import Inputs
 from tests.models import encoder
 from tests.tolerances import ESTIMATE
 

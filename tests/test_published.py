@@ -9,10 +9,11 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from jaxbert import cli, hub, layers, published
+from jaxbert import cli, hub, published
 from jaxbert.embedder import Embedder
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError
+from jaxbert.model import layers
 from jaxbert.published import Published
 from jaxbert.tokenizer import Tokenizer
 from tests import models

@@ -14,16 +14,17 @@ from safetensors.numpy import load_file
 from tokenizers import normalizers
 
 from jaxbert import Embedder, Encoder
-from jaxbert.attention import ATTENTIONS, Blockwise, dense
-from jaxbert.config import EncoderConfig
 from jaxbert.encoder import Layer
 from jaxbert.errors import CheckpointError
-from jaxbert.modules import MODES, Dense, Normalize, Pooling
-from jaxbert.position import Alibi
-from jaxbert.schemes import Rope
+from jaxbert.model.attention import ATTENTIONS, Blockwise, dense
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.head import Dense, Normalize, Pooling
+from jaxbert.model.position import Alibi
+from jaxbert.model.position_schemes import Rope
+from jaxbert.model.qk_norm import QueryKeyNorm, SecondResidual
+from jaxbert.modules import MODES
 from jaxbert.stack import Stack, read_stack
 from jaxbert.tokenizer import Tokenizer
-from jaxbert.variants import HeadsNorm, Rejoin
 from tests.models import (
     CONFIGS,
     FOLDERS,
@@ -308,13 +309,13 @@ SURGERY = {
         "layers are not .*layers.feed_forward.activation is",
     ),
     "eps": (patched("embeddings.norm.eps", 0.1), "embeddings are not .*norm.eps is 0.1"),
-    "product": (patched("layers.attention.query.product", "btd,dnh->bthn"), "query.product"),
+    "product": (patched("layers.attention.query.spec", "btd,dnh->bthn"), "query.product"),
     "head norm": (
-        lambda own: setattr(own.layers.attention, "query_norm", stacked(HeadsNorm, own)),
+        lambda own: setattr(own.layers.attention, "query_norm", stacked(QueryKeyNorm, own)),
         "layers are not .*query_norm",
     ),
     "rejoin": (
-        lambda own: setattr(own.layers, "rejoin", stacked(Rejoin, own)),
+        lambda own: setattr(own.layers, "rejoin", stacked(SecondResidual, own)),
         "layers are not .*rejoin",
     ),
     "scheme": (patched("position", Alibi(3)), "position are not"),

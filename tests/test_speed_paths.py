@@ -12,7 +12,7 @@ from jaxbert.batching import ByLength, Packing
 from jaxbert.engine import vectors
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inputs import prepare
-from jaxbert.pooling import POOLINGS, Head
+from jaxbert.model.head import POOLINGS, PoolingHead
 from jaxbert.runner import Program, Stats
 from jaxbert.stack import Stack
 from jaxbert.unrolled import Unrolled
@@ -198,7 +198,9 @@ def test_vectors_of_a_batch_are_those_of_the_encoder_and_the_head(folder):
     embedder = Embedder.from_pretrained(folder)
     tokens = embedder.tokenizer(["a b c", "d"], embedder.max_seq_length)
     batch = Padded(np.array([1, 0]), 3, 16).fill(tokens)
-    program = Program(vectors, embedder.encoder, Head(embedder.stack))
+    program = Program(
+        vectors, embedder.encoder, PoolingHead(embedder.stack.pooling, embedder.stack.after)
+    )
     got = np.asarray(program(batch, np.array(0, np.int32)))
     for row, own in zip(got, (tokens[1], tokens[0]), strict=False):
         hidden = np.asarray(embedder.encoder(own[None]))

@@ -9,7 +9,8 @@ from safetensors.numpy import save_file
 
 from jaxbert.embedder import Embedder
 from jaxbert.errors import CheckpointError
-from jaxbert.modules import MODES, Dense, Normalize, Pooling
+from jaxbert.model.head import Dense, Normalize, Pooling
+from jaxbert.modules import MODES
 from jaxbert.stack import Stack, read_stack
 from tests.models import CONFIGS, write_folder
 from tests.tolerances import COMPANY, FUNCTION, close, norms

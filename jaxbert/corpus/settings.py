@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from jaxbert import __version__
-from jaxbert.attention import ATTENTIONS
 from jaxbert.corpus.processor import processor
 from jaxbert.corpus.rows import Reading, Source
 from jaxbert.embedder import Embedder
-from jaxbert.modules import Dense
+from jaxbert.model.attention import name_of
+from jaxbert.model.head import Dense
 from jaxbert.outputs import Finish
 from jaxbert.request import Request
 from jaxbert.stack import Stack
@@ -45,15 +45,9 @@ def model_of(embedder: Embedder, name: str) -> dict[str, Any]:
         "config_sha256": digest(json.dumps(stored.raw, sort_keys=True).encode()),
         "tokenizer_sha256": digest(embedder.tokenizer.backend.to_str().encode()),
         "truncation_side": embedder.tokenizer.side,
-        "dtype": str(embedder.encoder.embeddings.word[...].dtype),
-        "attention": attention_of(embedder),
+        "dtype": str(embedder.encoder.dtype),
+        "attention": name_of(embedder.encoder.attention),
     }
-
-
-def attention_of(embedder: Embedder) -> str:
-    """The implementation that was asked for; auto chooses by length and platform."""
-    own = embedder.encoder.attention
-    return next((name for name, known in ATTENTIONS.items() if known is own), "auto")
 
 
 def steps_of(stack: Stack) -> list[Any]:

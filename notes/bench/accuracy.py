@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 
-from jaxbert import Embedder, checkpoint, hub, layers, reference
+from jaxbert import Embedder, checkpoint, hub
+from jaxbert.model import layers, reference
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 FORMS = {"erf": layers.gelu, "erfc": partial(jax.nn.gelu, approximate=False)}

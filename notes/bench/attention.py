@@ -39,7 +39,7 @@ def ours(kind, ids):
     from flax import nnx
 
     from jaxbert import Encoder, EncoderConfig
-    from jaxbert.attention import Blockwise, dense
+    from jaxbert.model.attention import Blockwise, dense
 
     attention = {
         "dense": dense,
@@ -56,7 +56,7 @@ def torchs(kind, ids):
     from torch import nn
     from torch.nn.functional import gelu, scaled_dot_product_attention
 
-    from jaxbert.position import alibi_slopes
+    from jaxbert.model.position import alibi_slopes
 
     d, f, n = SIZES["hidden_size"], SIZES["intermediate_size"], SIZES["num_heads"]
 

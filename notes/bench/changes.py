@@ -14,12 +14,12 @@ import numpy as np
 from jax.lax import Precision
 
 from jaxbert import Embedder, hub
-from jaxbert.attention import attend
-from jaxbert.attention.dense import LOWEST, visible
 from jaxbert.batches import Padded
 from jaxbert.engine import vectors
-from jaxbert.layers import Projection
-from jaxbert.pooling import Head
+from jaxbert.model.attention import attend
+from jaxbert.model.attention.dense import LOWEST, attention_mask
+from jaxbert.model.head import PoolingHead
+from jaxbert.model.layers import Projection
 from jaxbert.runner import Program
 from jaxbert.unrolled import Unrolled
 
@@ -29,7 +29,7 @@ product = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_typ
 
 def chosen(q, k, v, bias, positions, segments):
     """Attention whose mask is chosen twice, not added once."""
-    seen = visible(segments)
+    seen = attention_mask(segments)
     scores = jnp.where(seen, product("bnth,bnsh->bnts", q, k) * q.shape[-1] ** -0.5, LOWEST)
     weights = jnp.where(seen, jnp.exp(scores - scores.max(axis=-1, keepdims=True)), 0.0)
     total = weights.sum(axis=-1, keepdims=True)
@@ -54,7 +54,7 @@ def variants(dtype):
         embedder = Embedder.from_pretrained(
             hub.installed_package(), dtype=dtype, attention=attention
         )
-        return embedder.encoder, Head(embedder.stack)
+        return embedder.encoder, PoolingHead(embedder.stack.pooling, embedder.stack.after)
 
     def program(encoder, head):
         return Program(vectors, Unrolled(encoder), head)

@@ -20,8 +20,8 @@ from jaxbert import Embedder, Encoder, checkpoint, hub
 from jaxbert.batches import Padded
 from jaxbert.batching import ByLength, Packing
 from jaxbert.engine import Engine
+from jaxbert.model.head import POOLINGS
 from jaxbert.modules import Pooling
-from jaxbert.pooling import POOLINGS
 from jaxbert.runner import run
 from jaxbert.stack import Stack
 from tests.models import CONFIGS, FOLDERS, GOLDEN, make

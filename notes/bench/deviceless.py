@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxbert.attention import ATTENTIONS
 from jaxbert.encoder import Encoder
+from jaxbert.model.attention import ATTENTIONS
 from tests.deviceless import conftest, test_gpu, test_tpu
 
 ROWS, LENGTH = 8, 8192

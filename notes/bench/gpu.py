@@ -33,9 +33,9 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
 from jaxbert import Encoder, EncoderConfig
-from jaxbert.attention.gpu import Gpu
 from jaxbert.inputs import Inputs
-from jaxbert.position import Alibi, alibi_slopes
+from jaxbert.model.attention.gpu import Gpu
+from jaxbert.model.position import Alibi, alibi_slopes
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 BASE = dict(vocab_size=30528, hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072)

@@ -14,7 +14,8 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
-from jaxbert import Embedder, Encoder, checkpoint, hub, reference
+from jaxbert import Embedder, Encoder, checkpoint, hub
+from jaxbert.model import reference
 from jaxbert.verify import compare
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"

@@ -1,7 +1,7 @@
-"""Modules, imports between them, circles and rooms of jaxbert: python notes/bench/structure.py [FOLDER]
+"""Modules, imports, circles and rooms of jaxbert: python notes/bench/structure.py [FOLDER]
 
-Reads the sources with ast and imports nothing. An edge is one module that imports from another, at any depth of the
-code (an import inside a function counts). A room is a package of jaxbert; the modules beside __init__.py are its faces.
+Reads the sources and imports nothing. An import counts once per pair of modules, also inside a
+function. A room is a package of jaxbert; the modules beside its __init__.py are faces.
 """
 
 import ast
@@ -22,14 +22,16 @@ def modules(folder: Path) -> dict[str, Path]:
 
 
 def imported(name: str, path: Path, known: set[str]) -> set[str]:
-    """The modules of `known` that one file imports; `from package import module` counts as the module."""
+    """The modules of `known` that one file imports; `from package import module` is the module."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {
-                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in known else node.module
+                f"{node.module}.{alias.name}"
+                if f"{node.module}.{alias.name}" in known
+                else node.module
                 for alias in node.names
             }
     return (found & known) - {name}
@@ -41,18 +43,18 @@ def graph(folder: Path) -> Graph:
     return {name: imported(name, path, set(files)) for name, path in files.items()}
 
 
-def room(name: str, files: dict[str, Path]) -> str:
-    """`model` for jaxbert.model.layers; `encoder` for jaxbert.encoder, a face."""
-    return (name.split(".") + [""])[1]
+def room(name: str) -> str:
+    """`model` for jaxbert.model.layers; `encoder` for jaxbert.encoder; nothing for jaxbert."""
+    return name.partition(".")[2].partition(".")[0]
 
 
-def between_rooms(edges: Graph, files: dict[str, Path]) -> Graph:
+def between_rooms(edges: Graph) -> Graph:
     """Each room and the rooms it imports, the package's own __init__ left out."""
     rooms: Graph = {}
     for name, targets in edges.items():
-        if room(name, files):
-            own = rooms.setdefault(room(name, files), set())
-            own |= {room(target, files) for target in targets} - {room(name, files), ""}
+        if room(name):
+            own = rooms.setdefault(room(name), set())
+            own |= {room(target) for target in targets} - {room(name), ""}
     return rooms
 
 
@@ -68,9 +70,10 @@ def circle(edges: Graph) -> list[str]:
 def main(folder: Path) -> None:
     files = modules(folder)
     edges = graph(folder)
-    rooms = between_rooms(edges, files)
+    rooms = between_rooms(edges)
     lines = sum(len(path.read_text().splitlines()) for path in files.values())
-    print(f"{len(files)} modules, {lines} lines, {sum(map(len, edges.values()))} imports between modules")
+    print(f"{len(files)} modules, {lines} lines")
+    print(f"{sum(map(len, edges.values()))} imports between modules")
     print(f"{len(rooms)} rooms and faces, {sum(map(len, rooms.values()))} imports between them")
     print("circles of modules:", " -> ".join(circle(edges)) or "none")
     print("circles of rooms:", " -> ".join(circle(rooms)) or "none")

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbert.attention import Blockwise
-from jaxbert.attention.tiles import span
-from jaxbert.position import Alibi
+from jaxbert.model.attention import Blockwise
+from jaxbert.model.attention.tiles import tile_ranges
+from jaxbert.model.position import Alibi
 
 N, H = 8, 64
 
@@ -24,7 +24,7 @@ def share(length: int, deviation: float, tiles: Blockwise) -> np.ndarray:
 
     def one(head):
         q, k, bias = head
-        return span(q, k, bias, places, ones, tiles.queries, tiles.keys, tiles.tolerance)
+        return tile_ranges(q, k, bias, places, ones, tiles.queries, tiles.keys, tiles.tolerance)
 
     first, stop = jax.jit(lambda *heads: jax.lax.map(one, heads))(q, k, Alibi(N).bias)
     return np.asarray((stop - first).mean(axis=1) / -(-length // tiles.keys))

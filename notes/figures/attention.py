@@ -13,10 +13,10 @@ import numpy as np
 from flax import nnx
 
 from jaxbert import Encoder, EncoderConfig
-from jaxbert.attention import Blockwise
-from jaxbert.attention.tiles import span
-from jaxbert.encoder import Place
-from jaxbert.position import alibi_slopes
+from jaxbert.model.attention import Blockwise
+from jaxbert.model.attention.tiles import tile_ranges
+from jaxbert.model.position import alibi_slopes
+from jaxbert.model.transformer import Inputs, start
 
 HERE = Path(__file__).parent
 LENGTH = 8192
@@ -36,15 +36,15 @@ def spans(length: int) -> tuple[np.ndarray, np.ndarray, int, int]:
     )
     encoder = Encoder(config, rngs=nnx.Rngs(0))
     places, ones = jnp.arange(length, dtype=jnp.int32), jnp.ones((length,), jnp.int32)
-    place = Place(encoder.position, places[None], ones[None])
     ids = jnp.asarray(np.random.default_rng(0).integers(0, config.vocab_size, (1, length)))
-    x = encoder.embeddings(ids, jnp.zeros_like(ids), place)
-    q, k, _ = encoder.layer(0).attention.heads(x, place)
+    inputs = Inputs(ids, ones[None], jnp.zeros_like(ids), places[None])
+    x, metadata = start(encoder.embeddings, encoder.position, inputs)
+    q, k, _ = encoder.layer(0).attention.heads(x, metadata)
     tiles = Blockwise()
 
     def one(head):
         q, k, bias = head
-        return span(q, k, bias, places, ones, tiles.queries, tiles.keys, tiles.tolerance)
+        return tile_ranges(q, k, bias, places, ones, tiles.queries, tiles.keys, tiles.tolerance)
 
     found = jax.jit(lambda *heads: jax.lax.map(one, heads))(q[0], k[0], encoder.position.bias)
     return np.asarray(found.first), np.asarray(found.stop), tiles.queries, tiles.keys

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
-from jaxbert.attention.dense import bias_table
-from jaxbert.position import Alibi, alibi_slopes
+from jaxbert.model.attention.dense import bias_table
+from jaxbert.model.position import Alibi, alibi_slopes
 
 HERE = Path(__file__).parent
 Point = tuple[float, float]

@@ -13,7 +13,7 @@ from ml_dtypes import bfloat16
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
-from jaxbert.config import EncoderConfig
+from jaxbert.model.config import EncoderConfig
 from tests.attack.vocabularies import BERT, ROBERTA, SIZE, byte_bpe, unigram, word_pieces, wordpiece
 from tests.models import POST_NORM, SIZES, make, published, raw_config, sharded, write_folder
 

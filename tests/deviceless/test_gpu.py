@@ -21,11 +21,11 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxbert.attention.gpu import gpu
-from jaxbert.config import EncoderConfig
 from jaxbert.encoder import Encoder
-from jaxbert.inputs import Inputs
-from jaxbert.position import Alibi
+from jaxbert.model.attention.gpu import gpu
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.position import Alibi
+from jaxbert.model.transformer import Inputs
 
 pytestmark = pytest.mark.deviceless
 TARGET = Path(__file__).parent / "h100.txtpb"

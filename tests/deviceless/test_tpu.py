@@ -14,11 +14,11 @@ from flax import nnx
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from jaxbert.attention.tpu import tpu
-from jaxbert.config import EncoderConfig
 from jaxbert.encoder import Encoder
-from jaxbert.inputs import Inputs
-from jaxbert.position import Alibi
+from jaxbert.model.attention.tpu import tpu
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.position import Alibi
+from jaxbert.model.transformer import Inputs
 from tests.models import CONFIGS
 from tests.test_kernel_tpu import Steep
 

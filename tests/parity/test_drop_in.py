@@ -23,7 +23,7 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 import jaxbert
 from jaxbert import Embedder, Ranges
 from jaxbert.encoder import Encoder
-from jaxbert.modules import Dense, Normalize, Pooling
+from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.quantise import DTYPES
 from jaxbert.stack import SIMILARITIES, Stack
 from jaxbert.tokenizer import Tokenizer

@@ -19,8 +19,8 @@ pytest.importorskip("flatbuffers")
 
 import jaxbert
 from jaxbert import Embedder, Position
-from jaxbert.attention import ATTENTIONS
-from jaxbert.modules import Dense, Normalize, Pooling
+from jaxbert.model.attention import ATTENTIONS
+from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.report import open_model
 from jaxbert.stack import Stack
 from jaxbert.sums import sha256

@@ -1,0 +1,1 @@
+"""The encoders as mathematics: nothing here knows of files, devices or callers."""

@@ -1,0 +1,151 @@
+"""attend(q, k, v, bias, positions, segments): attention, and the choice of how to compute it.
+
+Short texts take the dense definition, long ones blockwise or the kernel of the platform, all with
+the same result. To force one, pass it: `Encoder.from_pretrained(folder, attention=dense)`, or
+`named("tpu")` for a kernel.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+import jax
+
+from jaxbert.errors import InputError
+from jaxbert.model.attention.base import Attend, Attention, check_arguments, name_of, score_bytes
+from jaxbert.model.attention.blockwise import Blockwise, blockwise
+from jaxbert.model.attention.dense import DenseAttention, dense, probabilities
+from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.position import Bias
+
+# Up to this many tokens the scores of a head are one small tile, and dense is at least as fast
+# (notes/05-attention.md).
+SHORT = 256
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A Pallas kernel, imported when it is first needed: Pallas takes a second to import."""
+
+    name: str
+    platform: str  # of the programs that it is for, as jax.lax.platform_dependent calls it
+
+    def __call__(self, *arguments: Any) -> Queries:
+        """Arguments and errors as in Tiled."""
+        module = import_module(f"jaxbert.model.attention.{self.name}")
+        return getattr(module, self.name)(*arguments)
+
+    def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
+        """None to speak of: the scores exist a tile at a time."""
+        return 0
+
+    def or_blockwise(self, *arguments: Any) -> Queries:
+        """The kernel, and blockwise for what it cannot do."""
+        try:
+            return self(*arguments)
+        except NotImplementedError as error:
+            log.warning("attention on %s: blockwise, not the kernel: %s", self.platform, error)
+            return blockwise(*arguments)
+
+
+# By backend, as jax.default_backend() has it.
+KERNELS: Mapping[str, Kernel] = {"tpu": Kernel("tpu", "tpu"), "gpu": Kernel("gpu", "cuda")}
+
+
+def implementation(backend: str, t: int) -> Attention:
+    """What attend takes for t tokens on a backend, as jax.default_backend() has it."""
+    if t <= SHORT:
+        return dense
+    return KERNELS.get(backend, blockwise)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """softmax(q k^T / sqrt(h) + bias) v by the implementation that suits length and platform."""
+
+    name: ClassVar[str] = "auto"
+
+    def __call__(
+        self,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> Queries:
+        """Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t].
+
+        The platform is that which the program is compiled for.
+        """
+        check_arguments(q, k, v, bias, positions, segments)
+        b, n, t, _ = q.shape
+        arguments = (q, k, v, bias, positions, segments)
+        chosen = implementation(jax.default_backend(), t)
+        log.info("attention of %d x %d heads x %d tokens: %s", b, n, t, chosen.name)
+        if not isinstance(chosen, Kernel):  # no accelerator is there: kernels are not even traced
+            return chosen(*arguments)
+        own = {chosen.platform: chosen.or_blockwise}
+        return jax.lax.platform_dependent(*arguments, default=blockwise, **own)
+
+    def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
+        """Those of the implementation on this machine."""
+        return implementation(jax.default_backend(), t).score_bytes(b, n, t, bias)
+
+
+attend = Auto()
+
+
+def plan(backend: str) -> str:
+    """What attend takes on a backend, as a sentence for people."""
+    long = implementation(backend, SHORT + 1)
+    return f"dense up to {SHORT} tokens, then {long.name} (on {backend})"
+
+
+IMPLEMENTATIONS: tuple[Attention, ...] = (attend, dense, blockwise, *KERNELS.values())
+ATTENTIONS: Mapping[str, Attention] = {own.name: own for own in IMPLEMENTATIONS}
+
+
+def named(name: str) -> Attention:
+    """The implementation of that name: auto, dense, blockwise, tpu or gpu."""
+    if name not in ATTENTIONS:
+        raise InputError(f"attention {name!r} is unknown; there are {', '.join(ATTENTIONS)}")
+    return ATTENTIONS[name]
+
+
+# The package's classes that compute the definition; those of kernels by name, for their modules are
+# imported only by those who use them.
+OWN = (Auto, DenseAttention, Blockwise, Kernel)
+OWN_KERNELS = (("jaxbert.model.attention.tpu", "Tpu"), ("jaxbert.model.attention.gpu", "Gpu"))
+
+
+def is_exact(attention: object) -> bool:
+    """Whether this computes attention by the definition: an object of a class of the package.
+
+    Tiles may have any size, but may not leave out more than those of `attend` do.
+    """
+    kind = type(attention)
+    if kind not in OWN and (kind.__module__, kind.__name__) not in OWN_KERNELS:
+        return False
+    return 0 <= float(getattr(attention, "tolerance", 0.0)) <= Blockwise.tolerance
+
+
+__all__ = [
+    "ATTENTIONS",
+    "Attend",
+    "Attention",
+    "Blockwise",
+    "attend",
+    "blockwise",
+    "dense",
+    "is_exact",
+    "name_of",
+    "named",
+    "plan",
+    "probabilities",
+    "score_bytes",
+]

@@ -1,0 +1,166 @@
+"""The gradients of attention in linear memory, from what a tiled forward pass keeps.
+
+With p = exp(score - lse), o = p v and do the gradient of o: dv = p^T do, and the gradient of the
+scores is p (do v^T - sum_h do o). Each tile of p is computed again; nothing [t, s] is kept.
+Source: Dao et al., arXiv:2205.14135, appendix B.4.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import Precision
+from jaxtyping import Array, Float, Int
+
+from jaxbert.model.attention.online import product, sees, vary_together
+from jaxbert.model.attention.tiles import tile_ranges, tiled
+from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.position import Bias
+
+Lse = Float[Array, "b n t"]
+# attend that also gives log sum exp of the scores, with those settings that it was made with.
+Forward = Callable[..., tuple[Queries, Lse]]
+
+multiply = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_type=jnp.float32)
+
+
+class Tiling(NamedTuple):
+    """Queries and keys of a tile, and what skipping may change, in units of the largest |v|."""
+
+    queries: int
+    keys: int
+    tolerance: float
+
+
+def by_head(
+    function: Callable[..., Any],
+    bias: Bias | None,
+    positions: Positions,
+    segments: Segments,
+    *arrays: jax.Array,
+) -> Any:
+    """function(bias, positions, segments, *arrays) of one head after the other: [b, n, ...]."""
+
+    def one_row(row: tuple[Any, ...]) -> Any:
+        place, segment, *arrays = row
+        return jax.lax.map(lambda x: function(x[0], place, segment, *x[1:]), (bias, *arrays))
+
+    return jax.lax.map(one_row, (jnp.broadcast_to(positions, segments.shape), segments, *arrays))
+
+
+class Tile(NamedTuple):
+    """Some queries and all that belongs to them; delta = sum_h do o."""
+
+    q: Float[Array, "*i t h"]
+    positions: Int[Array, "*i t"]
+    segments: Int[Array, "*i t"]
+    d_out: Float[Array, "*i t h"]
+    lse: Float[Array, "*i t 1"]
+    delta: Float[Array, "*i t 1"]
+
+
+def floating(bias: Bias | None) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Bias | None]]:
+    """The leaves that have a gradient, and the bias that other values for them make."""
+    leaves, tree = jax.tree.flatten(bias)
+    real = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+
+    def join(values: list[jax.Array]) -> Bias | None:
+        given = iter(values)
+        mixed = [next(given) if r else leaf for r, leaf in zip(real, leaves, strict=True)]
+        return jax.tree.unflatten(tree, mixed)
+
+    return [leaf for r, leaf in zip(real, leaves, strict=True) if r], join
+
+
+def one_head(
+    tiling: Tiling,
+    bias: Bias | None,
+    positions: Int[Array, " t"],
+    segments: Int[Array, " t"],
+    *arrays: jax.Array,
+) -> tuple[Any, ...]:
+    """The gradients of q, k, v and the floating leaves of bias from q, k, v, o, lse, do."""
+    q, k, v, out, lse, d_out = arrays
+    t, h = q.shape
+    scale = h**-0.5
+    delta = (out.astype(jnp.float32) * d_out.astype(jnp.float32)).sum(axis=1, keepdims=True)
+    spans = tile_ranges(q, k, bias, positions, segments, *tiling)
+    per_query = (q, positions, segments, d_out, lse[:, None], delta)
+    tiles = Tile(*(tiled(x, tiling.queries) for x in per_query))
+    keys = tuple(tiled(x, tiling.keys) for x in (k, v, positions, segments))
+    leaves, join = floating(bias)
+
+    def step(totals: Any, tile_and_span: Any) -> tuple[Any, jax.Array]:
+        tile, (first, stop) = tile_and_span
+
+        def update(j: jax.Array, carry: Any) -> Any:
+            d_q, d_k, d_v, d_leaves = carry
+            k, v, place, segment = (x[j] for x in keys)
+
+            def term(values: list[jax.Array]) -> jax.Array | None:
+                own = join(values)
+                return None if own is None else own(tile.positions, place).astype(jnp.float32)
+
+            added, pull = jax.vjp(term, leaves)
+            p = jnp.exp(product(tile.q, k, added) - tile.lse)
+            p = jnp.where(sees(tile.segments, segment), p, 0.0)
+            d_s = p * (multiply("th,sh->ts", tile.d_out, v) - tile.delta)
+            if leaves:
+                d_leaves = jax.tree.map(jnp.add, d_leaves, *pull(d_s))
+            d_s = (d_s * scale).astype(q.dtype)
+            d_q = d_q + multiply("ts,sh->th", d_s, k)
+            d_k = d_k.at[j].add(multiply("ts,th->sh", d_s, tile.q))
+            d_v = d_v.at[j].add(multiply("ts,th->sh", p.astype(v.dtype), tile.d_out))
+            return d_q, d_k, d_v, d_leaves
+
+        _, start = vary_together(tile.q, jnp.zeros((tiling.queries, h), jnp.float32))
+        d_q, *totals = jax.lax.fori_loop(first, stop, update, (start, *totals))
+        return tuple(totals), d_q
+
+    empty = jnp.zeros(keys[0].shape, jnp.float32)
+    _, totals = vary_together(q, (empty, empty, [jnp.zeros_like(leaf) for leaf in leaves]))
+    (d_k, d_v, d_leaves), d_q = jax.lax.scan(step, totals, (tiles, spans))
+    return *(x.reshape(-1, h)[:t].astype(q.dtype) for x in (d_q, d_k, d_v)), d_leaves
+
+
+def cotangent(bias: Bias | None, d_leaves: list[jax.Array]) -> Bias | None:
+    """The gradient of bias in its own structure, summed over rows; none for what is no float."""
+    leaves, tree = jax.tree.flatten(bias)
+    found = iter(d_leaves)
+    return jax.tree.unflatten(
+        tree,
+        [
+            next(found).sum(axis=0).astype(leaf.dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else np.zeros(leaf.shape, jax.dtypes.float0)
+            for leaf in leaves
+        ],
+    )
+
+
+def differentiable(forward: Forward, tiling: Tiling) -> Callable[..., Queries]:
+    """forward without its log sum exp, and with the gradients of this file."""
+
+    @jax.custom_vjp
+    def attend(
+        q: Queries, k: Keys, v: Values, bias: Bias | None, positions: Positions, segments: Segments
+    ) -> Queries:
+        return forward(q, k, v, bias, positions, segments)[0]
+
+    def keep(*arguments: Any) -> tuple[Queries, Any]:
+        out, lse = forward(*arguments)
+        return out, (arguments, out, lse)
+
+    def pull(kept: Any, d_out: Queries) -> tuple[Any, ...]:
+        (q, k, v, bias, positions, segments), out, lse = kept
+        heads = partial(one_head, tiling)
+        d_q, d_k, d_v, d_leaves = by_head(
+            heads, bias, positions, segments, q, k, v, out, lse, d_out
+        )
+        return d_q, d_k, d_v, cotangent(bias, d_leaves), None, None
+
+    attend.defvjp(keep, pull)
+    return attend

@@ -1,0 +1,71 @@
+"""What every implementation of attention is: a name, the memory of its scores, and a call."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbert.errors import InputError, InputTypeError
+from jaxbert.model.axes import Queries
+from jaxbert.model.position import Bias
+
+# attention(q, k, v, bias, positions, segments): an implementation, or a function of your own.
+Attend = Callable[..., Queries]
+
+
+@runtime_checkable
+class Attention(Protocol):
+    """softmax(q k^T / sqrt(h) + bias) v; zeros for queries in segment 0.
+
+    dense.py defines it; every implementation is tested against that.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the command, metadata and messages call it."""
+
+    def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
+        """Bytes that its scores take at one time; bias: whether there is one."""
+
+    def __call__(self, *arguments: Any) -> Queries:
+        """Of q, k, v [b, n, t, h], a Bias or None, positions [#b, t] and segments [b, t]."""
+
+
+def name_of(attention: Any) -> str:
+    """The name of an implementation; of a function of your own where it is defined."""
+    if isinstance(attention, Attention):
+        return attention.name
+    own = attention if hasattr(attention, "__qualname__") else type(attention)
+    return f"{own.__module__}.{own.__qualname__}"
+
+
+def score_bytes(attention: Any, b: int, n: int, t: int, bias: bool) -> int:
+    """Bytes of the scores; a function of your own is taken to keep none."""
+    return attention.score_bytes(b, n, t, bias) if isinstance(attention, Attention) else 0
+
+
+def check_arguments(q: Any, k: Any, v: Any, bias: Any, positions: Any, segments: Any) -> None:
+    """Refuse arrays of other kinds and shapes than those that fit each other."""
+    given = {"q": q, "k": k, "v": v, "positions": positions, "segments": segments}
+    for name, value in given.items():
+        if not isinstance(value, jax.Array | np.ndarray):
+            raise InputTypeError(f"{name} is a {type(value).__name__}; pass an array")
+        kind: Any = jnp.floating if name in "qkv" else jnp.integer
+        if not jnp.issubdtype(value.dtype, kind):
+            raise InputTypeError(f"{name} has dtype {value.dtype}; pass {kind.__name__} numbers")
+    if q.ndim != 4 or 0 in q.shape[1:] or not q.shape == k.shape == v.shape:
+        raise InputError(
+            f"q, k and v have the shapes {q.shape}, {k.shape} and {v.shape}; pass [b, n, t, h] each"
+        )
+    if not q.dtype == k.dtype == v.dtype:
+        raise InputTypeError(f"q, k and v are {q.dtype}, {k.dtype} and {v.dtype}; pass one dtype")
+    rows = (q.shape[0], q.shape[2])
+    if segments.shape != rows or positions.shape not in (rows, (1, rows[1])):
+        raise InputError(
+            f"positions and segments have the shapes {positions.shape} and {segments.shape}; pass "
+            f"[1 or b, t] and [b, t], where [b, t] is {rows}"
+        )
+    if bias is not None and not isinstance(bias, Bias):
+        raise InputTypeError(f"bias is a {type(bias).__name__}; pass a jaxbert.Bias or None")

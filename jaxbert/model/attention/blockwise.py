@@ -1,0 +1,94 @@
+"""Exact attention in linear memory, in plain XLA: tile after tile of the scores, never all of them.
+
+A tile of queries passes over the tiles of keys that it needs with the online softmax; rows and
+heads follow one another, each product being large enough for all cores.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import jax
+from jaxtyping import Array, Float, Int
+
+from jaxbert.model.attention.backward import Tiling, by_head
+from jaxbert.model.attention.online import (
+    State,
+    finalize,
+    initial_state,
+    product,
+    sees,
+    update,
+    vary_together,
+)
+from jaxbert.model.attention.tiled import Tiled
+from jaxbert.model.attention.tiles import tile_ranges, tiled
+from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.position import Bias
+
+
+def one_head(
+    tiling: Tiling,
+    bias: Bias | None,
+    positions: Int[Array, " t"],
+    segments: Int[Array, " t"],
+    q: Float[Array, "t h"],
+    k: Float[Array, "t h"],
+    v: Float[Array, "t h"],
+) -> tuple[Float[Array, "t h"], Float[Array, " t"]]:
+    """The context of one head, and the log sum exp of its scores."""
+    t, h = q.shape
+    if t == tiling.queries == tiling.keys:  # one tile, so there is nothing to go over
+        scores = product(q, k, None if bias is None else bias(positions, positions))
+        state = update(initial_state(t, h), scores, sees(segments, segments), v)
+        context, lse = finalize(state)
+        return context.astype(q.dtype), lse.reshape(-1)
+    spans = tile_ranges(q, k, bias, positions, segments, *tiling)
+    tiles = tuple(tiled(x, tiling.queries) for x in (q, positions, segments))
+    keys = tuple(tiled(x, tiling.keys) for x in (k, v, positions, segments))
+
+    def one_tile(tile: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        q, place_q, segment_q, first, stop = tile
+
+        def step(j: jax.Array, state: State) -> State:
+            k, v, place, segment = (x[j] for x in keys)
+            scores = product(q, k, None if bias is None else bias(place_q, place))
+            return update(state, scores, sees(segment_q, segment), v)
+
+        _, start = vary_together(q, initial_state(tiling.queries, h))
+        return finalize(jax.lax.fori_loop(first, stop, step, start))
+
+    context, lse = jax.lax.map(one_tile, (*tiles, *spans))
+    return context.reshape(-1, h)[:t].astype(q.dtype), lse.reshape(-1)[:t]
+
+
+@dataclass(frozen=True)
+class Blockwise(Tiled):
+    """Tiles of `queries` by `keys` scores; a shorter text has one tile of its own size."""
+
+    name: ClassVar[str] = "blockwise"
+
+    queries: int = 512
+    keys: int = 512
+    tolerance: float = 1e-7
+
+    def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
+        """No tile is larger than the text."""
+        t = q.shape[2]
+        return Tiling(min(self.queries, t), min(self.keys, t), self.tolerance)
+
+    def forward(
+        self,
+        tiling: Tiling,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> tuple[Queries, Float[Array, "b n t"]]:
+        """One head after the other."""
+        return by_head(partial(one_head, tiling), bias, positions, segments, q, k, v)
+
+
+blockwise = Blockwise()

@@ -1,0 +1,98 @@
+"""The definition of attention, written out: every other implementation is tested against it."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import Precision
+from jaxtyping import Array, Float
+
+from jaxbert.model.axes import AttentionMask, Keys, Positions, Queries, Scores, Segments, Values
+from jaxbert.model.position import Bias
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+@dataclass(frozen=True)
+class DenseAttention:
+    """softmax(q k^T / sqrt(h) + bias) v; zeros for queries in segment 0.
+
+    Differs: divides after the value product, [t, h] numbers instead of [t, s]; softmax in float32.
+    """
+
+    name: ClassVar[str] = "dense"
+
+    def __call__(
+        self,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> Queries:
+        """Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t]."""
+        weights = unnormalized_weights(q, k, bias, positions, segments)
+        context = jnp.einsum(
+            "bnts,bnsh->bnth",
+            weights.astype(v.dtype),
+            v,
+            precision=Precision.HIGHEST,
+            preferred_element_type=jnp.float32,
+        )
+        return (context / softmax_denominator(weights)).astype(q.dtype)
+
+    def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
+        """float32 scores [b, n, t, t], a mask [b, 1, t, t], and the bias [n, t, t]."""
+        return 4 * (b * (n + 1) + (n if bias else 0)) * t * t
+
+
+dense = DenseAttention()
+
+
+def probabilities(
+    q: Queries, k: Keys, bias: Bias | None, positions: Positions, segments: Segments
+) -> Scores:
+    """softmax over s of q k^T / sqrt(h) + bias, [b, n, t, s] in float32."""
+    weights = unnormalized_weights(q, k, bias, positions, segments)
+    return weights / softmax_denominator(weights)
+
+
+def unnormalized_weights(
+    q: Queries, k: Keys, bias: Bias | None, positions: Positions, segments: Segments
+) -> Scores:
+    """exp(q k^T / sqrt(h) + bias - max) in float32, exactly 0 where t may not see s."""
+    scores = jnp.einsum(
+        "bnth,bnsh->bnts", q, k, precision=Precision.HIGHEST, preferred_element_type=jnp.float32
+    )
+    scores = scores * (q.shape[-1] ** -0.5)
+    if bias is not None:
+        scores = scores + bias_table(bias, positions)
+    # A query that sees nothing has LOWEST everywhere; a maximum of LOWEST / 2 makes all its
+    # exponentials 0, where its own maximum would make them 1.
+    scores = scores + jnp.where(attention_mask(segments), 0.0, LOWEST)
+    top = jnp.maximum(scores.max(axis=-1, keepdims=True), LOWEST / 2)
+    return jnp.exp(scores - jax.lax.stop_gradient(top))
+
+
+def softmax_denominator(weights: Float[Array, "... s"]) -> Float[Array, "... 1"]:
+    """The sum over keys, and 1 for a query that sees none, so that it gets zeros."""
+    total = weights.sum(axis=-1, keepdims=True)
+    return jnp.where(total == 0.0, 1.0, total)
+
+
+def attention_mask(segments: Segments) -> AttentionMask:
+    """Query t may see key s where both are in one segment; none sees segment 0, the padding."""
+    q, k = segments[:, None, :, None], segments[:, None, None, :]
+    return (q == k) & (k != 0)
+
+
+def bias_table(bias: Bias, positions: Positions) -> jax.Array:
+    """The bias of every head on whole rows, [#b, n, t, s]: the one place that writes it out."""
+
+    def one_row(pos: jax.Array) -> jax.Array:
+        return jax.vmap(lambda head: head(pos, pos))(bias)
+
+    return jax.vmap(one_row)(positions)

@@ -1,0 +1,159 @@
+"""Exact attention on NVIDIA GPUs: one program per tile of queries, its scores never in memory.
+
+A Pallas kernel, lowered through Triton. A program keeps the state of the online softmax in
+registers while it passes over the tiles of keys that its queries need; the bias is computed from
+positions, tile by tile.
+Source: Dao et al., arXiv:2205.14135, section 3.1; Dao, arXiv:2307.08691, section 3.1.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array, Float
+
+from jaxbert.model.attention.backward import Tiling
+from jaxbert.model.attention.kernel import check_traceable, fill, prepare
+from jaxbert.model.attention.online import State, finalize, initial_state, product, sees, update
+from jaxbert.model.attention.tiled import Tiled
+from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.position import Bias
+
+# Triton's arrays have powers of two as sizes, and its products at least 16 rows and columns.
+SMALLEST = 16
+# Beyond, a tile of keys and one of values leave no room in shared memory for the next two.
+WIDEST = 256
+# float32 products run without tensor cores, from registers, which hold tiles up to these sizes:
+# numbers of a tile of queries, and keys.
+FLOAT32_QUERIES, FLOAT32_KEYS = 4096, 32
+
+
+def power_of_two(size: int) -> int:
+    """The least that is not below size, and 16 at least."""
+    return max(SMALLEST, 1 << (size - 1).bit_length())
+
+
+def one_tile(tree: Any, keys: int, width: int, *refs: Any) -> None:
+    """The context and the log sum exp of one tile of queries of one head.
+
+    keys is the size of a tile of them, width is h before it was filled up; refs are the arrays
+    that `launch` gives the kernel, each without the axes that grid and head take away.
+    """
+    first, stop, q_ref, k_ref, v_ref, place_q, place_k, segment_q, segment_k, *rest = refs
+    *leaves, context_ref, lse_ref = rest
+    bias = jax.tree.unflatten(tree, [leaf[...] for leaf in leaves])
+    q, places, segments = q_ref[...], place_q[...], segment_q[...]
+
+    def step(j: jax.Array, state: State) -> State:
+        at = pl.ds(j * keys, keys)
+        term = None if bias is None else bias(places, place_k[at])
+        scores = product(q, k_ref[at, :], term, width)
+        return update(state, scores, sees(segments, segment_k[at]), v_ref[at, :])
+
+    context, lse = finalize(jax.lax.fori_loop(first[...], stop[...], step, initial_state(*q.shape)))
+    context_ref[...] = context.astype(context_ref.dtype)
+    lse_ref[...] = lse.reshape(-1)
+
+
+def head_block(leaf: jax.Array) -> pl.BlockSpec:
+    """What a head owns of a leaf [n, ...] of the bias."""
+    rest = leaf.shape[1:]
+    return pl.BlockSpec((None, *rest), lambda i, n, b: (n, *(0 for _ in rest)))
+
+
+def quiet() -> None:
+    """Keep jax 0.11's notice about Triton from users, who cannot act on it.
+
+    It comes when the program around the kernel is lowered, where no context of ours is open; so
+    the filter is set for the process, for this message alone, at each trace: a test runner puts
+    its own filters back between tests.
+    """
+    warnings.filterwarnings("ignore", "The Pallas Triton backend is dep", DeprecationWarning)
+
+
+@dataclass(frozen=True)
+class Gpu(Tiled):
+    """One Triton kernel.
+
+    queries and keys are the sizes of a tile, powers of two from 16 on; float32 and shorter texts
+    have smaller ones. interpret=True runs the operations one by one on any device, for tests.
+    """
+
+    name: ClassVar[str] = "gpu"
+
+    queries: int = 128
+    keys: int = 64
+    num_warps: int = 8
+    num_stages: int = 2
+    tolerance: float = 1e-7
+    interpret: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a size that Triton has no tile for."""
+        for size in (self.queries, self.keys):
+            if size != power_of_two(size):
+                raise ValueError(f"{size} is no size of a tile: powers of two from 16 on are")
+
+    def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
+        """No larger than the text, and what a program can hold.
+
+        Raises NotImplementedError for a bias that looks something up, such as T5's, and for heads
+        of more than 256 numbers.
+        """
+        check_traceable(bias)
+        quiet()
+        longest, wide = map(power_of_two, q.shape[2:])
+        if wide > WIDEST:
+            raise NotImplementedError(f"heads of {q.shape[3]} numbers; the kernel takes {WIDEST}")
+        queries, keys = min(self.queries, longest), min(self.keys, longest)
+        if q.dtype == jnp.float32:
+            queries, keys = min(queries, FLOAT32_QUERIES // wide), min(keys, FLOAT32_KEYS)
+        return Tiling(queries, keys, self.tolerance)
+
+    def forward(
+        self,
+        tiling: Tiling,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> tuple[Queries, Float[Array, "b n t"]]:
+        """The context, and the log sum exp of the scores: a program for each (tile, head, row)."""
+        rows, heads, length, width = q.shape
+        whole = prepare(tiling, q, k, v, bias, positions, segments)
+        wide = [fill(x, 3, power_of_two(width)) for x in (whole.q, whole.k, whole.v)]
+        leaves, tree = jax.tree.flatten(bias)
+        t, h = wide[0].shape[2:]
+
+        tile = pl.BlockSpec((None, None, tiling.queries, h), lambda i, n, b: (b, n, i, 0))
+        every = pl.BlockSpec((None, None, t, h), lambda i, n, b: (b, n, 0, 0))
+        numbers = pl.BlockSpec((None, tiling.queries), lambda i, n, b: (b, i))
+        all_numbers = pl.BlockSpec((None, t), lambda i, n, b: (b, 0))
+        bound = pl.BlockSpec((None, None, None), lambda i, n, b: (b, n, i))
+        lses = pl.BlockSpec((None, None, tiling.queries), lambda i, n, b: (b, n, i))
+        in_specs = [bound, bound, tile, every, every, *(numbers, all_numbers) * 2]
+
+        context, lse = pl.pallas_call(
+            partial(one_tile, tree, tiling.keys, width),
+            grid=(t // tiling.queries, heads, rows),
+            in_specs=[*in_specs, *map(head_block, leaves)],
+            out_specs=(tile, lses),
+            # Taken from q, for inside shard_map a shape also says over which devices it varies.
+            out_shape=jax.eval_shape(lambda q: (q, q[..., 0].astype(jnp.float32)), wide[0]),
+            compiler_params=triton.CompilerParams(
+                num_warps=self.num_warps, num_stages=self.num_stages
+            ),
+            interpret=self.interpret,
+            name="attention",
+        )(*whole.spans, *wide, *(whole.positions,) * 2, *(whole.segments,) * 2, *leaves)
+        return context[:, :, :length, :width], lse[:, :, :length]
+
+
+gpu = Gpu()

@@ -1,0 +1,58 @@
+"""What the tiled implementations share: signature, order of steps, gradients, memory."""
+
+from functools import partial
+
+from jaxtyping import Array, Float
+
+from jaxbert.model.attention.backward import Tiling, differentiable
+from jaxbert.model.attention.online import vary_together
+from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.position import Bias
+
+
+class Tiled:
+    """softmax(q k^T / sqrt(h) + bias) v as dense computes it, in memory linear in the length.
+
+    Tiles of keys that ALiBi (or any bias with `upper`) makes negligible are left out: the context
+    moves by at most tolerance times the largest |v|; tolerance=0.0 leaves out nothing but padding
+    and other texts. A subclass says how large its tiles are and computes the forward pass.
+    """
+
+    def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
+        """The sizes of tiles for these queries; NotImplementedError for what it cannot do."""
+        raise NotImplementedError(f"{type(self).__name__} must define tiling")
+
+    def forward(
+        self,
+        tiling: Tiling,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> tuple[Queries, Float[Array, "b n t"]]:
+        """The context, and the log sum exp of the scores."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def __call__(
+        self,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> Queries:
+        """Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t].
+
+        Raises NotImplementedError for what the implementation cannot do; the caller then takes
+        another.
+        """
+        tiling = self.tiling(q, bias)
+        attend = differentiable(partial(self.forward, tiling), tiling)
+        return attend(*vary_together(q, k, v, bias, positions, segments))
+
+    def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
+        """None to speak of: the scores exist a tile at a time."""
+        return 0

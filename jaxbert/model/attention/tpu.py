@@ -1,0 +1,241 @@
+"""Exact attention on TPU in one Pallas kernel: the scores exist a tile at a time, in VMEM.
+
+The grid is rows, heads, tiles of queries, tiles of keys. Its last axis runs over the tiles of keys
+that a tile of queries needs, with the online softmax in scratch memory; the steps that are left
+over ask for the block that is there already, so nothing is copied, and compute nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jaxtyping import Array, Float, Int
+
+from jaxbert.model.attention.backward import Tiling
+from jaxbert.model.attention.kernel import Whole, check_traceable, prepare
+from jaxbert.model.attention.online import State, finalize, initial_state, product, sees, update
+from jaxbert.model.attention.tiled import Tiled
+from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.position import Bias
+
+# Lanes of a vector register: what a tile of queries or keys is a multiple of.
+LANES = 128
+# Tiles of queries in a call: their spans, 8 bytes each, fill half of the 1 MiB of scalar memory.
+MOST_TILES = 2**16
+# Head width up to which the default tiles fit the vector memory; float32 at 512 no longer does.
+WIDEST = 256
+
+
+class Parameter(NamedTuple):
+    """A leaf of a bias as the kernel gets it: the array, the part for one head, its own form."""
+
+    array: Array
+    spec: pl.BlockSpec
+    shape: tuple[int, ...]
+    dtype: Any
+
+    def read(self, ref: Any, head: Any) -> Array:
+        """The leaf of one head, inside the kernel."""
+        own = ref[...].reshape(self.shape) if self.shape else ref[head]
+        return own.astype(self.dtype)
+
+
+def parameter(leaf: Float[Array, "n ..."] | Int[Array, "n ..."]) -> Parameter:
+    """A number per head goes whole into scalar memory; anything larger is a block per head."""
+    shape = leaf.shape[1:]
+    if not shape:
+        # Scalar memory holds words of 32 bits.
+        word = jnp.float32 if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.int32
+        everything = pl.BlockSpec(memory_space=pltpu.SMEM)
+        return Parameter(leaf.astype(word), everything, shape, leaf.dtype)
+    # A block has at least two axes.
+    flat = leaf.reshape(leaf.shape[0], -1, shape[-1])
+    own = pl.BlockSpec((None, *flat.shape[1:]), lambda row, head, *_: (head, 0, 0))
+    return Parameter(flat, own, shape, leaf.dtype)
+
+
+def place(heads: int, tiles: int, row: Any, head: Any, i: Any) -> Any:
+    """Where the span of a tile of queries stands; one axis, for scalar memory pads the last."""
+    return (row * heads + head) * tiles + i
+
+
+def one_step(
+    rebuild: Callable[..., Bias | None], at: Callable[..., Any], first: Any, stop: Any, *refs: Any
+) -> None:
+    """One tile of queries against one tile of keys; refs as in `attend_whole`."""
+    q, k, v, positions_q, positions_k, segments_q, segments_k, *parameters = refs[:-5]
+    context, lse, *state = refs[-5:]
+    row, head, i, j = (pl.program_id(axis) for axis in range(4))
+    needed = stop[at(row, head, i)] - first[at(row, head, i)]
+
+    def keep(new: State) -> None:
+        for ref, value in zip(state, new, strict=True):
+            ref[...] = value
+
+    def kept() -> State:
+        return State(*(ref[...] for ref in state))
+
+    @pl.when(j == 0)
+    def begin() -> None:
+        keep(initial_state(*q.shape))
+
+    @pl.when(j < needed)
+    def step() -> None:
+        bias = rebuild(head, parameters)
+        term = None if bias is None else bias(positions_q[0], positions_k[0])
+        scores = product(q[...], k[...], term)
+        keep(update(kept(), scores, sees(segments_q[0], segments_k[0]), v[...]))
+
+    @pl.when(j == pl.num_programs(3) - 1)
+    def end() -> None:
+        out, log = finalize(kept())
+        context[...] = out.astype(context.dtype)
+        # Turning whole registers takes half the time of turning one column.
+        lse[...] = jnp.broadcast_to(log, (len(log), LANES)).T[:1]
+
+
+def attend_whole(
+    tiling: Tiling, interpret: bool, bias: Bias | None, whole: Whole
+) -> tuple[Queries, Float[Array, "b n t"]]:
+    """The context and the log sum exp of arguments that are whole tiles."""
+    q, k, v, positions, segments, (first, stop) = whole
+    (b, n, t, h), s = q.shape, k.shape[2]
+    size_q, size_k, _ = tiling
+    leaves, tree = jax.tree.flatten(bias)
+    parameters = [parameter(leaf) for leaf in leaves]
+    at = partial(place, n, t // size_q)
+
+    def rebuild(head: Any, refs: list[Any]) -> Bias | None:
+        own = [leaf.read(ref, head) for leaf, ref in zip(parameters, refs, strict=True)]
+        return jax.tree.unflatten(tree, own)
+
+    def key(row: Any, head: Any, i: Any, j: Any, first: Any, stop: Any) -> Any:
+        last = jnp.maximum(stop[at(row, head, i)] - 1, 0)
+        return jnp.minimum(first[at(row, head, i)] + j, last)
+
+    queries = pl.BlockSpec(
+        (None, None, size_q, h), lambda row, head, i, j, *spans: (row, head, i, 0)
+    )
+    keys = pl.BlockSpec(
+        (None, None, size_k, h),
+        lambda row, head, i, j, *spans: (row, head, key(row, head, i, j, *spans), 0),
+    )
+    tokens_q = pl.BlockSpec((None, 1, size_q), lambda row, head, i, j, *spans: (row, 0, i))
+    tokens_k = pl.BlockSpec(
+        (None, 1, size_k), lambda row, head, i, j, *spans: (row, 0, key(row, head, i, j, *spans))
+    )
+    logs = pl.BlockSpec((None, None, 1, size_q), lambda row, head, i, j, *spans: (row, head, 0, i))
+    # Shapes that also say, inside shard_map, over which devices a result varies.
+    results = jax.eval_shape(lambda x: (x, x[:, :, None, :, 0].astype(jnp.float32)), q)
+    context, lse = pl.pallas_call(
+        partial(one_step, rebuild, at),
+        out_shape=results,
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=2,
+            grid=(b, n, t // size_q, s // size_k),
+            in_specs=[
+                *(queries, keys, keys, tokens_q, tokens_k, tokens_q, tokens_k),
+                *(leaf.spec for leaf in parameters),
+            ],
+            out_specs=(queries, logs),
+            scratch_shapes=[
+                pltpu.VMEM((size_q, width), jnp.float32) for width in (1, 1, h)
+            ],  # a State
+        ),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel", "parallel", "arbitrary")
+        ),
+        cost_estimate=cost(whole, size_q),
+        interpret=interpret,
+        name="attention",
+    )(
+        *(first.reshape(-1), stop.reshape(-1), q, k, v),
+        *(positions[:, None], positions[:, None], segments[:, None], segments[:, None]),
+        *(leaf.array for leaf in parameters),
+    )
+    return context, lse[:, :, 0]
+
+
+def cost(whole: Whole, size_q: int) -> pl.CostEstimate:
+    """Two products and an exponential per score; keys and values are read per tile of queries."""
+    (b, n, t, h), s = whole.q.shape, whole.k.shape[2]
+    once = (2 * t * h + 2 * (t // size_q) * s * h) * whole.q.dtype.itemsize
+    return pl.CostEstimate(
+        flops=4 * b * n * t * s * h, transcendentals=b * n * t * s, bytes_accessed=b * n * once
+    )
+
+
+def check(q: Queries, tiling: Tiling) -> None:
+    """Refuse what the kernel compiler cannot do; the caller then takes another way."""
+    b, n, t, h = q.shape
+    if q.dtype not in (jnp.float32, jnp.bfloat16):
+        raise NotImplementedError(f"queries are {q.dtype}; the kernel takes float32 or bfloat16")
+    if h > WIDEST:
+        raise NotImplementedError(f"heads are {h} wide; the kernel takes at most {WIDEST}")
+    if (tiles := b * n * -(-t // tiling.queries)) > MOST_TILES:
+        raise NotImplementedError(
+            f"{b} rows of {n} heads make {tiles} tiles of queries; the kernel takes at most "
+            f"{MOST_TILES}, so pass fewer rows at once"
+        )
+
+
+@dataclass(frozen=True)
+class Tpu(Tiled):
+    """One Pallas kernel; queries, keys: sizes of a tile, the larger a multiple of the smaller.
+
+    Queries are float32 or bfloat16. interpret=True runs on any device, slowly.
+    """
+
+    name: ClassVar[str] = "tpu"
+
+    queries: int = 512
+    keys: int = 1024
+    tolerance: float = 1e-7
+    interpret: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse tiles that do not fit each other or the registers."""
+        small, large = sorted((self.queries, self.keys))
+        if small < 1 or large % small or not (self.interpret or small % LANES == 0):
+            raise ValueError(
+                f"tiles of {self.queries} queries and {self.keys} keys; choose multiples of "
+                f"{LANES}, the larger a multiple of the smaller"
+            )
+
+    def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
+        """No larger than the text needs.
+
+        Raises NotImplementedError for a bias that looks something up, such as T5's, and for what
+        the kernel compiler cannot do.
+        """
+        t, small = q.shape[2], min(self.queries, self.keys)
+        step = min(small, LANES) if t <= small else small
+        most = t + -t % step
+        tiling = Tiling(min(self.queries, most), min(self.keys, most), self.tolerance)
+        check_traceable(bias)
+        check(q, tiling)
+        return tiling
+
+    def forward(
+        self,
+        tiling: Tiling,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> tuple[Queries, Float[Array, "b n t"]]:
+        """The kernel over whole tiles, and its results without what fills them up."""
+        t = q.shape[2]
+        whole = prepare(tiling, q, k, v, bias, positions, segments)
+        context, lse = attend_whole(tiling, self.interpret, bias, whole)
+        return context[:, :, :t], lse[:, :, :t]
+
+
+tpu = Tpu()

@@ -1,0 +1,33 @@
+"""The notation: one letter per axis, then a name for every shape.
+
+    b  rows of a batch              d  model width
+    t  query positions              f  feed-forward width
+    s  key positions (s = t here)   v  vocabulary
+    n  attention heads              k  token types
+    h  width of one head            l  layers
+                                    g  the two halves of a gated layer: gate, value
+
+The same letters stand in einsum strings, in the conversion rules of rules.py and in prose.
+Weights of a projection onto heads are `d n h`, so no reshape happens in a forward pass; queries,
+keys and values are `b n t h`, which XLA multiplies without a transpose. `#b` may be 1: positions
+that all rows share are kept once.
+
+The tests check these shapes at every call (jaxtyping and beartype); outside tests they cost
+nothing.
+"""
+
+from jaxtyping import Array, Bool, Float, Int
+
+Ids = Int[Array, "b t"]  # token ids
+Types = Int[Array, "b t"]  # token type ids
+Segments = Int[Array, "b t"]  # 0 is padding; equal numbers may see each other
+Positions = Int[Array, "#b t"]  # position of each token in its text
+Mask = Bool[Array, "b t"]  # True where a token counts
+
+Hidden = Float[Array, "b t d"]  # token states
+Queries = Float[Array, "b n t h"]
+Keys = Float[Array, "b n s h"]
+Values = Float[Array, "b n s h"]
+Scores = Float[Array, "b n t s"]
+AttentionMask = Bool[Array, "b 1 t s"]  # True where query t may see key s
+Pooled = Float[Array, "b d"]  # one vector per row

@@ -1,0 +1,95 @@
+"""What the architecture is, in our words: no file format, no defaults of anybody else."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin
+
+from jaxbert.errors import ConfigError, shown
+
+# Sizes are those of arrays that int32 numbers point into.
+LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Sizes and choices of one encoder; `bert` and `jinabert` fill in what a family fixes.
+
+    Source: BERT, arXiv:1810.04805, section 3; JinaBERT, arXiv:2310.19923, section 3.
+    Differs: nothing is taken from a library's default; layer_norm_eps is BERT's 1e-12, where
+    flax has 1e-6 and torch 1e-5.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    position: Literal["learned", "alibi", "none"]
+    feed_forward: Literal["mlp", "glu"]
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu"]
+    type_vocab_size: int = 2
+    max_positions: int = 512  # rows of a learned table; nothing else reads it
+    feed_forward_bias: bool = True  # of the first product of an mlp; a glu never has one there
+    query_key_norm: bool = False  # LayerNorm of queries and keys over all heads together
+    second_residual: bool = False  # the layer's input is added once more, behind a norm
+    layer_norm_eps: float = 1e-12
+    initializer_range: float = 0.02
+    hidden_dropout: float = 0.0  # kept for training code; inference never drops
+    attention_dropout: float = 0.0
+
+    @classmethod
+    def bert(cls, **sizes: Any) -> "EncoderConfig":
+        """BERT: learned positions, a two-layer feed-forward with exact gelu."""
+        return cls(**{"position": "learned", "feed_forward": "mlp", "activation": "gelu", **sizes})
+
+    @classmethod
+    def jinabert(cls, **sizes: Any) -> "EncoderConfig":
+        """JinaBERT: symmetric ALiBi, a feed-forward gated by exact gelu."""
+        family: dict[str, Any] = {"position": "alibi", "feed_forward": "glu", "activation": "gelu"}
+        return cls(**(family | {"max_positions": 8192} | sizes))
+
+    def __post_init__(self) -> None:
+        """Refuse values that describe no encoder, naming the field."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            choices = get_args(field.type)
+            if get_origin(field.type) is Literal and not (type(value) is str and value in choices):
+                one = ", ".join(choices)
+                raise ConfigError(f"{field.name} is {shown(value)}; it must be one of: {one}")
+            if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
+                raise ConfigError(
+                    f"{field.name} is {shown(value)}; it must be a positive integer of 32 bits"
+                )
+            if field.type is bool and type(value) is not bool:
+                raise ConfigError(f"{field.name} is {shown(value)}; it must be True or False")
+            if field.type is float and not (
+                isinstance(value, float) or (type(value) is int and value in (0, 1))
+            ):
+                raise ConfigError(f"{field.name} is {shown(value)}; it must be a float")
+        if self.hidden_size % self.num_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} cannot be split over {self.num_heads} heads; "
+                "choose a multiple"
+            )
+        if not 0 < self.layer_norm_eps < 1:
+            raise ConfigError(f"layer_norm_eps is {self.layer_norm_eps!r}; it must lie in (0, 1)")
+        for name in ("hidden_dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must lie in [0, 1]")
+        if not 0 <= self.initializer_range < float("inf"):
+            raise ConfigError(
+                f"initializer_range is {self.initializer_range!r}; it must be finite, 0 or more"
+            )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of every axis that the weights have, by its letter in axes.py."""
+        return {
+            "v": self.vocab_size,
+            "k": self.type_vocab_size,
+            "d": self.hidden_size,
+            "n": self.num_heads,
+            "h": self.hidden_size // self.num_heads,
+            "f": self.intermediate_size,
+            "g": 2,
+            "l": self.num_layers,
+        }

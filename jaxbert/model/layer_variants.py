@@ -1,0 +1,92 @@
+"""Layers that BERT and JinaBERT do not have: norms in front, position schemes of their own.
+
+T5 and ModernBERT are made of these; they are passed to a Transformer as `layers`.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxbert.model.attention import Attend
+from jaxbert.model.axes import Hidden, Scores
+from jaxbert.model.chunked import chunked
+from jaxbert.model.components import Components
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.position import Position
+from jaxbert.model.transformer import AttentionMetadata, MakeSelfAttention, SelfAttention
+
+
+class RmsNorm(nnx.Module):
+    """x / sqrt(mean(x^2) + eps) * scale over the model width, in float32.
+
+    Source: Zhang and Sennrich, arXiv:1910.07467, section 4; T5 and ModernBERT have it.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], eps: float) -> None:
+        """Start as the plain normalisation: scale one."""
+        self.eps = eps
+        self.scale = nnx.Param(jnp.ones((sizes["d"],), jnp.float32))
+
+    def __call__(self, x: Hidden) -> Hidden:
+        """Normalise each token's state; nothing is subtracted."""
+        wide = x.astype(jnp.float32)
+        power = jnp.square(wide).mean(-1, keepdims=True)
+        normed = wide * jax.lax.rsqrt(power + self.eps)
+        return (normed * self.scale[...].astype(jnp.float32)[None, None]).astype(x.dtype)
+
+
+class PreNormLayer(nnx.Module):
+    """a = x + attention(norm(x)); a + feed_forward(norm(a)).
+
+    Source: Xiong et al., arXiv:2002.04745, figure 1; T5 and ModernBERT have it, and a norm behind
+    the last layer (Components.final_norm).
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        components: Components,
+        *,
+        rngs: nnx.Rngs,
+        attention: MakeSelfAttention = SelfAttention,
+    ) -> None:
+        """Draw all weights of one layer."""
+        self.attention_norm = components.norm()
+        self.attention = attention(config, components, rngs=rngs)
+        self.feed_forward_norm = components.norm()
+        self.feed_forward = components.feed_forward(rngs)
+
+    def attention_input(self, x: Hidden) -> Hidden:
+        """What self-attention reads: the states behind their norm."""
+        return self.attention_norm(x)
+
+    def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
+        """The states after this layer."""
+        a = x + self.attention(self.attention_input(x), metadata, attention)
+        with jax.named_scope("feed_forward"):
+            return chunked(lambda a: a + self.feed_forward(self.feed_forward_norm(a)), a)
+
+
+class LayerScheme(SelfAttention):
+    """Self-attention that goes by a position scheme of its own layer, not by the shared one.
+
+    The schemes of all layers are of one class, so that layers can be scanned: what differs, such as
+    the width of a window or the base of a rotation, is an array in it.
+    """
+
+    def __init__(
+        self, config: EncoderConfig, components: Components, *, rngs: nnx.Rngs, scheme: Position
+    ) -> None:
+        """Draw the projections; scheme is kept."""
+        super().__init__(config, components, rngs=rngs)
+        self.scheme = scheme
+
+    def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
+        """Attend as every self-attention does, by its own scheme."""
+        return super().__call__(x, metadata._replace(scheme=self.scheme), attention)
+
+    def probabilities(self, x: Hidden, metadata: AttentionMetadata) -> Scores:
+        """Who looks at whom, by its own scheme."""
+        return super().probabilities(x, metadata._replace(scheme=self.scheme))

@@ -1,0 +1,126 @@
+"""Where order enters an encoder: added to the states, turned into q and k, added to the scores.
+
+A scheme is an object passed to the encoder. It sees positions, never a length: the same lines run
+on a whole row, on a tile of it and on packed texts. Write your own by subclassing Position (and
+Bias); notes/03-positions.md is the tutorial.
+"""
+
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from jaxbert.errors import InputError
+from jaxbert.model.axes import Hidden, Positions, Queries
+from jaxbert.model.layers import lookup
+from jaxbert.model.module import Module
+
+QueryPositions = Int[Array, "t"]
+KeyPositions = Int[Array, "s"]
+HeadBias = Float[Array, "t s"]
+
+
+class Bias(Module):
+    """A term of the scores: bias(pos_q, pos_k) -> [t, s], float32, written for one head.
+
+    Every array it holds has the leading axis n; attention takes the heads apart before it calls,
+    so inside a call that axis is gone.
+    """
+
+    def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
+        """The term for queries at pos_q and keys at pos_k, added after the division by sqrt(h)."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(pos_q, pos_k)")
+
+    def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
+        """At least every term of a pair at this distance or farther; lets attention skip it."""
+        return jnp.full(distance.shape, jnp.inf)  # nothing is known, so nothing is skipped
+
+
+class Position(Module):
+    """No position at all; the base of every scheme, whose three places each do nothing."""
+
+    bias: ClassVar[Bias | None] = None  # or an instance's field or property
+    limit: ClassVar[int | None] = None  # how many positions the scheme knows; None: no end
+
+    def embed(self, x: Hidden, pos: Positions) -> Hidden:
+        """What the states become before the first norm."""
+        return x
+
+    def rotate(self, qk: Queries, pos: Positions) -> Queries:
+        """What queries and keys become before their product."""
+        return qk
+
+
+class Learned(Position):
+    """x + table[pos]: one learned vector per position (BERT, arXiv:1810.04805, section 3)."""
+
+    def __init__(self, max_positions: int, hidden_size: int, *, rngs: nnx.Rngs, std: float) -> None:
+        """Draw the table [max_positions, d]."""
+        shape = (max_positions, hidden_size)
+        self.table = nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
+
+    @property
+    def limit(self) -> int:  # type: ignore[override]
+        """The rows of the table; a longer text is refused."""
+        return self.table.shape[0]
+
+    def embed(self, x: Hidden, pos: Positions) -> Hidden:
+        """Add the vector of each position; NaN for one that the table does not have."""
+        return x + lookup(self.table[...], pos).astype(x.dtype)
+
+
+def alibi_slopes(num_heads: int) -> tuple[float, ...]:
+    """2^(-8(i+1)/n) for n a power of two; else those of the power below, then between them.
+
+    Source: Press et al., arXiv:2108.12409, section 3 and the authors' code for other head counts.
+    """
+    power = 2 ** int(math.log2(num_heads))
+    exact = [2.0 ** (-8.0 * (i + 1) / power) for i in range(power)]
+    between = [2.0 ** (-4.0 * (2 * i + 1) / power) for i in range(num_heads - power)]
+    return (*exact, *between)
+
+
+class AlibiBias(Bias):
+    """-slope |pos_q - pos_k|: it falls off alike to both sides, without end; one slope per head."""
+
+    def __init__(self, slopes: Float[Array, " n"]) -> None:
+        """slopes [n], positive."""
+        self.slopes = slopes
+
+    def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
+        """[t, s], the term of every pair."""
+        distance = jnp.abs(pos_q[:, None] - pos_k[None, :])
+        return -self.slopes * distance.astype(jnp.float32)
+
+    def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
+        """The term itself, for it never rises with the distance."""
+        return -self.slopes * distance.astype(jnp.float32)
+
+
+class Alibi(Position):
+    """Symmetric ALiBi (arXiv:2108.12409; both sides: arXiv:2310.19923, section 3.1); no weights.
+
+    Differs: the published ALiBi is causal; an encoder needs the distance, |t - s|.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        """Any number of heads."""
+        self.num_heads = num_heads
+
+    @property
+    def bias(self) -> Bias:  # type: ignore[override]
+        """Computed from the positions wherever it is needed; never a table."""
+        return AlibiBias(jnp.asarray(alibi_slopes(self.num_heads), jnp.float32))
+
+
+def check_heads(scheme: Position, num_heads: int) -> None:
+    """Refuse a bias for another number of heads: one head would silently do for all."""
+    for leaf in jax.tree.leaves(scheme.bias):
+        if leaf.ndim == 0 or leaf.shape[0] != num_heads:
+            raise InputError(
+                f"a bias of {type(scheme).__name__} has an array of shape {leaf.shape}; its first "
+                f"axis must be the {num_heads} heads"
+            )

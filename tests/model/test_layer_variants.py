@@ -1,0 +1,184 @@
+"""Encoders of other shapes without a flag in a forward pass: T5's layers, ModernBERT's windows."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxbert import Bias, Encoder, EncoderConfig, Position
+from jaxbert.errors import InputError
+from jaxbert.model import reference
+from jaxbert.model.attention import Blockwise
+from jaxbert.model.components import components_of
+from jaxbert.model.layer_variants import LayerScheme, PreNormLayer, RmsNorm
+from jaxbert.model.layers import Projection, lookup
+from jaxbert.model.position_schemes import T5Bias
+from jaxbert.model.transformer import SelfAttention
+from tests.models import arrays, randomised
+from tests.tolerances import ENCODER, FUNCTION, VISIBLE, close, off
+from tests.tolerances import ENCODER
+
+L, N, H, D, T = 2, 3, 5, 15, 11
+EPS = 1e-6
+CONFIG = EncoderConfig.bert(
+    vocab_size=31,
+    hidden_size=D,
+    num_layers=L,
+    num_heads=N,
+    intermediate_size=13,
+    position="none",
+    layer_norm_eps=EPS,
+)
+SIZES = CONFIG.sizes
+
+
+class WordEmbeddings(nnx.Module):
+    """T5's embeddings: a table of words, and nothing else."""
+
+    def __init__(self, config, components, *, rngs):
+        self.word = nnx.Param(jnp.zeros((config.vocab_size, config.hidden_size), jnp.float32))
+
+    def __call__(self, inputs, scheme):
+        return scheme.embed(lookup(self.word[...], inputs.ids), inputs.positions)
+
+
+class Relu(nnx.Module):
+    """T5's first feed-forward: two products without biases."""
+
+    def __init__(self, rngs):
+        self.up = Projection("btd,df->btf", SIZES, rngs=rngs, std=1.0, use_bias=False)
+        self.down = Projection("btf,fd->btd", SIZES, rngs=rngs, std=1.0, use_bias=False)
+
+    def __call__(self, x):
+        return self.down(jax.nn.relu(self.up(x)).astype(x.dtype)).astype(x.dtype)
+
+
+class Unscaled(nnx.Module):
+    """T5 does not divide by sqrt(h): queries are multiplied by it before attention does."""
+
+    def __call__(self, q):
+        return q * H**0.5
+
+
+def t5(attention=None):
+    components = components_of(CONFIG)._replace(
+        norm=lambda: RmsNorm(SIZES, EPS),
+        query_norm=Unscaled,
+        feed_forward=Relu,
+        final_norm=lambda: RmsNorm(SIZES, EPS),
+    )
+    layer = partial(PreNormLayer, attention=partial(SelfAttention, use_bias=False))
+
+    def make():
+        return Encoder(
+            CONFIG,
+            rngs=nnx.Rngs(0),
+            position=T5Bias(N, rngs=nnx.Rngs(1), std=1.0, num_buckets=8, max_distance=7),
+            attention=attention,
+            components=components,
+            embeddings=WordEmbeddings,
+            layers=[layer] * L,
+        )
+
+    return randomised(jax.eval_shape(make))
+
+
+def rms_norm(x, scale):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + EPS) * scale
+
+
+def heads(x, weight):
+    return np.einsum("btd,dnh->bnth", x, weight)
+
+
+def bucket(offset, buckets=8, furthest=7):
+    """T5's bucket of one offset, key minus query, written out case by case."""
+    half = buckets // 2
+    base, distance = (half, offset) if offset > 0 else (0, -offset)
+    exact = half // 2
+    if distance < exact:
+        return base + distance
+    far = exact + int(np.log(distance / exact) / np.log(furthest / exact) * (half - exact))
+    return base + min(far, half - 1)
+
+
+def t5_in_numpy(weights, ids, mask):
+    """The states after the last layer, from the formulas of arXiv:1910.10683, section 2.1."""
+    table = weights["position.bias.table"]
+    buckets = np.array([[bucket(s - t) for s in range(T)] for t in range(T)])
+    bias = table[:, buckets]
+    x = weights["embeddings.word"][ids]
+    for i in range(L):
+        own = {k.removeprefix("layers."): w[i] for k, w in weights.items() if "layers." in k}
+        y = rms_norm(x, own["attention_norm.scale"])
+        q, k, v = (heads(y, own[f"attention.{name}.weight"]) for name in ("query", "key", "value"))
+        context = reference.attention(q * H**0.5, k, v, mask != 0, bias)
+        x = x + np.einsum("bnth,nhd->btd", context, own["attention.out.weight"])
+        y = rms_norm(x, own["feed_forward_norm.scale"])
+        inner = np.maximum(y @ own["feed_forward.up.weight"], 0)
+        x = x + inner @ own["feed_forward.down.weight"]
+    return rms_norm(x, weights["final_norm.scale"])
+
+
+@pytest.mark.parametrize("attention", [None, Blockwise(queries=3, keys=5)])
+def test_an_encoder_of_the_shape_of_t5(attention):
+    model = t5(attention)
+    ids, mask, _ = arrays(3, length=T)
+    weights = {name: np.asarray(w, np.float64) for name, w in model.weights().items()}
+    assert not any("bias" in name for name in weights if name.startswith("layers."))
+    expected = t5_in_numpy(weights, ids, mask)
+    got = np.asarray(model(ids, mask))
+    valid = mask == 1
+    close(got[valid], expected[valid], ENCODER)
+    for probabilities in map(np.asarray, model.attentions(ids, mask)):
+        close(
+            probabilities.sum(-1)[np.broadcast_to(valid[:, None], (len(ids), N, T))], 1.0, FUNCTION
+        )
+
+
+class WindowBias(Bias):
+    def __init__(self, widths):
+        self.widths = widths
+
+    def __call__(self, pos_q, pos_k):
+        distance = jnp.abs(pos_q[:, None] - pos_k[None, :]).astype(jnp.float32)
+        return jnp.where(distance <= self.widths, 0.0, -1e9)
+
+
+class Window(Position):
+    def __init__(self, width):
+        self.bias = WindowBias(jnp.full((N,), width, jnp.float32))
+
+
+def windows(widths):
+    layers = [
+        partial(PreNormLayer, attention=partial(LayerScheme, scheme=Window(width)))
+        for width in widths
+    ]
+    model = Encoder(CONFIG, rngs=nnx.Rngs(2), layers=layers)
+    return model
+
+
+def test_layers_may_have_position_schemes_of_their_own():
+    model = windows([2, 99])
+    ids = np.random.default_rng(0).integers(0, 31, (1, T))
+    distance = np.abs(np.arange(T)[:, None] - np.arange(T)[None, :])
+    near, far = (np.asarray(own)[0, 0] > 0 for own in model.attentions(ids))
+    np.testing.assert_array_equal(near, distance <= 2)
+    assert far.all()
+    wide = windows([99, 99])
+    assert off(np.asarray(model(ids)), np.asarray(wide(ids))) > VISIBLE
+    plain = Encoder(CONFIG, rngs=nnx.Rngs(2), layers=[PreNormLayer] * L)
+    np.testing.assert_array_equal(np.asarray(wide(ids)), np.asarray(plain(ids)))
+
+
+def test_layers_that_cannot_be_stacked_are_refused():
+    own = partial(LayerScheme, scheme=Window(2))
+    layers = [PreNormLayer, partial(PreNormLayer, attention=own)]
+    with pytest.raises(InputError, match="layer 1 is built otherwise than layer 0"):
+        Encoder(CONFIG, rngs=nnx.Rngs(0), layers=layers)
+    with pytest.raises(InputError, match="3 layers where the config says 2"):
+        Encoder(CONFIG, rngs=nnx.Rngs(0), layers=[PreNormLayer] * 3)
