@@ -19,7 +19,6 @@ from jaxbert.model.position_schemes import T5Bias
 from jaxbert.model.transformer import SelfAttention
 from tests.models import arrays, randomised
 from tests.tolerances import ENCODER, FUNCTION, VISIBLE, close, off
-from tests.tolerances import ENCODER
 
 L, N, H, D, T = 2, 3, 5, 15, 11
 EPS = 1e-6
