@@ -26,23 +26,27 @@ test: $(VENV)/.test
 
 # The same suite under flax's coming default: modules as plain trees. Left out is what sees arrays
 # and files only, and what is about broken arguments: no module passes through it.
-PLAIN = attention tiles kernel_tpu kernel_gpu cache batching runner hub tokenizer tokenizer_files \
-  shortening reference package from_hub published quantise similarity prompts errors folders refusals \
-  attack corpus_rows corpus_formats corpus_parts corpus_run corpus_outputs corpus_processor \
-  interrupts streams faults cli notes promise replacing fork entry_points
+PLAIN = corpus text verify attack parity deviceless \
+  $(addprefix test_,attack.py cli.py entry_points.py errors.py from_hub.py notes.py package.py) \
+  $(addprefix model/test_,attention.py kernel_gpu.py kernel_tpu.py reference.py tiles.py) \
+  $(addprefix checkpoint/test_,folders.py hub.py refusals.py replacing.py) \
+  $(addprefix inference/test_,compilation_cache.py planning.py promise.py quantise.py runner.py \
+    similarity.py) \
+  $(addprefix process/test_,forked.py interrupts.py streams.py)
 
 tree-mode: $(VENV)/.test
 	NNX_GRAPH_MODE=false NNX_GRAPH_UPDATES=false $(VENV)/bin/python -m pytest -n $(WORKERS) \
-	  $(PLAIN:%=--ignore=tests/test_%.py)
+	  $(PLAIN:%=--ignore=tests/%)
 
 # The numerical tests as other processors would compute them: XLA's own code is held to an
 # instruction set, PJRT_NPROC and OPENBLAS_NUM_THREADS are how many threads XLA and NumPy have. XLA
 # takes products from a library that looks at the processor itself; "plain" does without, for other
 # orders of sums. A program compiled for one set is of no use to another, so none is kept.
 ISA ?= SSE4_2-1 SSE4_2-2 AVX2-1 AVX2-2 AVX512-1 AVX512-2 SSE4_2-2-plain AVX512-1-plain
-NUMERIC = attend attention chunking embedder encoder kernel_gpu kernel_tpu layers long minilm \
-  pooling positions published reference saving speed_paths spread stack surface tiles user_scheme
-ISA_TESTS ?= $(NUMERIC:%=tests/test_%.py)
+NUMERIC = model verify test_chunking.py test_embedder.py test_minilm.py test_surface.py \
+  $(addprefix checkpoint/test_,saving.py stack.py) \
+  $(addprefix inference/test_,data_parallel.py speed_paths.py)
+ISA_TESTS ?= $(NUMERIC:%=tests/%)
 ISA_FLAGS = --xla_cpu_max_isa=$(word 1,$(subst -, ,$*)) \
   $(if $(findstring plain,$*),--xla_cpu_experimental_ynn_fusion_type=)
 ISA_THREADS = $(word 2,$(subst -, ,$*))
@@ -56,14 +60,15 @@ isa-%: $(VENV)/.test
 
 # Some minutes of it, for the gate: every set, both numbers of threads and both kinds of products
 # once, with tests that pass through every kind of layer, pooling and batch, and the real weights.
-SHORT = layers.py pooling.py minilm.py speed_paths.py encoder.py::test_golden_states \
-  encoder.py::test_states_agree_with_the_reference \
-  attention.py::test_agrees_with_the_reference_under_any_mask \
-  embedder.py::test_by_default_company_moves_a_vector_by_less_than_is_promised \
-  embedder.py::test_real_weights_keep_the_promises_too
+SHORT = model/test_layers.py model/test_pooling.py test_minilm.py inference/test_speed_paths.py \
+  model/test_encoder.py::test_golden_states \
+  model/test_encoder.py::test_states_agree_with_the_reference \
+  model/test_attention.py::test_agrees_with_the_reference_under_any_mask \
+  test_embedder.py::test_by_default_company_moves_a_vector_by_less_than_is_promised \
+  test_embedder.py::test_real_weights_keep_the_promises_too
 
 isa-short:
-	$(MAKE) isa ISA="SSE4_2-1 AVX2-2 AVX512-1-plain" ISA_TESTS="$(SHORT:%=tests/test_%)"
+	$(MAKE) isa ISA="SSE4_2-1 AVX2-2 AVX512-1-plain" ISA_TESTS="$(SHORT:%=tests/%)"
 
 parity: $(PARITY)/.parity
 	$(PARITY)/bin/python -m pytest -n $(WORKERS) -m torch tests/parity
@@ -80,7 +85,7 @@ peers: $(BENCH)/.bench
 
 # Kills processes at random moments; JAXBERT_KILLS says how often.
 faults: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m faults tests/test_faults.py
+	$(VENV)/bin/python -m pytest -m faults tests/corpus/test_faults.py
 
 # Spoils 20,000 model folders and 60 runs, and judges what comes of them: ten minutes.
 attack: $(VENV)/.test

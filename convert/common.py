@@ -6,9 +6,9 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from jaxbert.checkpoint.hub import PATTERNS
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
-from jaxbert.hub import PATTERNS
 
 
 class NotDoneError(Exception):
@@ -50,7 +50,7 @@ def put_in_place(partial: Path, folder: Path) -> None:
 def understood(folder: Path, program: str) -> bool:
     """Open the folder with all of jaxbert's checks, and print what it is, or why it is refused."""
     # Waits until here, so that --help and what needs no model do without jax.
-    from jaxbert.report import describe, open_model
+    from jaxbert.verify.report import describe, open_model
 
     try:
         model = open_model(folder, revision=None, ignore_config=(), dtype="float32")

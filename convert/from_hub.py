@@ -32,10 +32,10 @@ from common import (
     vacant,
 )
 
+from jaxbert.checkpoint.hub import clean_token, without
+from jaxbert.checkpoint.storage import read_object
+from jaxbert.checkpoint.sums import SOURCE, digests, git_sha1, sha256
 from jaxbert.cli import one_line
-from jaxbert.hub import clean_token, without
-from jaxbert.storage import read_object
-from jaxbert.sums import SOURCE, digests, git_sha1, sha256
 
 PROGRAM = "from_hub.py"
 # Where the hub's client keeps its notes inside a folder that it downloads into.

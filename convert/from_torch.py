@@ -32,10 +32,10 @@ from common import (
     vacant,
 )
 
+from jaxbert.checkpoint.files import opened_file, pointer
+from jaxbert.checkpoint.storage import opened, read_object
+from jaxbert.checkpoint.sums import SOURCE, sha256
 from jaxbert.cli import one_line
-from jaxbert.files import opened_file, pointer
-from jaxbert.storage import opened, read_object
-from jaxbert.sums import SOURCE, sha256
 
 PROGRAM = "from_torch.py"
 PICKLE, INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from common import NotDoneError, beside, put_in_place, run, vacant
 
+from jaxbert.checkpoint.tensor_names import FAMILIES
 from jaxbert.embedder import Embedder
-from jaxbert.rules import FAMILIES
-from jaxbert.verify import TEXTS
+from jaxbert.verify.compare import TEXTS
 
 # Largest difference of a component over the longest vector. Both sides compute in float32 and in
 # other orders: on the models of the tests it is at most 6e-7, but weights can make a rounding

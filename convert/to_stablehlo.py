@@ -25,18 +25,18 @@ import numpy as np
 from jax import export
 
 import jaxbert
-from jaxbert import hub
 from jaxbert.arguments import integer
-from jaxbert.batches import Filled, Padded
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.modules import read_modules
+from jaxbert.checkpoint.sums import sha256
 from jaxbert.cli import one_line, warn
-from jaxbert.engine import vectors
 from jaxbert.errors import JaxbertError
+from jaxbert.inference.batches import Filled, Padded
+from jaxbert.inference.engine import vectors
 from jaxbert.model.attention import ATTENTIONS, KERNELS, implementation, named
 from jaxbert.model.head import PoolingHead
-from jaxbert.modules import read_modules
-from jaxbert.report import Model, open_model
-from jaxbert.sums import sha256
-from jaxbert.verify import TEXTS
+from jaxbert.verify.compare import TEXTS
+from jaxbert.verify.report import Model, open_model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The largest difference of a component between artefact and live model, over the vector's norm.

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxbert import __version__
+from jaxbert.checkpoint.tensor_names import FAMILIES
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
-from jaxbert.report import Model, open_model, side_by_side
-from jaxbert.rules import FAMILIES
-from jaxbert.verify import TOLERANCE
+from jaxbert.verify.compare import TOLERANCE
+from jaxbert.verify.report import Model, open_model, side_by_side
 
 
 class NotComparedError(Exception):

@@ -6,20 +6,20 @@ Names are imported when they are first used, so that `import jaxbert` costs noth
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from jaxbert import forked as forked  # watches forks from now on
+from jaxbert.process import forked as forked  # watches forks from now on
 
 if TYPE_CHECKING:
     from jaxbert.embedder import Embedder as Embedder
     from jaxbert.encoder import Encoder as Encoder
     from jaxbert.errors import JaxbertError as JaxbertError
+    from jaxbert.inference.outputs import TokenEmbeddings as TokenEmbeddings
+    from jaxbert.inference.pooling import mean_pool as mean_pool
+    from jaxbert.inference.quantise import Ranges as Ranges
+    from jaxbert.inference.quantise import quantize_embeddings as quantize_embeddings
     from jaxbert.model.attention import attend as attend
     from jaxbert.model.config import EncoderConfig as EncoderConfig
     from jaxbert.model.position import Bias as Bias
     from jaxbert.model.position import Position as Position
-    from jaxbert.outputs import TokenEmbeddings as TokenEmbeddings
-    from jaxbert.pooling import mean_pool as mean_pool
-    from jaxbert.quantise import Ranges as Ranges
-    from jaxbert.quantise import quantize_embeddings as quantize_embeddings
 
 __version__ = "0.1.0"
 
@@ -30,11 +30,11 @@ _HOME = {
     "EncoderConfig": "model.config",
     "JaxbertError": "errors",
     "Position": "model.position",
-    "Ranges": "quantise",
-    "TokenEmbeddings": "outputs",
+    "Ranges": "inference.quantise",
+    "TokenEmbeddings": "inference.outputs",
     "attend": "model.attention",
-    "mean_pool": "pooling",
-    "quantize_embeddings": "quantise",
+    "mean_pool": "inference.pooling",
+    "quantize_embeddings": "inference.quantise",
 }
 __all__ = ["__version__", *_HOME]
 

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from jaxbert import __version__, interrupts, streams
+from jaxbert import __version__
 from jaxbert.errors import JaxbertError, printable
+from jaxbert.process import interrupts, streams
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 ATTENTIONS = ("auto", "dense", "blockwise", "tpu", "gpu")
@@ -72,7 +73,7 @@ def add(
     commands: Any, name: str, about: str, action: Any, positional: bool = False
 ) -> argparse.ArgumentParser:
     """A command with the options that all commands have."""
-    from jaxbert import hub
+    from jaxbert.checkpoint import hub
 
     command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
     command.set_defaults(action=action)
@@ -150,7 +151,7 @@ def run_similarity(options: argparse.Namespace) -> int:
 
 def run_info(options: argparse.Namespace) -> int:
     """What the folder holds, as it is understood here."""
-    from jaxbert.report import describe, open_model
+    from jaxbert.verify.report import describe, open_model
 
     model = open_model(**model_arguments(options))
     interrupts.check()
@@ -160,8 +161,8 @@ def run_info(options: argparse.Namespace) -> int:
 
 def run_verify(options: argparse.Namespace) -> int:
     """0 if every layer agrees with the reference and all published vectors come out, else 1."""
-    from jaxbert import published
-    from jaxbert.report import open_model, verify_against_published, verify_against_reference
+    from jaxbert.verify import published
+    from jaxbert.verify.report import open_model, verify_against_published, verify_against_reference
 
     arguments = model_arguments(options)
     if options.published is not None:

@@ -15,14 +15,14 @@ from weakref import ReferenceType, ref
 
 import jax
 
-from jaxbert import checkpoint, hub
-from jaxbert.checkpoint import Checkpoint
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sums import sha256
+from jaxbert.checkpoint.tensors import Checkpoint, open_folder
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError, ModelNotFoundError
+from jaxbert.inference.runner import Tally
 from jaxbert.model.copyable import check_pickles
-from jaxbert.runner import Tally
-from jaxbert.stack import Stack
-from jaxbert.sums import sha256
 
 # A file's size, its time of change and its place on the disk: others after every change.
 Mark = tuple[int, int, int]
@@ -161,7 +161,7 @@ def opened(
                 f"{path} is not the file that the embedder had when it was pickled; load the model "
                 "again with from_pretrained, or restore the folder"
             )
-    stored = checkpoint.open_folder(origin.folder, ignore_config=origin.ignore_config)
+    stored = open_folder(origin.folder, ignore_config=origin.ignore_config)
     encoder = Encoder.from_checkpoint(
         stored, dtype=found.dtype, attention=found.attention, device=device
     )

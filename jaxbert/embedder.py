@@ -10,25 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert import checkpoint, copying, hub
+from jaxbert import copying
 from jaxbert.arguments import as_list, flag, integer, names
-from jaxbert.backend import check_devices
-from jaxbert.batching import ByText, Planner
-from jaxbert.chunking import Chunker, check_chunks
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.kinds import embedder_stack
+from jaxbert.checkpoint.modules import transformer_folder
+from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.tensors import Checkpoint, open_folder
 from jaxbert.encoder import Encoder
-from jaxbert.engine import Engine
-from jaxbert.forked import check_not_forked
-from jaxbert.kinds import embedder_stack
+from jaxbert.inference.engine import Engine
+from jaxbert.inference.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
+from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.quantise import Precision, Ranges
+from jaxbert.inference.request import Request
+from jaxbert.inference.runner import Stats
+from jaxbert.inference.settings import DOCUMENT_PROMPTS, Settings
 from jaxbert.model.attention import Attend
-from jaxbert.modules import transformer_folder
-from jaxbert.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
 from jaxbert.portable import Portable, check_made
-from jaxbert.quantise import Precision, Ranges
-from jaxbert.request import Request
-from jaxbert.runner import Stats
-from jaxbert.settings import DOCUMENT_PROMPTS, Settings
-from jaxbert.stack import Stack
-from jaxbert.tokenizer import Tokenizer
+from jaxbert.process.backend import check_devices
+from jaxbert.process.forked import check_not_forked
+from jaxbert.text.chunking import Chunker, check_chunks
+from jaxbert.text.tokenizer import Tokenizer
 
 
 class Embedder(Settings, Portable):
@@ -49,7 +51,7 @@ class Embedder(Settings, Portable):
         check_made(encoder, tokenizer, stack)
         super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
         self.engine = Engine(encoder, self.stack, planner, devices)
-        self.stored: checkpoint.Checkpoint | None = None  # where the weights came from
+        self.stored: Checkpoint | None = None  # where the weights came from
         self.origin: copying.Origin | None = None  # the same, as other processes find it
         self.held = copying.Held(encoder)
 
@@ -81,7 +83,7 @@ class Embedder(Settings, Portable):
         deterministic = flag(deterministic, "deterministic")
         folder = Path(hub.resolve(name, revision=revision, token=token))
         inner = transformer_folder(folder)
-        stored = checkpoint.open_folder(inner, ignore_config=ignore_config)
+        stored = open_folder(inner, ignore_config=ignore_config)
         stack = embedder_stack(folder, stored, ignore_config)
         tokenizer = Tokenizer.from_folder(
             inner, stack.lower_case, ignore_config, vocab_size=stored.config.vocab_size

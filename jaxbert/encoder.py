@@ -9,12 +9,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jaxbert import checkpoint, hub
 from jaxbert.arguments import integer, names
-from jaxbert.backend import computing, device_of
-from jaxbert.inputs import ArrayInput, check_dtype, check_parts, prepare
-from jaxbert.loading import load, weights
-from jaxbert.memory import check_memory
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.module import load, weights
+from jaxbert.checkpoint.modules import transformer_folder
+from jaxbert.checkpoint.saving import save_encoder
+from jaxbert.checkpoint.tensors import Checkpoint, open_folder
+from jaxbert.inference.inputs import ArrayInput, check_dtype, check_parts, prepare
+from jaxbert.inference.memory import check_memory
 from jaxbert.model.attention import Attend, dense
 from jaxbert.model.axes import Hidden, Scores
 from jaxbert.model.components import MakeFeedForward
@@ -22,8 +24,7 @@ from jaxbert.model.config import EncoderConfig
 from jaxbert.model.copyable import Copyable
 from jaxbert.model.position import Position
 from jaxbert.model.transformer import Transformer
-from jaxbert.modules import transformer_folder
-from jaxbert.saving import save_encoder
+from jaxbert.process.backend import computing, device_of
 
 
 class Encoder(Copyable, Transformer):
@@ -77,13 +78,13 @@ class Encoder(Copyable, Transformer):
         """
         ignore_config = names(ignore_config, "ignore_config")
         folder = transformer_folder(hub.resolve(name, revision=revision, token=token))
-        stored = checkpoint.open_folder(folder, ignore_config=ignore_config)
+        stored = open_folder(folder, ignore_config=ignore_config)
         return cls.from_checkpoint(stored, dtype=dtype, attention=attention)
 
     @classmethod
     def from_checkpoint(
         cls,
-        stored: checkpoint.Checkpoint,
+        stored: Checkpoint,
         *,
         dtype: DTypeLike = jnp.float32,
         attention: Attend | None = None,

@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Self
 from flax import nnx
 
 from jaxbert import copying
-from jaxbert.checkpoint import Checkpoint
-from jaxbert.describing import check_own
+from jaxbert.checkpoint.describing import check_own
+from jaxbert.checkpoint.replacing import destination
+from jaxbert.checkpoint.saving import save_model
+from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.encoder import Encoder
 from jaxbert.errors import InputTypeError
 from jaxbert.model.config import EncoderConfig
-from jaxbert.replacing import destination
-from jaxbert.saving import save_model
-from jaxbert.stack import Stack
-from jaxbert.tokenizer import Tokenizer
+from jaxbert.text.tokenizer import Tokenizer
 
 
 def plain(config: EncoderConfig) -> Encoder:

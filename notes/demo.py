@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import jaxbert
-from jaxbert.hub import DEFAULT_MODEL
+from jaxbert.checkpoint.hub import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[1]
 SHOWN = 3

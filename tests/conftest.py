@@ -19,7 +19,7 @@ MODEL = (
     "qk_norm transformer"
 ).split()
 TYPED = [f"jaxbert.model.{name}" for name in MODEL]
-TYPED += [f"jaxbert.{name}" for name in ("encoder", "inputs", "pooling")]
+TYPED += ["jaxbert.encoder", "jaxbert.inference.inputs", "jaxbert.inference.pooling"]
 install_import_hook(TYPED, "beartype.beartype")
 
 import jax
@@ -41,7 +41,7 @@ settings.load_profile("jaxbert")
 @pytest.fixture(scope="session")
 def minilm():
     """The folder of the real all-MiniLM-L6-v2."""
-    from jaxbert import hub
+    from jaxbert.checkpoint import hub
 
     folder = hub.installed_package()
     if folder is None:

@@ -22,8 +22,8 @@ from flax import nnx
 
 import jaxbert
 from jaxbert import Embedder, Encoder, EncoderConfig, JaxbertError
-from jaxbert.stack import Stack
-from jaxbert.tokenizer import Tokenizer
+from jaxbert.checkpoint.stack import Stack
+from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, SIZES, encoder, word_tokenizer, write_folder
 
 

@@ -10,9 +10,9 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from jaxbert.checkpoint.tensor_names import rules
 from jaxbert.encoder import Encoder
 from jaxbert.model.config import EncoderConfig
-from jaxbert.rules import rules
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = sorted(folder for folder in GOLDEN.iterdir() if (folder / "config.json").is_file())

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxbert import Embedder
-from jaxbert.chunking import Parts, checked_spans, of_tokens, windows
 from jaxbert.errors import InputError, InputTypeError
-from jaxbert.tokenizer import Tokens
+from jaxbert.text.chunking import Parts, checked_spans, of_tokens, windows
+from jaxbert.text.tokenizer import Tokens
 from tests.models import write_folder
 from tests.tolerances import COMPANY, VISIBLE, close, norms, off
 

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxbert import Embedder, Encoder, copying, hub
-from jaxbert.batching import ByText
+from jaxbert import Embedder, Encoder, copying
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.modules import Dense, Normalize, Pooling
+from jaxbert.checkpoint.stack import Stack
 from jaxbert.errors import CheckpointError, InputError, InputTypeError, ModelNotFoundError
+from jaxbert.inference.planning import ByText
 from jaxbert.model.attention import Blockwise, dense
-from jaxbert.modules import Dense, Normalize, Pooling
-from jaxbert.stack import Stack
-from jaxbert.tokenizer import Tokenizer
+from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, arrays, encoder, randomised, word_tokenizer, write_folder
 
 TEXTS = ["a b c", "", "de f", "q " * 30]

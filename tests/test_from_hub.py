@@ -20,8 +20,8 @@ from huggingface_hub.utils.sha import git_hash
 from safetensors.numpy import load_file, save_file
 
 from jaxbert.embedder import Embedder
+from tests.checkpoint.test_hub import COMMIT, NAME, Hub
 from tests.models import sharded, write_folder
-from tests.test_hub import COMMIT, NAME, Hub
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ROOT / "convert" / "from_hub.py"

@@ -49,7 +49,7 @@ def test_importing_jaxbert_imports_nothing_heavy_and_using_it_no_torch():
 import sys, jaxbert
 heavy = [m for m in ("jax", "numpy", "flax", "tokenizers", "huggingface_hub") if m in sys.modules]
 for name in jaxbert.__all__: getattr(jaxbert, name)
-import jaxbert.report, jaxbert.cli, jaxbert.model.position_schemes
+import jaxbert.verify.report, jaxbert.cli, jaxbert.model.position_schemes
 print(heavy, [m for m in ("torch", "transformers", "huggingface_hub") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -8,7 +8,7 @@ import pytest
 
 from jaxbert import Embedder, Ranges
 from jaxbert.errors import InputError, InputTypeError
-from jaxbert.outputs import LongTextWarning
+from jaxbert.inference.outputs import LongTextWarning
 from tests.models import write_folder
 from tests.tolerances import COMPANY, FUNCTION, close, norms
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 
-from jaxbert import interrupts, streams
 from jaxbert.arguments import integer
 from jaxbert.corpus import settings
 from jaxbert.corpus.formats import format_of
@@ -23,8 +22,9 @@ from jaxbert.corpus.run import BYTES, Run
 from jaxbert.corpus.survey import UNFINISHED, records
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError
-from jaxbert.quantise import Ranges
-from jaxbert.runner import ahead
+from jaxbert.inference.quantise import Ranges
+from jaxbert.inference.runner import ahead
+from jaxbert.process import interrupts, streams
 from jaxbert.textio import write_rows
 
 # How often a worker makes parts of its own that went while it was at work.

@@ -10,12 +10,12 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jaxbert import streams
 from jaxbert.corpus import tables
 from jaxbert.corpus.fields import BadRow, Fault, FileError, Reading, Row
 from jaxbert.corpus.line_rows import jsonl_rows, text_rows
 from jaxbert.corpus.lines import Gunzip, Lines
 from jaxbert.errors import InputError, InputTypeError
+from jaxbert.process import streams
 
 __all__ = ["BadRow", "Reading", "Row", "Source"]
 

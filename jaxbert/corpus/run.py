@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxbert import interrupts
 from jaxbert.corpus.flow import Flow, Part, Tokenised, Window, Writer
 from jaxbert.corpus.formats import Columns, Format
 from jaxbert.corpus.parts import Parts
@@ -22,9 +21,10 @@ from jaxbert.corpus.rows import BadRow, Source
 from jaxbert.corpus.settings import in_file
 from jaxbert.corpus.sifting import RowRefusedError, reason_of, sifted
 from jaxbert.errors import ComputationError, InputChangedError, InputError, JaxbertError
-from jaxbert.outputs import Finish
-from jaxbert.request import Request
-from jaxbert.runner import Stats, ahead, windows
+from jaxbert.inference.outputs import Finish
+from jaxbert.inference.request import Request
+from jaxbert.inference.runner import Stats, ahead, windows
+from jaxbert.process import interrupts
 
 # A part ends after so many rows, or so many bytes of them, whichever is first.
 ROWS, BYTES = 16_384, 2**26

@@ -12,15 +12,15 @@ import jax
 import numpy as np
 
 from jaxbert import __version__
+from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sums import sha256
 from jaxbert.corpus.processor import processor
 from jaxbert.corpus.rows import Reading, Source
 from jaxbert.embedder import Embedder
+from jaxbert.inference.outputs import Finish
+from jaxbert.inference.request import Request
 from jaxbert.model.attention import name_of
 from jaxbert.model.head import Dense
-from jaxbert.outputs import Finish
-from jaxbert.request import Request
-from jaxbert.stack import Stack
-from jaxbert.sums import sha256
 
 
 @dataclass(frozen=True)

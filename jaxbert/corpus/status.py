@@ -5,11 +5,11 @@ import json
 import os
 from pathlib import Path
 
-from jaxbert import streams
 from jaxbert.corpus.files import DamagedRecordError, read_record
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.survey import UNFINISHED, at_work, records
 from jaxbert.errors import InputError
+from jaxbert.process import streams
 
 
 def status(options: argparse.Namespace) -> int:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jaxbert import interrupts
 from jaxbert.corpus.locks import is_held
 from jaxbert.corpus.parts import RECORD, Parts
+from jaxbert.process import interrupts
 
 # Exit status of a run that ends without its output, and of `status` for one.
 UNFINISHED = 3

@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 
-from jaxbert import Embedder, checkpoint, hub
+from jaxbert import Embedder
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.tensors import open_folder, read_tensors
 from jaxbert.model import layers, reference
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
@@ -30,8 +32,8 @@ def error_of(gelu):
 
 def exact(texts, embedder):
     """The reference's normalised vectors, text by text."""
-    stored = checkpoint.open_folder(hub.installed_package())
-    tensors = checkpoint.tensors(stored)
+    stored = open_folder(hub.installed_package())
+    tensors = read_tensors(stored)
     found = []
     for ids in embedder.tokenizer(texts, embedder.max_seq_length):
         mask = np.ones_like(ids)[None]

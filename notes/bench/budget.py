@@ -9,8 +9,9 @@ import time
 
 import numpy as np
 
-from jaxbert import Embedder, hub
-from jaxbert.batches import Padded
+from jaxbert import Embedder
+from jaxbert.checkpoint import hub
+from jaxbert.inference.batches import Padded
 
 BUDGETS = (256, 512, 1024, 2048, 4096, 8192)
 LENGTHS = (32, 128, 256)

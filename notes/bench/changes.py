@@ -13,15 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
 
-from jaxbert import Embedder, hub
-from jaxbert.batches import Padded
-from jaxbert.engine import vectors
+from jaxbert import Embedder
+from jaxbert.checkpoint import hub
+from jaxbert.inference.batches import Padded
+from jaxbert.inference.engine import vectors
+from jaxbert.inference.runner import Program
+from jaxbert.inference.unrolled import Unrolled
 from jaxbert.model.attention import attend
 from jaxbert.model.attention.dense import LOWEST, attention_mask
 from jaxbert.model.head import PoolingHead
 from jaxbert.model.layers import Projection
-from jaxbert.runner import Program
-from jaxbert.unrolled import Unrolled
 
 SHAPES = [(1, 16), (16, 32), (4, 128), (2, 256)]
 product = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_type=jnp.float32)

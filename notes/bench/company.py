@@ -16,14 +16,16 @@ import warnings
 
 import numpy as np
 
-from jaxbert import Embedder, Encoder, checkpoint, hub
-from jaxbert.batches import Padded
-from jaxbert.batching import ByLength, Packing
-from jaxbert.engine import Engine
+from jaxbert import Embedder, Encoder
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.modules import Pooling
+from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.tensors import UnverifiedModelWarning, open_folder
+from jaxbert.inference.batches import Padded
+from jaxbert.inference.engine import Engine
+from jaxbert.inference.planning import ByLength, Packing
+from jaxbert.inference.runner import run
 from jaxbert.model.head import POOLINGS
-from jaxbert.modules import Pooling
-from jaxbert.runner import run
-from jaxbert.stack import Stack
 from tests.models import CONFIGS, FOLDERS, GOLDEN, make
 
 SHORT = [(1, 16), (2, 16), (4, 16), (8, 16), (32, 16), (1, 32), (2, 32), (1, 48), (1, 64), (8, 64)]
@@ -95,7 +97,7 @@ def company(texts):
     print(f"{len(SMALL) + 1} plans of batches for small models, {', '.join(POOLINGS)}")
     worst = [real("MiniLM, short texts", texts, SHORT), real("MiniLM, all texts", texts, LONG)]
     for folder in FOLDERS:
-        worst.append(small(folder.name, [Encoder.from_checkpoint(checkpoint.open_folder(folder))]))
+        worst.append(small(folder.name, [Encoder.from_checkpoint(open_folder(folder))]))
     for name, config in CONFIGS.items():
         worst.append(small(f"random {name}", [make(config, seed) for seed in range(SEEDS)]))
     print(f"largest of all: {max(worst):.1e}")
@@ -115,7 +117,7 @@ def cost(name, texts, default, fixed):
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", checkpoint.UnverifiedModelWarning)
+    warnings.simplefilter("ignore", UnverifiedModelWarning)
     texts = json.loads((GOLDEN / "minilm" / "texts.json").read_text(encoding="utf-8"))
     if "cost" not in sys.argv[1:]:
         company(texts)

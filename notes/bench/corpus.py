@@ -28,7 +28,8 @@ WORDS = "river stone cloud maple engine copper violet harbour winter signal".spl
 
 
 def speed(options):
-    from jaxbert import Embedder, hub
+    from jaxbert import Embedder
+    from jaxbert.checkpoint import hub
 
     with gzip.open(options.data, "rt", encoding="utf-8") as file:
         rows = random.Random(0).sample([json.loads(line) for line in file], options.texts)
@@ -99,10 +100,11 @@ def tiny():
     """An encoder that costs nothing, with a real tokenizer."""
     from flax import nnx
 
-    from jaxbert import Embedder, Encoder, EncoderConfig, hub
-    from jaxbert.batching import ByText
-    from jaxbert.stack import Stack
-    from jaxbert.tokenizer import Tokenizer
+    from jaxbert import Embedder, Encoder, EncoderConfig
+    from jaxbert.checkpoint import hub
+    from jaxbert.checkpoint.stack import Stack
+    from jaxbert.inference.planning import ByText
+    from jaxbert.text.tokenizer import Tokenizer
 
     config = EncoderConfig.bert(
         vocab_size=30522,

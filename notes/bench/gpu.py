@@ -33,7 +33,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.functional import gelu, layer_norm, scaled_dot_product_attention
 
 from jaxbert import Encoder, EncoderConfig
-from jaxbert.inputs import Inputs
+from jaxbert.inference.inputs import Inputs
 from jaxbert.model.attention.gpu import Gpu
 from jaxbert.model.position import Alibi, alibi_slopes
 

@@ -9,9 +9,9 @@ import gzip
 import json
 import random
 
-from jaxbert import hub
-from jaxbert.batching import ByLength, ByText, Packing
-from jaxbert.tokenizer import Tokenizer
+from jaxbert.checkpoint import hub
+from jaxbert.inference.planning import ByLength, ByText, Packing
+from jaxbert.text.tokenizer import Tokenizer
 
 PLANNERS = {
     "2 rungs a doubling": ByLength(steps=2, packing=None),

@@ -26,9 +26,10 @@ def peak():
 def one(number):
     from flax import nnx
 
-    from jaxbert import Embedder, Encoder, EncoderConfig, hub
-    from jaxbert.stack import Stack
-    from jaxbert.tokenizer import Tokenizer
+    from jaxbert import Embedder, Encoder, EncoderConfig
+    from jaxbert.checkpoint import hub
+    from jaxbert.checkpoint.stack import Stack
+    from jaxbert.text.tokenizer import Tokenizer
 
     config = EncoderConfig.bert(
         vocab_size=30522,

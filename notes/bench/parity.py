@@ -14,9 +14,11 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
-from jaxbert import Embedder, Encoder, checkpoint, hub
+from jaxbert import Embedder, Encoder
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.tensors import UnverifiedModelWarning, open_folder, read_tensors
 from jaxbert.model import reference
-from jaxbert.verify import compare
+from jaxbert.verify.compare import compare
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
 
@@ -27,11 +29,11 @@ def largest(ours, theirs, mask):
 
 
 def golden(folder: Path) -> str:
-    stored = checkpoint.open_folder(folder)
+    stored = open_folder(folder)
     encoder, held = Encoder.from_checkpoint(stored), load_file(folder / "golden.safetensors")
     ids, mask, types = (held[k] for k in ("input_ids", "attention_mask", "token_type_ids"))
     torch = [held[f"hidden.{i}"] for i in range(stored.config.num_layers + 1)]
-    exact = reference.encode(checkpoint.tensors(stored), stored.raw, ids, mask, types)
+    exact = reference.encode(read_tensors(stored), stored.raw, ids, mask, types)
     ours, valid = encoder.hidden_states(ids, mask, types), mask.astype(bool)
     cells = [largest(a, b, valid) for a, b in ((exact, torch), (ours, torch), (ours, exact))]
     return f"| {folder.name} | " + " | ".join(f"{cell:.1e}" for cell in cells) + " |"
@@ -55,7 +57,7 @@ def sts(folder: str) -> str:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", checkpoint.UnverifiedModelWarning)
+    warnings.simplefilter("ignore", UnverifiedModelWarning)
     print("| golden folder | reference - torch | encoder - torch | encoder - reference |")
     print("|---|---|---|---|")
     for found in sorted(GOLDEN.glob("*/golden.safetensors")):

@@ -50,7 +50,7 @@ from peers_models import (
     versions,
 )
 
-from jaxbert import hub
+from jaxbert.checkpoint import hub
 
 # The kind of texts (None: all of them, as they are mixed) and where they are cut.
 ROWS = {

@@ -15,8 +15,9 @@ from collections import Counter
 import jax
 import numpy as np
 
-from jaxbert import Embedder, hub
-from jaxbert.batches import Padded
+from jaxbert import Embedder
+from jaxbert.checkpoint import hub
+from jaxbert.inference.batches import Padded
 
 KINDS = {
     "products of weights": re.compile(r"f32\[\d+,\d+\]: dot$"),

@@ -21,7 +21,7 @@ def main():
     start = time.perf_counter()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "faults", "-k", "random"]
     environment = os.environ | {"JAXBERT_KILLS": str(kills)}
-    done = subprocess.run([*command, "tests/test_faults.py"], cwd=ROOT, env=environment)
+    done = subprocess.run([*command, "tests/corpus/test_faults.py"], cwd=ROOT, env=environment)
     print(f"{kills} kills, exit status {done.returncode}, {time.perf_counter() - start:.0f} s")
     sys.exit(done.returncode)
 

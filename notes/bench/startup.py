@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from peers_models import graphs, machine, versions
 
-from jaxbert import hub
+from jaxbert.checkpoint import hub
 
 HERE = Path(__file__).parent
 TEXT = "Why is a bias a function of positions and not of a length?"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 import jaxbert
-from jaxbert.checkpoint import UnverifiedModelWarning
+from jaxbert.checkpoint.tensors import UnverifiedModelWarning
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ConfigError, InputError, InputTypeError
 from jaxbert.model import reference
@@ -114,7 +114,7 @@ def test_golden_states(folder):
 def test_scanned_layers_are_a_loop_over_layers(name):
     model = encoder(name)
     ids, mask, types = arrays(7)
-    inputs = jaxbert.inputs.prepare(model.config, None, ids, mask, types)
+    inputs = jaxbert.inference.inputs.prepare(model.config, None, ids, mask, types)
 
     @jax.jit
     def loop(model):

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxbert import mean_pool
+from jaxbert.checkpoint.modules import ACTIVATIONS, MODES
+from jaxbert.checkpoint.stack import Stack
 from jaxbert.model import head as pooling
 from jaxbert.model.head import POOLINGS, Dense, Normalize, Pooling, PoolingHead, normalize, pool
-from jaxbert.modules import ACTIVATIONS, MODES
-from jaxbert.stack import Stack
 from tests.tolerances import FUNCTION, close
 
 B, T, D = 3, 7, 5

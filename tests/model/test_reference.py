@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from jaxbert.checkpoint.tensor_names import spelled_out
 from jaxbert.model import reference
 from jaxbert.model.position import alibi_slopes
-from jaxbert.rules import spelled_out
 from tests.models import FOLDERS
 from tests.tolerances import FLOAT64, GOLDEN_REFERENCE, PRINTED, TABLES, close
 

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxbert.checkpoint.config_json import ACTIVATIONS, config_and_family
+from jaxbert.checkpoint.tensor_names import rules
 from jaxbert.encoder import Encoder
-from jaxbert.huggingface import ACTIVATIONS, config_and_family
-from jaxbert.rules import rules
 from tests.models import arrays, published
 from tests.parity.torch_models import SIZES, bert, hidden_states, tensors
 from tests.tolerances import FUNCTION, GOLDEN_ENCODER, close, largest, off

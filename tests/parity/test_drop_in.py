@@ -22,11 +22,11 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 
 import jaxbert
 from jaxbert import Embedder, Ranges
+from jaxbert.checkpoint.stack import SIMILARITIES, Stack
 from jaxbert.encoder import Encoder
+from jaxbert.inference.quantise import DTYPES
 from jaxbert.model.head import Dense, Normalize, Pooling
-from jaxbert.quantise import DTYPES
-from jaxbert.stack import SIMILARITIES, Stack
-from jaxbert.tokenizer import Tokenizer
+from jaxbert.text.tokenizer import Tokenizer
 from tests.models import GOLDEN, encoder, word_tokenizer
 from tests.parity.torch_models import SIZES, save_model
 from tests.tolerances import FUNCTION, GOLDEN_ENCODER, MINILM, close

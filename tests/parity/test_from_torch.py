@@ -192,7 +192,7 @@ def test_shards_become_one_file(program, places):
     assert written(places) == bits(bert().state_dict())
 
 
-@pytest.mark.filterwarnings("ignore::jaxbert.kinds.NotAnEmbedderWarning")
+@pytest.mark.filterwarnings("ignore::jaxbert.checkpoint.kinds.NotAnEmbedderWarning")
 def test_names_heads_and_prefix_are_kept(program, places):
     """The spellings of the first BERT, the pooler and the head for pre-training."""
     model = bert(transformers.BertForPreTraining)
@@ -211,7 +211,7 @@ def test_names_heads_and_prefix_are_kept(program, places):
     close(ours, theirs, GOLDEN_ENCODER)
 
 
-@pytest.mark.filterwarnings("ignore::jaxbert.kinds.NotAnEmbedderWarning")
+@pytest.mark.filterwarnings("ignore::jaxbert.checkpoint.kinds.NotAnEmbedderWarning")
 def test_tensors_that_share_memory_or_stride_through_it(program, places):
     model = bert(transformers.BertForPreTraining)
     held = model.state_dict()

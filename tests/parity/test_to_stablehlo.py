@@ -19,12 +19,12 @@ pytest.importorskip("flatbuffers")
 
 import jaxbert
 from jaxbert import Embedder, Position
+from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sums import sha256
 from jaxbert.model.attention import ATTENTIONS
 from jaxbert.model.head import Dense, Normalize, Pooling
-from jaxbert.report import open_model
-from jaxbert.stack import Stack
-from jaxbert.sums import sha256
-from jaxbert.tokenizer import Tokenizer
+from jaxbert.text.tokenizer import Tokenizer
+from jaxbert.verify.report import open_model
 from tests.models import CONFIGS, GOLDEN, encoder, make, word_tokenizer, write_folder
 from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, MINILM, close, norms, off
 

@@ -10,7 +10,7 @@ pytest.importorskip("transformers")
 from transformers import AutoTokenizer
 
 from jaxbert.errors import CheckpointError
-from jaxbert.tokenizer import Tokenizer
+from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, WORDS, raw_config, word_tokenizer
 from tests.tokenizers_of import byte_level, unigram, wordpiece
 

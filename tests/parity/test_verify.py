@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from jaxbert.verify import TOLERANCE
+from jaxbert.verify.compare import TOLERANCE
 from tests.models import GOLDEN
 from tests.parity.torch_models import bert, save_model
 

@@ -1,0 +1,223 @@
+"""A model -> a folder as transformers and sentence-transformers read it, and this package too."""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from jaxbert.checkpoint.config_json import config_and_family, raw_config
+from jaxbert.checkpoint.describing import KEEP, check_encoder, check_stack
+from jaxbert.checkpoint.module import weights
+from jaxbert.checkpoint.modules import OLD_FLAGS
+from jaxbert.checkpoint.replacing import check_alone, replaced
+from jaxbert.checkpoint.stack import Stack, read_stack
+from jaxbert.checkpoint.storage import FLOATS, Entry
+from jaxbert.checkpoint.tensor_names import Rule
+from jaxbert.checkpoint.tensors import Checkpoint, save
+from jaxbert.errors import CheckpointError, shown
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.head import Dense, Normalize, Pooling
+
+Make = Callable[[EncoderConfig], Any]
+
+
+def save_encoder(module: Any, make: Make, folder: str | PathLike[str]) -> None:
+    """config.json and model.safetensors of an encoder, in the dtype of its weights.
+
+    make(config) is an encoder of nothing but what config says; where the module is another, as one
+    with a position scheme of its own, nothing is written and CheckpointError raised.
+    """
+    check_encoder(module, make)
+    check_alone(folder)
+    stored = as_checkpoint(module)
+    with replaced(folder) as room:
+        save(stored, weights(module), room)
+
+
+def save_model(
+    module: Any,
+    make: Make,
+    tokenizer: Any,
+    stack: Stack,
+    folder: str | PathLike[str],
+    stored: Checkpoint | None,
+    ignore_config: Collection[str],
+) -> None:
+    """An encoder with its tokenizer and stack; stored is the folder that its weights came from.
+
+    What is written is read again, with ignore_config, and must be this tokenizer and this stack,
+    before it takes its place. Raises CheckpointError for what the files cannot describe.
+    """
+    check_encoder(module, make)
+    check_stack(stack, module.config.hidden_size)
+    if stored is not None and stored.config != module.config:
+        raise CheckpointError(
+            "the encoder's config was changed since it was loaded, so its folder's config.json "
+            "does not describe it; save Embedder(encoder, tokenizer, stack)"
+        )
+    stored = as_checkpoint(module) if stored is None else stored
+    with replaced(folder) as room:
+        save(stored, weights(module), room)
+        tokenizer.save(room)
+        save_stack(stack, module.config.hidden_size, room)
+        try:
+            check_written(room, tokenizer, stack, module.config, ignore_config)
+        except CheckpointError as error:
+            text = str(error).replace(str(room), str(folder))
+            raise CheckpointError(f"a folder cannot describe this model: {text}") from error
+
+
+def as_checkpoint(module: Any) -> Checkpoint:
+    """What a folder with the published names of an encoder's weights would hold."""
+    raw, family = raw_config(module.config)
+    held = weights(module)
+    folder = Path()
+    stored = Checkpoint(folder, raw, module.config, family, {}, {})
+    entries = {}
+    if {rule.path for rule in stored.table} == set(held):
+        entries = {rule.name: entry(rule, held, folder) for rule in stored.table}
+    if not entries or config_and_family(raw, entries, ()) != (module.config, family):
+        raise CheckpointError(
+            "the encoder's config is a mixture that no published code computes, so it cannot be "
+            f"saved; {KEEP}"
+        )
+    return replace(stored, entries=entries)
+
+
+# --- what was written, read again ----------------------------------------------------------------
+
+
+def check_written(
+    room: Path, tokenizer: Any, stack: Stack, config: EncoderConfig, ignore: Collection[str]
+) -> None:
+    """Refuse a folder that gives another tokenizer or another stack than those it was made of."""
+    again = read_stack(room, config, ignore)
+    for name in (field.name for field in fields(Stack)):
+        own, other = comparable(getattr(stack, name)), comparable(getattr(again, name))
+        if name == "prompts":  # those that every model has are added by reading
+            own = Stack().prompts | own
+        if own != other:
+            raise CheckpointError(f"the stack has {name} {own!r}, which is read as {other!r}")
+    if not tokenizer_agrees(room, tokenizer, stack.lower_case, ignore):
+        raise CheckpointError(
+            "the tokenizer was changed since it was loaded, or its files were; set "
+            "tokenizer.folder = None to write it as it is now"
+        )
+
+
+def comparable(value: Any) -> Any:
+    """A field of a Stack as something that == compares by contents."""
+    if isinstance(value, Dense):
+        arrays = (value.weight, value.bias)
+        numbers = [None if x is None else (x.shape, np.float32(x).tobytes()) for x in arrays]
+        return (*numbers, value.activation)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return tuple(map(comparable, value)) if isinstance(value, tuple | list) else value
+
+
+def tokenizer_agrees(room: Path, tokenizer: Any, lower_case: bool, ignore: Collection[str]) -> bool:
+    """Whether the folder's tokenizer is this one; lower-casing twice is lower-casing once."""
+    kind, own = type(tokenizer), definition(tokenizer)
+    again = kind.from_folder(room, lower_case, ignore)
+    if again.side != tokenizer.side:
+        return False
+    if definition(again) == own:
+        return True
+    normalizer = own["normalizer"] or {}
+    return (
+        bool(normalizer.get("lowercase"))
+        and definition(kind.from_folder(room, False, ignore)) == own
+    )
+
+
+def definition(tokenizer: Any) -> dict[str, Any]:
+    """Everything about a tokenizer but how texts are cut and filled up, which each call says."""
+    try:
+        with tokenizer.lock:
+            described = json.loads(tokenizer.backend.to_str())
+            split = tokenizer.backend.encode_special_tokens
+    except Exception as error:  # the library raises bare ones
+        raise CheckpointError(f"the tokenizer cannot be written ({error})") from error
+    # Where their words are split as others are, special tokens are as good as not there.
+    added = [own for own in described["added_tokens"] if not (split and own["special"])]
+    return {**described, "added_tokens": added, "truncation": None, "padding": None}
+
+
+# --- the files -----------------------------------------------------------------------------------
+
+
+def entry(rule: Rule, held: Mapping[str, Any], folder: Path) -> Entry:
+    """What the file will say of the tensor that a rule is about."""
+    own = rule.own_part(held[rule.path])
+    dtype = next(key for key, numpy in FLOATS.items() if numpy == own.dtype.name)
+    return Entry(rule.name, folder / "model.safetensors", dtype, rule.published_shape(own.shape))
+
+
+def save_stack(stack: Stack, hidden_size: int, folder: Path) -> None:
+    """modules.json and what it lists, with the names that every sentence-transformers reads."""
+    modules: list[Pooling | Dense | Normalize] = [stack.pooling, *stack.after]
+    paths = ["", *(f"{i}_{type(step).__name__}" for i, step in enumerate(modules, start=1))]
+    kinds = ["Transformer", *(type(step).__name__ for step in modules)]
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(zip(paths, kinds, strict=True))
+    ]
+    write(folder / "modules.json", listed)
+    settings = {"max_seq_length": stack.max_length, "do_lower_case": stack.lower_case}
+    write(folder / "sentence_bert_config.json", settings)
+    described = {
+        "prompts": stack.prompts,
+        "default_prompt_name": stack.default_prompt_name,
+        "similarity_fn_name": stack.similarity,
+    }
+    width = {} if stack.truncate_dim is None else {"truncate_dim": stack.truncate_dim}
+    write(folder / "config_sentence_transformers.json", described | width)
+    for path, step in zip(paths[1:], modules, strict=True):
+        (folder / path).mkdir(exist_ok=True)
+        if isinstance(step, Pooling):
+            write(folder / path / "config.json", pooling_config(step, hidden_size))
+        elif isinstance(step, Dense):
+            save_dense(step, folder / path)
+        else:
+            write(folder / path / "config.json", {})
+
+
+def pooling_config(pooling: Pooling, hidden_size: int) -> dict[str, Any]:
+    """The old flags, which every version reads, unless the modes have an order of their own."""
+    size = {"word_embedding_dimension": hidden_size, "include_prompt": pooling.include_prompt}
+    flags = {flag: mode in pooling.modes for flag, mode in OLD_FLAGS.items()}
+    if pooling.modes == tuple(mode for mode in OLD_FLAGS.values() if mode in pooling.modes):
+        return size | flags
+    size["embedding_dimension"] = size.pop("word_embedding_dimension")
+    return size | {"pooling_mode": list(pooling.modes)}
+
+
+def save_dense(step: Dense, folder: Path) -> None:
+    """config.json and model.safetensors of a Dense module."""
+    place = "linear" if step.activation == "Identity" else "activation"
+    config = {
+        "in_features": step.weight.shape[1],
+        "out_features": step.weight.shape[0],
+        "bias": step.bias is not None,
+        "activation_function": f"torch.nn.modules.{place}.{step.activation}",
+    }
+    write(folder / "config.json", config)
+    tensors = {"linear.weight": np.ascontiguousarray(step.weight)}
+    if step.bias is not None:
+        tensors["linear.bias"] = np.ascontiguousarray(step.bias)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write(file: Path, contents: Any) -> None:
+    """Contents as a JSON file."""
+    try:
+        text = json.dumps(contents, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file.name} cannot say {shown(contents)} ({error})") from error
+    file.write_bytes(text + b"\n")

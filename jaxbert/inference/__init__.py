@@ -1,0 +1,1 @@
+"""Token ids -> rows of results: batches, compiled programs, devices, memory."""

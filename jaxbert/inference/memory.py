@@ -1,0 +1,108 @@
+"""How much memory a forward pass needs, estimated before anything is compiled.
+
+The factors were fitted to what XLA reports for the compiled programs; the tests hold the estimate
+against it. It stops what is far too large; what nearly fits it may judge either way.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from jaxbert.errors import DeviceMemoryError
+from jaxbert.model.attention import Attend, score_bytes
+from jaxbert.model.chunked import CHUNK
+from jaxbert.model.config import EncoderConfig
+
+GIB = 2**30
+# Where Linux says how much memory a container may use, in its two versions.
+CGROUPS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def products(config: EncoderConfig) -> int:
+    """How many products [d, f] a feed-forward has."""
+    return 3 if config.feed_forward == "glu" else 2
+
+
+def parameters(config: EncoderConfig) -> int:
+    """How many numbers the tables and products hold; norms and biases are too few to count."""
+    d, f = config.hidden_size, config.intermediate_size
+    rows = config.vocab_size + (config.max_positions if config.position == "learned" else 0)
+    return rows * d + config.num_layers * (4 * d * d + products(config) * d * f)
+
+
+def estimate(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, t: int) -> int:
+    """Bytes for b rows of t tokens, weights included.
+
+    Six arrays [b, t, d] live beside the scores; four of them in the feed-forward, beside four
+    [b, chunk, f] if it is gated, else two.
+    The implementation of attention says what its scores take.
+    """
+    width = jnp.dtype(dtype).itemsize
+    states = width * b * t * config.hidden_size
+    scores = score_bytes(attention, b, config.num_heads, t, config.position == "alibi")
+    inner = width * 2 * (products(config) - 1) * b * min(t, CHUNK) * config.intermediate_size
+    return parameters(config) * width + max(6 * states + scores, 4 * states + inner)
+
+
+def container_memory() -> int | None:
+    """Bytes that the container may use; None where nothing limits it, or nobody says."""
+    limits = []
+    for file in CGROUPS:
+        try:
+            limits.append(int(file.read_text()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return min((limit for limit in limits if limit > 0), default=None)
+
+
+@cache
+def device_memory(device: jax.Device | None = None) -> int | None:
+    """Bytes that the device has in all; None where nobody says. None as device: the first."""
+    stats = (device or jax.local_devices()[0]).memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    try:
+        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return container_memory()
+    return min(host, container_memory() or host)
+
+
+def longest(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, most: int) -> int:
+    """The largest t whose estimate is at most `most`; 0 if there is none."""
+    low, high = 0, 1
+    while estimate(config, attention, dtype, b, high) <= most:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits = estimate(config, attention, dtype, b, middle) <= most
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def check_memory(
+    config: EncoderConfig,
+    attention: Attend,
+    dtype: DTypeLike,
+    b: int,
+    t: int,
+    device: jax.Device | None = None,
+) -> None:
+    """Refuse b rows of t tokens that the device cannot hold. Raises DeviceMemoryError."""
+    most = device_memory(device)
+    needed = estimate(config, attention, dtype, b, t)
+    if most is None or needed <= most:
+        return
+    fit = longest(config, attention, dtype, b, most)
+    raise DeviceMemoryError(
+        f"{b} x {t} tokens need about {needed / GIB:.1f} GiB, but the device has "
+        f"{most / GIB:.1f} GiB, enough for {b} x {fit}; shorten the texts (max_length), take fewer "
+        "rows (batch_size), or attention=blockwise if it is dense"
+    )

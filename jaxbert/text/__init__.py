@@ -1,0 +1,1 @@
+"""A text <-> tokens: the tokenizer, its files, prompts, and parts of texts."""

@@ -1,0 +1,231 @@
+"""A folder's tokenizer files, opened and compared with each other, as transformers reads them."""
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import tokenizers
+from tokenizers import normalizers
+
+from jaxbert.checkpoint.files import is_there
+from jaxbert.checkpoint.storage import read_object
+from jaxbert.checkpoint.sums import read_text
+from jaxbert.errors import CheckpointError, shown
+from jaxbert.text import tokenizer_json
+from jaxbert.text.panics import caught
+from jaxbert.text.special_tokens import BERT_TOKENS, Files, add_special
+
+Side = Literal["left", "right"]
+
+# What transformers takes for a BertTokenizer where tokenizer_config.json does not say.
+BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+# What a BertTokenizer always has in these parts, beside what its files say.
+BERT_MODEL = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
+# What no line of a vocabulary holds.
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+# Texts that a tokenizer must be able to take: no character, known and unknown ones, long runs.
+PROBES = ("a", "", " ", "7 é 漢字 😀\u200d\u0301 \uffff", "a" * 64 + "!", " " * 64 + "1" * 64)
+
+
+class Opened(NamedTuple):
+    """A tokenizer without padding and truncation, and the side on which texts are cut."""
+
+    backend: tokenizers.Tokenizer
+    side: Side
+
+
+def open_files(
+    folder: Path, lower_case: bool, ignore: Collection[str], vocab_size: int | None
+) -> Opened:
+    """tokenizer.json, or vocab.txt where that is missing; arguments of Tokenizer.from_folder."""
+    files = Files.of(folder, ignore)
+    file = folder / "tokenizer.json"
+    with caught(lambda why: CheckpointError(f"{file} is no tokenizer ({why}); restore it")):
+        if is_there(file):
+            raw = read_tokenizer(file, vocab_size, ignore)
+            backend = tokenizers.Tokenizer.from_str(tokenizer_json.without_state(raw))
+            check(backend, raw, file)
+            rebuilt = check_agreement(backend, raw, files)
+        elif is_there(folder / "vocab.txt"):
+            raw, backend, rebuilt = {}, from_vocabulary(files, vocab_size), True
+        else:
+            raise CheckpointError(f"{folder} has neither tokenizer.json nor vocab.txt")
+        add_special(backend, raw.get("added_tokens") or [], files, rebuilt)
+    backend.encode_special_tokens = files.settings.get("split_special_tokens") is True
+    if lower_case and not lowers(backend.normalizer):
+        steps = [step for step in (normalizers.Lowercase(), backend.normalizer) if step]
+        backend.normalizer = normalizers.Sequence(steps)
+    probe(backend, folder)
+    return Opened(backend, cut_side(raw, files))
+
+
+def read_tokenizer(file: Path, vocab_size: int | None, ignore: Collection[str]) -> dict[str, Any]:
+    """The contents of tokenizer.json, judged before the library makes anything of them."""
+    tokenizer_json.check_size(file)
+    raw = read_object(file)
+    tokenizer_json.check_parts(raw, file)
+    tokenizer_json.check_ids(raw, file, vocab_size, ignore)
+    tokenizer_json.check_random(raw, file, ignore)
+    tokenizer_json.check_charsmaps(raw.get("normalizer"), file)
+    return raw
+
+
+def check(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], file: Path) -> None:
+    """Refuse what the library takes, but fails on later."""
+    stored = {**raw, "post_processor": state(backend.post_processor)}
+    tokenizer_json.check_template(stored, file)
+    tokenizer_json.check_unknown(stored, type(backend.model).__name__, file)
+    tokenizer_json.check_steps(stored, file)
+    tokenizer_json.check_added(backend, raw, file)
+
+
+def probe(backend: tokenizers.Tokenizer, folder: Path) -> None:
+    """Tokenise a few texts, so that what fails does so now."""
+    with caught(lambda why: CheckpointError(f"{folder} has a tokenizer that fails ({why})")):
+        types = [backend.encode(text).type_ids for text in PROBES]
+    if any(map(any, types)):
+        raise CheckpointError(f"{folder} gives single texts a token type that is not 0")
+
+
+def state(part: Any) -> dict[str, Any]:
+    """A part of a tokenizer in the words of tokenizer.json, nothing left out."""
+    return {} if part is None else json.loads(part.__getstate__())
+
+
+# --- sides -------------------------------------------------------------------------------------
+
+
+def cut_side(raw: Mapping[str, Any], files: Files) -> Side:
+    """Where long texts are cut: as tokenizer_config.json says, else as tokenizer.json does."""
+    padded = side("padding_side", "padding", raw, files)
+    if padded == "left" and "padding_side" not in files.ignore:
+        raise CheckpointError(
+            f"{files.folder} pads on the left, which moves the positions of a text by its "
+            'company in a batch; pass ignore_config=("padding_side",) for the vectors that '
+            "texts have alone"
+        )
+    return side("truncation_side", "truncation", raw, files)
+
+
+def side(key: str, part: str, raw: Mapping[str, Any], files: Files) -> Side:
+    """What the files say about a side; right where they say nothing."""
+    stored = raw.get(part)
+    own = stored.get("direction", "Right") if isinstance(stored, dict) else "Right"
+    found = files.settings.get(key, str(own).lower())
+    if found not in ("left", "right"):
+        raise CheckpointError(
+            f"{files.folder} has {key} = {shown(found)}; it must be left or right"
+        )
+    return "left" if found == "left" else "right"
+
+
+# --- tokenizer.json and the files beside it ----------------------------------------------------
+
+
+def check_agreement(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], files: Files) -> bool:
+    """Refuse a tokenizer_config.json that contradicts tokenizer.json; True for a BertTokenizer.
+
+    transformers rebuilds a BertTokenizer from its vocabulary and tokenizer_config.json, with
+    defaults for what is absent; then tokenizer.json must be what it would build.
+    """
+    normalizer, splitter = state(backend.normalizer), state(backend.pre_tokenizer)
+    name, settings = files.settings.get("tokenizer_class"), files.settings
+    by_default = name is None and type(backend.model).__name__ == "WordPiece"
+    rebuilt = by_default or str(name).startswith("BertTokenizer")
+    rebuilt = rebuilt and "tokenizer_class" not in files.ignore
+    if rebuilt:
+        if not as_rebuilt(backend, raw, files):
+            raise CheckpointError(
+                f"{files.folder} has a tokenizer.json that is not the BertTokenizer its files say "
+                'it is; pass ignore_config=("tokenizer_class",) to follow tokenizer.json'
+            )
+        settings = {**BERT_DEFAULTS, **settings}
+    said: dict[str, Any] = {}
+    if normalizer.get("type") == "BertNormalizer":
+        said["do_lower_case"] = normalizer["lowercase"]
+        said["strip_accents"] = normalizer["strip_accents"]
+        said["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
+    if splitter.get("type") == "ByteLevel":
+        said["add_prefix_space"] = splitter["add_prefix_space"]
+    for key, value in said.items():
+        if key not in files.ignore and settings.get(key, value) != value:
+            raise files.contradicts(key, settings[key], value)
+    return rebuilt
+
+
+def as_rebuilt(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], files: Files) -> bool:
+    """Whether tokenizer.json has the steps that transformers gives every BertTokenizer."""
+    words = {**BERT_TOKENS, **files.words}
+    model = {**BERT_MODEL, "unk_token": words["unk_token"]}
+    ends = [backend.token_to_id(words[key]) for key in ("cls_token", "sep_token")]
+    return (
+        type(backend.model).__name__ == "WordPiece"
+        and all(raw["model"].get(key, value) == value for key, value in model.items())
+        and state(backend.normalizer).get("type") == "BertNormalizer"
+        and state(backend.normalizer).get("clean_text") is True
+        and state(backend.pre_tokenizer) == {"type": "BertPreTokenizer"}
+        and backend.encode("").ids == ends
+        and single_is(backend, ends)
+    )
+
+
+def single_is(backend: tokenizers.Tokenizer, ends: list[int | None]) -> bool:
+    """Whether a text stands between these two tokens."""
+    ids = backend.encode("a").ids
+    return len(ids) > 2 and [ids[0], ids[-1]] == ends
+
+
+# --- vocab.txt ---------------------------------------------------------------------------------
+
+
+def from_vocabulary(files: Files, vocab_size: int | None) -> tokenizers.Tokenizer:
+    """BERT's WordPiece over vocab.txt; lower-casing unless tokenizer_config.json says no."""
+    folder, name = files.folder, files.settings.get("tokenizer_class")
+    if name not in (None, "BertTokenizer", "BertTokenizerFast"):
+        raise CheckpointError(f"{folder} wants a {name}, which only tokenizer.json could describe")
+    if files.added:
+        raise CheckpointError(f"{folder} has added_tokens.json but no tokenizer.json; make one")
+    file = folder / "vocab.txt"
+    check_vocabulary(file, vocab_size, files.ignore)
+    chosen = {**BERT_DEFAULTS, **files.settings}
+    words = {**BERT_TOKENS, **files.words}
+    with caught(lambda why: CheckpointError(f"{file} is no vocabulary ({why}); restore it")):
+        return tokenizers.BertWordPieceTokenizer(
+            str(file),
+            unk_token=words["unk_token"],
+            sep_token=words["sep_token"],
+            cls_token=words["cls_token"],
+            pad_token=words["pad_token"],
+            mask_token=words["mask_token"],
+            lowercase=chosen["do_lower_case"],
+            strip_accents=chosen["strip_accents"],
+            handle_chinese_chars=chosen["tokenize_chinese_chars"],
+        )._tokenizer
+
+
+def check_vocabulary(file: Path, vocab_size: int | None, ignore: Collection[str]) -> None:
+    """Refuse a vocab.txt that is no text, has no words, or more than the model has."""
+    tokenizer_json.check_size(file)
+    text = read_text(file)
+    if found := CONTROLS.search(text):
+        raise CheckpointError(
+            f"{file} holds the control character {shown(found.group())}, which no word has (a lost "
+            "block or another kind of file); fetch it again"
+        )
+    words = text.rstrip().split("\n")
+    if words == [""]:
+        raise CheckpointError(f"{file} is empty; restore it")
+    if vocab_size is not None and len(words) > vocab_size and "vocab" not in ignore:
+        raise CheckpointError(
+            f"{file} has {len(words)} tokens, but the model has {vocab_size}; take both from one "
+            'source, or pass ignore_config=("vocab",): then a text that has one is refused'
+        )
+
+
+def lowers(normalizer: normalizers.Normalizer | None) -> bool:
+    """Whether the normaliser contains a plain lower-casing step."""
+    if isinstance(normalizer, normalizers.Sequence):
+        return any(lowers(step) for step in normalizer)  # type: ignore[attr-defined]
+    return isinstance(normalizer, normalizers.Lowercase)

@@ -1,0 +1,1 @@
+"""Is this the published model? Comparisons, published vectors, reports."""

@@ -1,0 +1,164 @@
+"""Plans of batches: every text once, few shapes, little padding."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxbert.errors import InputError
+from jaxbert.inference.batches import Packed, Padded
+from jaxbert.inference.planning import CHIP, CORE, ByLength, ByText, Packing, by_length, cores, rung
+
+COUNTS = st.lists(st.integers(0, 300), max_size=120)
+SHORT = st.lists(st.integers(0, 40), max_size=120)
+SIZES = st.none() | st.integers(1, 70)
+PLANNERS = [
+    ByLength(),
+    ByLength(packing=None),
+    ByLength(budget=200, steps=2, packing=Packing(longest=11, length=23, texts=3)),
+    ByText(),
+    ByText(budget=200),
+    ByLength(longest=300),
+    ByText(longest=300),
+]
+
+
+def test_the_ladder():
+    def rungs(steps, most):
+        return sorted({rung(tokens, steps) for tokens in range(most)})
+
+    assert rungs(2, 1025) == [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+    assert rungs(8, 65) == [16, 32, 48, 64]
+    assert rungs(8, 513)[-9:] == [256, 288, 320, 352, 384, 416, 448, 480, 512]
+    for tokens in range(129, 1025):
+        assert tokens <= rung(tokens, 8) < 9 / 8 * tokens
+        assert tokens <= rung(tokens, 2) < 1.5 * tokens
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+@given(counts=COUNTS | SHORT, size=SIZES)
+def test_every_text_is_in_one_batch_that_holds_it(planner, counts, size):
+    batches = planner.plan(counts, size)
+    members = [i for batch in batches for i in batch.members]
+    assert sorted(members) == list(range(len(counts)))
+    for batch in batches:
+        assert len(batch.members) > 0
+        longest = max(counts[i] for i in batch.members)
+        if isinstance(batch, Padded):
+            assert len(batch.members) <= batch.rows
+            assert longest <= batch.length <= (planner.longest or 400)
+        else:
+            assert len(batch.members) <= batch.texts
+            assert longest <= batch.longest
+            used = np.zeros(batch.rows)
+            np.add.at(used, batch.row, [counts[i] for i in batch.members])
+            assert used.max() <= batch.length
+
+
+@given(counts=COUNTS, size=st.integers(1, 70))
+def test_batch_size_is_an_upper_bound(counts, size):
+    assert all(batch.rows <= size for batch in ByLength().plan(counts, size))
+
+
+@given(counts=COUNTS | SHORT, size=SIZES)
+def test_under_bytext_the_shape_is_a_function_of_the_text(counts, size):
+    planner = ByText()
+    for batch in planner.plan(counts, size):
+        assert isinstance(batch, Padded)
+        for i in batch.members:
+            (alone,) = planner.plan([counts[i]], 32)
+            assert (alone.rows, alone.length) == (batch.rows, batch.length)
+
+
+@given(counts=st.lists(st.integers(1, 8192), min_size=1, max_size=300))
+def test_shapes_are_few(counts):
+    shapes = {(batch.rows, batch.length) for batch in ByLength().plan(counts)}
+    lengths = {length for _, length in shapes}
+    assert len(shapes) <= 6 * len(lengths)  # powers of two below 32, and full
+    assert len({(b.rows, b.length) for b in ByText().plan(counts)}) <= len(ladder_of(8192))
+
+
+def ladder_of(most):
+    return {rung(tokens, 8) for tokens in range(most + 1)}
+
+
+def test_usual_shapes_are_those_that_plans_have():
+    planner = ByLength()
+    usual = {(batch.rows, batch.length, type(batch)) for batch in planner.usual(500)}
+    for count in (3, 16, 17, 61, 250, 500):
+        full = planner.full(rung(count, 8), None)
+        for counts in ([count], [count] * (full if count > 32 else 1)):
+            for batch in planner.plan(counts):
+                assert (batch.rows, batch.length, type(batch)) in usual
+    (batch, *_) = planner.plan([9] * 800)
+    assert (batch.rows, batch.length, Packed) in usual
+    assert {length for _, length, _ in usual} == ladder_of(500)
+    fixed = {(batch.rows, batch.length) for batch in ByText().usual(100)}
+    assert fixed == {ByText().shape(length) for length in ladder_of(100)}
+    assert {b.length for b in ByText(longest=19).usual(19)} == {16, 19}
+
+
+def test_one_short_text_does_not_pay_for_a_full_batch():
+    (batch,) = ByLength().plan([5])
+    assert (batch.rows, batch.length) == (1, 16)
+    rows = [batch.rows for batch in ByLength().plan([40] * 11)]
+    assert rows == [11]
+    assert sum(batch.rows for batch in ByLength().plan([40] * 13)) == 13
+
+
+def test_a_few_long_texts_do_not_pad_many_short_ones():
+    counts = [250, 240] + [10] * 30
+    padded = sum(batch.rows * batch.length for batch in ByLength().plan(counts))
+    assert padded <= 2 * 256 + 8 * 64
+
+
+def test_short_texts_share_rows():
+    slots = sum(batch.rows * batch.length for batch in ByLength().plan([9, 12] * 500))
+    assert slots <= 1.05 * sum([9, 12] * 500)
+    alone = sum(b.rows * b.length for b in ByLength(packing=None).plan([9, 12] * 500))
+    assert alone >= 1.4 * slots
+    assert all(isinstance(batch, Padded) for batch in ByLength().plan([20, 20, 20]))  # one row's
+
+
+def test_the_budget_bounds_the_tokens_of_a_batch():
+    for batch in ByLength(budget=1000).plan([250] * 20):
+        assert batch.rows * batch.length <= 1024
+
+
+def test_a_backend_has_its_planner(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(5), raising=False)
+    assert by_length("cpu", 7) == ByLength(budget=5 * CORE, steps=8, longest=7)
+    assert by_length("tpu", None) == ByLength(budget=CHIP, steps=2)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(1), raising=False)
+    assert cores() == 2
+
+
+def test_rows_are_filled_with_their_texts():
+    tokens = [np.array(ids) for ids in ([5, 6], [], [7, 8, 9], [3])]
+    padded = Padded(np.array([2, 0]), 3, 4).fill(tokens)
+    np.testing.assert_array_equal(padded.ids, [[7, 8, 9, 0], [5, 6, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(padded.segments, [[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(padded.positions, [[0, 1, 2, 3]])
+    assert padded.places is None
+
+    packing = Packing(longest=3, length=5, texts=3)
+    packed = packing.batch([[2, 0], [3, 1]], 3).fill(tokens)
+    np.testing.assert_array_equal(packed.ids, [[7, 8, 9, 5, 6], [3, 0, 0, 0, 0], [0] * 5])
+    np.testing.assert_array_equal(packed.segments, [[1, 1, 1, 2, 2], [3, 0, 0, 0, 0], [0] * 5])
+    np.testing.assert_array_equal(packed.positions, [[0, 1, 2, 0, 1], [0] * 5, [0] * 5])
+    places = [[0, 1, 2], [3, 4, -1], [5, -1, -1], *[[-1] * 3] * 6]
+    np.testing.assert_array_equal(packed.places, places)
+
+
+@pytest.mark.parametrize("planner", [ByLength(), ByLength(packing=None), by_length("tpu", None)])
+def test_texts_of_one_length_fill_their_batches(planner):
+    for count in (*range(0, 80), 129, 140, 257, 270, 512, 513):
+        batches = planner.plan([count] * 150)
+        full = planner.full(rung(count, planner.steps), None)
+        assert len(batches) <= -(-150 // full) + 6, count
+
+
+def test_rows_that_cannot_hold_a_text_are_refused():
+    for packing in ({"longest": 100}, {"texts": 0}, {"longest": 0}):
+        with pytest.raises(InputError, match="cannot hold a text"):
+            Packing(**packing)

@@ -1,0 +1,69 @@
+"""A vector that cannot be right is not returned, and the text that it is of is named."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxbert import Embedder
+from jaxbert.checkpoint.modules import Normalize
+from jaxbert.checkpoint.stack import Stack
+from jaxbert.errors import ComputationError, InputError, TextError
+from tests.models import CONFIGS, encoder, published, raw_config, write_folder
+
+TEXTS = ["a b c", "d e", "q"]
+UNIT = (Normalize(),)
+
+
+def made(own, scale, after=UNIT):
+    """An embedder whose last states are scaled, by the norm of the last layer."""
+    changed = jax.tree.map(lambda leaf: leaf, own.encoder)
+    norm = changed.layers.output_norm
+    changed.layers.output_norm = jax.tree.map(lambda leaf: leaf.at[-1].multiply(scale), norm)
+    return Embedder(changed, own.tokenizer, Stack(after=after))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return Embedder.from_pretrained(write_folder(tmp_path_factory.mktemp("plain"), "bert-gelu"))
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda own: own.encode(TEXTS),
+        lambda own: own.encode(TEXTS, output_value=None),
+        lambda own: own.encode_chunks(TEXTS, lambda text: [(0, len(text))], overlap=3),
+    ],
+)
+def test_a_zero_vector_behind_normalize_is_refused(plain, encode):
+    whole = encode(made(plain, 1.0))
+    assert len(whole) == 3
+    with pytest.raises(ComputationError, match="of text 0 has the length 0 behind a Normalize"):
+        encode(made(plain, 0.0))
+
+
+def test_states_whose_squares_overflow_are_refused_behind_normalize(plain):
+    with pytest.raises(ComputationError, match="behind a Normalize module"):
+        made(plain, 1e25).encode(TEXTS)
+
+
+def test_without_normalize_a_vector_may_have_any_length(plain):
+    assert not made(plain, 0.0, ()).encode(TEXTS).any()
+    vectors = made(plain, 1e25, ()).encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+
+
+def test_the_text_with_an_unknown_id_or_too_many_tokens_is_named(tmp_path):
+    raw = raw_config(CONFIGS["bert-gelu"]) | {"vocab_size": 9}
+    tensors = published(encoder("bert-gelu"))
+    tensors["embeddings.word_embeddings.weight"] = tensors["embeddings.word_embeddings.weight"][:9]
+    folder = write_folder(tmp_path, config=raw, tensors=tensors)
+    own = Embedder.from_pretrained(folder, ignore_config=("vocab",))
+    for texts in (["a", "b", "z"], ["a"] * 9000 + ["z"]):
+        with pytest.raises(TextError, match="has the token id 30, but the model has 9") as caught:
+            own.encode(texts)
+        assert isinstance(caught.value, InputError)
+        assert caught.value.text == len(texts) - 1
+    with pytest.raises(TextError, match="text 1 has 42 tokens, but this model learned") as caught:
+        own.encode(["a", "b " * 40], max_length=99)
+    assert caught.value.text == 1

@@ -1,0 +1,108 @@
+"""Whatever a user has set in JAX, the vectors are the same."""
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+import jaxbert
+from jaxbert import Embedder
+from jaxbert.verify import report
+from tests.models import write_folder
+
+TEXTS = ["a b c", "d", "q a " * 7, ""]
+OPTIONS = [
+    ("jax_disable_jit", True),
+    ("jax_enable_x64", True),
+    ("jax_debug_nans", True),
+    ("jax_debug_infs", True),
+    ("jax_check_tracer_leaks", True),
+    ("jax_default_matmul_precision", "bfloat16"),
+    ("jax_transfer_guard", "disallow"),
+    ("jax_transfer_guard_host_to_device", "disallow_explicit"),
+    ("jax_transfer_guard_device_to_host", "disallow"),
+    ("jax_numpy_dtype_promotion", "standard"),
+    ("jax_default_device", "cpu"),
+    ("jax_disable_most_optimizations", True),
+]
+CONTEXTS = {
+    "disable_jit": jax.disable_jit,
+    "disallow": lambda: jax.transfer_guard("disallow"),
+    "disallow_explicit": lambda: jax.transfer_guard("disallow_explicit"),
+    "a mesh": lambda: jax.set_mesh(jax.make_mesh((2,), ("data",))),
+    "another default device": lambda: jax.default_device(jax.local_devices()[1]),
+}
+
+
+@contextlib.contextmanager
+def updated(name, value):
+    before = jax.config.values[name]
+    jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+SETTINGS = {f"{name}={value}": lambda n=name, v=value: updated(n, v) for name, value in OPTIONS}
+SETTINGS |= CONTEXTS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("settings"), "jinabert-geglu")
+
+
+def everything(folder, devices=None):
+    """Results of all public calls, as NumPy arrays."""
+    own = Embedder.from_pretrained(folder, deterministic=True, devices=devices)
+    return {
+        "vectors": own.encode(TEXTS),
+        "tokens": own.encode_tokens(TEXTS)[2].embeddings,
+        "chunks": own.encode_chunks(TEXTS[0], [(0, 2), (2, 5)], overlap=3),
+        "states": jax.device_get(own.encoder([[3, 4, 5]], segment_ids=[[1, 1, 2]])),
+        "hidden": jax.device_get(own.encoder.hidden_states([[3, 4]], [[1, 0]])[1]),
+        "maps": jax.device_get(own.encoder.attentions([[3, 4]])[0]),
+        "mean": jax.device_get(jaxbert.mean_pool(np.ones((2, 3, 5)), np.ones((2, 3)))),
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    return everything(folder)
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
+def test_the_vectors_are_the_same(folder, expected, setting):
+    with setting():
+        found = everything(folder)
+    for name, array in expected.items():
+        scale = np.abs(array).max()
+        np.testing.assert_allclose(found[name], array, atol=2e-6 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("setting", ["disable_jit", "disallow_explicit", "a mesh"])
+def test_two_devices_too(folder, expected, setting):
+    with CONTEXTS[setting]():
+        found = Embedder.from_pretrained(folder, devices=jax.local_devices()).encode(TEXTS)
+    np.testing.assert_allclose(found, expected["vectors"], atol=2e-6 * np.abs(found).max())
+
+
+def test_jit_may_be_turned_off_and_on_for_one_model(folder):
+    own = Embedder.from_pretrained(folder)
+    before, compiled = own.encode(TEXTS), own.compilations
+    with jax.disable_jit():
+        np.testing.assert_allclose(own.encode(TEXTS * 2)[:4], before, atol=1e-5)
+    assert own.compilations == compiled
+    assert own.encode(TEXTS).tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("setting", ["disable_jit", "disallow"])
+def test_models_are_saved_described_and_verified(folder, tmp_path, setting):
+    with CONTEXTS[setting]():
+        Embedder.from_pretrained(folder).save_pretrained(tmp_path / "whole")
+        jaxbert.Encoder.from_pretrained(folder).save_pretrained(tmp_path / "encoder")
+        opened = report.open_model(folder, revision=None, ignore_config=(), dtype="float32")
+        assert report.describe(opened)
+        assert report.verify_against_reference(opened, "float32")[1]

@@ -1,0 +1,136 @@
+"""Which tokens belong to which part of a text, for tokenizers of every kind."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxbert import Embedder
+from jaxbert.checkpoint.modules import Normalize
+from jaxbert.checkpoint.stack import Pooling, Stack
+from jaxbert.errors import InputError, TextError
+from jaxbert.text.chunking import Parts, checked_spans, of_tokens, windows
+from jaxbert.text.tokenizer import Tokenizer
+from tests.models import CONFIGS, make
+from tests.tokenizers_of import KINDS, byte_level, unigram, wordpiece
+from tests.tolerances import COMPANY
+
+TEXTS = [
+    *("", " ", "   ", "a", "a ", " a", "abc  de  ", "😀", " 😀 ", "a 👩\u200d🔬😀", "\u200b"),
+    *("e\u0301 ", "[SEP]", "[SEP] a [CLS] ", "</s>", "<s> a</s> ", "x = 1  ", "\n\n", "漢字 a"),
+]
+PIECES = st.sampled_from([*TEXTS, "abc", "de", " ", "  "])
+LONGER = st.lists(PIECES, max_size=9).map("".join)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spans_of_tokens_cover_the_text_and_every_token_has_one(kind):
+    tokenizer = Tokenizer(KINDS[kind](), "right")
+
+    @settings(max_examples=200, deadline=None)
+    @given(text=st.one_of(st.sampled_from(TEXTS), LONGER), size=st.integers(1, 5))
+    def check(text, size):
+        tokens = tokenizer.detailed([text])[0]
+        spans = of_tokens(tokens, size, len(text))
+        checked_spans(0, len(text), spans)
+        assert "".join(text[start:stop] for start, stop in spans) == text
+        parts = Parts.of(tokens, 0, len(text))
+        members = [parts.members(np.array(span)) for span in spans]
+        assert all(map(len, members))
+        if text:
+            np.testing.assert_array_equal(np.concatenate(members), np.arange(len(tokens.ids)))
+
+    check()
+
+
+@pytest.mark.parametrize("prompt", ["", "abc ", "a: "])
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_part_over_the_text_has_every_token(kind, prompt):
+    tokenizer = Tokenizer(KINDS[kind](), "right")
+    for text in TEXTS[1:]:
+        tokens = tokenizer.detailed([prompt + text])[0]
+        parts = Parts.of(tokens, len(prompt), len(text))
+        whole = parts.members(np.array([0, len(text)]))
+        np.testing.assert_array_equal(whole, np.arange(len(tokens.ids)))
+        assert (parts.offsets >= 0).all()
+        assert (np.diff(parts.begins) >= 0).all()
+
+
+def embedder_of(backend, config="bert-gelu", most=19, include_prompt=True):
+    size = max(backend.get_vocab_size(), 31)
+    encoder = make(dataclasses.replace(CONFIGS[config], vocab_size=size))
+    stack = Stack(pooling=Pooling(("mean",), include_prompt), after=(Normalize(),), max_length=most)
+    return Embedder(encoder, Tokenizer(backend, "right"), stack)
+
+
+@pytest.mark.parametrize("include_prompt", [True, False])
+@pytest.mark.parametrize("tokenizer", [wordpiece, byte_level, unigram])
+def test_one_part_over_the_text_is_encode(tokenizer, include_prompt):
+    embedder = embedder_of(tokenizer(), include_prompt=include_prompt)
+    for prompt in ("", "ab "):
+        texts = [text for text in TEXTS if text and embedder.count_tokens(text, prompt=prompt) < 19]
+        spans = [[(0, len(text))] for text in texts]
+        found = embedder.encode_chunks(texts, spans, prompt=prompt)
+        whole = embedder.encode(texts, prompt=prompt)
+        assert np.abs(np.concatenate(found) - whole).max() <= COMPANY
+        chunks = embedder.encode_chunks(texts, embedder.chunker(99), prompt=prompt)
+        np.testing.assert_array_equal(np.concatenate(chunks), np.concatenate(found))
+
+
+# --- windows of small models -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [3, 4, 7, 19])
+def test_the_overlap_follows_the_window(most):
+    embedder = embedder_of(wordpiece(), most=most)
+    text = "a b c d e f g x y z a b c d e f g x y z"
+    assert embedder.encode_chunks(text, embedder.chunker(5)).shape == (4, 15)
+    parts = Parts.of(embedder.tokenizer.detailed([text])[0], 0, len(text))
+    room = most - 2
+    stretches = list(windows(parts, most, None))
+    assert stretches[0].stop - stretches[1].first >= min(256, room // 2)
+    with pytest.raises(InputError, match=f"overlap is {room}, but a window of {most} tokens"):
+        embedder.encode_chunks(text, embedder.chunker(5), overlap=room)
+
+
+def test_a_prompt_that_fills_the_window():
+    embedder = embedder_of(wordpiece(), most=7)
+    with pytest.raises(InputError, match="no room beside the prompt"):
+        embedder.encode_chunks("a b c", [(0, 5)], prompt="a b c d e ")
+
+
+# --- parts without a token ---------------------------------------------------------------------
+
+GAPS = [
+    ("abc.\n\n   de.", [(0, 4), (4, 9), (9, 12)], [1]),
+    ("a" * 150, [(0, 50), (50, 100), (100, 150)], [1, 2]),
+    ("a " + "\u200b" * 5, [(0, 2), (2, 7)], [1]),
+    ("  a", [(0, 1), (1, 2), (2, 3)], [0, 1]),
+]
+
+
+@pytest.mark.parametrize(("text", "spans", "empty"), GAPS)
+def test_a_part_without_a_token_is_refused_or_nan(text, spans, empty):
+    embedder = embedder_of(wordpiece())
+    reason = f"text 1 has no token that begins in its chunk {empty[0]}"
+    with pytest.raises(TextError, match=reason) as error:
+        embedder.encode_chunks(["a", text], [[(0, 1)], spans])
+    assert error.value.text == 1
+    options = {"on_empty": "nan", "normalize_embeddings": True, "truncate_dim": 7}
+    _, found = embedder.encode_chunks(["a", text], [[(0, 1)], spans], **options)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found).any(axis=1)), empty)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found).all(axis=1)), empty)
+    full = [span for i, span in enumerate(spans) if i not in empty]
+    alone = embedder.encode_chunks(text, full, normalize_embeddings=True, truncate_dim=7)
+    assert np.abs(np.delete(found, empty, axis=0) - alone).max() <= COMPANY
+
+
+def test_nan_has_no_bits():
+    embedder = embedder_of(wordpiece())
+    for precision in ("int8", "uint8", "binary", "ubinary"):
+        with pytest.raises(InputError, match=f"NaN, which {precision} has not"):
+            embedder.encode_chunks("a", [(0, 1)], on_empty="nan", precision=precision)
+    with pytest.raises(InputError, match="on_empty is 'zero'"):
+        embedder.encode_chunks("a", [(0, 1)], on_empty="zero")
