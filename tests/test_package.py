@@ -28,6 +28,28 @@ def imported(file):
             yield from [inside] if inside else (name.name for name in node.names)
 
 
+# A room, or a face beside the rooms, imports only what stands before it.
+ROOMS = (
+    "errors arguments model process checkpoint text inference encoder copying portable embedder "
+    "verify corpus mteb cli"
+).split()
+
+
+def room(module):
+    return module.split(".")[0]
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=module_name)
+def test_a_room_imports_only_rooms_before_it(file):
+    known = ROOMS[: ROOMS.index(room(module_name(file))) + 1]
+    assert {room(module) for module in imported(file)} <= {*known, "__version__"}
+
+
+@pytest.mark.parametrize("file", (ROOT / "jaxbert" / "model").rglob("*.py"), ids=module_name)
+def test_the_model_names_no_other_room(file):
+    assert {room(module) for module in imported(file)} <= {"errors", "model"}
+
+
 def test_imports_have_no_circle():
     modules = {module_name(file) for file in SOURCES}
     graph = {module_name(file): modules & set(imported(file)) for file in SOURCES}

@@ -3,14 +3,13 @@
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxbert.checkpoint.stack import Stack
-from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, TextError
 from jaxbert.inference.batches import Filled
 from jaxbert.inference.data_parallel import devices_for
@@ -22,6 +21,8 @@ from jaxbert.model.axes import Hidden, Mask
 from jaxbert.model.head import Normalize, PoolingHead
 from jaxbert.model.transformer import Inputs, Transformer
 from jaxbert.process.backend import backend, check_devices, computing
+
+Model = TypeVar("Model", bound=Transformer)
 
 # How far from 1 the length of a vector may be behind a Normalize module: rounding gives 1e-6 at
 # most, a zero vector, which has no direction, gives 1.
@@ -38,7 +39,7 @@ def cut(hidden: Hidden, places: jax.Array) -> tuple[Hidden, Mask]:
     return own, places >= 0
 
 
-def states(encoder: Encoder | Unrolled, batch: Filled) -> tuple[Hidden, Mask]:
+def states(encoder: Transformer | Unrolled, batch: Filled) -> tuple[Hidden, Mask]:
     """A batch of m texts -> its last states, a row per text [m, t, d], and where it has tokens."""
     ids, segments, positions = map(jnp.asarray, batch[:3])
     hidden = encoder.forward(Inputs(ids, segments, jnp.zeros_like(ids), positions))
@@ -48,7 +49,7 @@ def states(encoder: Encoder | Unrolled, batch: Filled) -> tuple[Hidden, Mask]:
 
 
 def vectors(
-    encoder: Encoder | Unrolled, head: PoolingHead, batch: Filled, skipped: jax.Array
+    encoder: Transformer | Unrolled, head: PoolingHead, batch: Filled, skipped: jax.Array
 ) -> jax.Array:
     """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
     hidden, mask = states(encoder, batch)
@@ -61,17 +62,17 @@ def moved(members: Any, first: int) -> Any:
     return first + members if isinstance(members, np.ndarray) else [first + own for own in members]
 
 
-def token_states(encoder: Encoder | Unrolled, batch: Filled) -> jax.Array:
+def token_states(encoder: Transformer | Unrolled, batch: Filled) -> jax.Array:
     """A batch of m texts -> the states of all tokens [m, t, d] in float32."""
     return states(encoder, batch)[0].astype(jnp.float32)
 
 
-class Engine:
+class Engine(Generic[Model]):
     """Runs lists of token ids through the programs of one encoder, and counts what it does."""
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Model,
         stack: Stack,
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,

@@ -29,7 +29,7 @@ TOGETHER = 256, 2**19
 class Request:
     """What a caller wants, checked; texts are numbered from 0."""
 
-    engine: Engine
+    engine: Engine[Any]
     tokenizer: Tokenizer
     prefix: str  # put before each text
     skipped: int  # tokens at the start of each text that are not pooled

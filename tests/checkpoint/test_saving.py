@@ -16,7 +16,6 @@ from tokenizers import normalizers
 from jaxbert import Embedder, Encoder
 from jaxbert.checkpoint.modules import MODES
 from jaxbert.checkpoint.stack import Stack, read_stack
-from jaxbert.encoder import Layer
 from jaxbert.errors import CheckpointError
 from jaxbert.model.attention import ATTENTIONS, Blockwise, dense
 from jaxbert.model.config import EncoderConfig
@@ -24,6 +23,7 @@ from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.model.position import Alibi
 from jaxbert.model.position_schemes import Rope
 from jaxbert.model.qk_norm import QueryKeyNorm, SecondResidual
+from jaxbert.model.transformer import Layer
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import (
     CONFIGS,

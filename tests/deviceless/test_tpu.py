@@ -19,8 +19,8 @@ from jaxbert.model.attention.tpu import tpu
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.position import Alibi
 from jaxbert.model.transformer import Inputs
+from tests.model.test_kernel_tpu import Steep
 from tests.models import CONFIGS
-from tests.test_kernel_tpu import Steep
 
 pytest.importorskip("libtpu", reason="needs libtpu: pip install 'jax[tpu]'")
 pytestmark = pytest.mark.deviceless
