@@ -30,7 +30,7 @@ def imported(file):
 
 # A room, or a face beside the rooms, imports only what stands before it.
 ROOMS = (
-    "errors arguments model process checkpoint text inference encoder copying portable embedder "
+    "errors model arguments process checkpoint text inference encoder copying portable embedder "
     "verify corpus mteb cli"
 ).split()
 
@@ -43,11 +43,6 @@ def room(module):
 def test_a_room_imports_only_rooms_before_it(file):
     known = ROOMS[: ROOMS.index(room(module_name(file))) + 1]
     assert {room(module) for module in imported(file)} <= {*known, "__version__"}
-
-
-@pytest.mark.parametrize("file", (ROOT / "jaxbert" / "model").rglob("*.py"), ids=module_name)
-def test_the_model_names_no_other_room(file):
-    assert {room(module) for module in imported(file)} <= {"errors", "model"}
 
 
 def test_imports_have_no_circle():
