@@ -79,8 +79,44 @@ def test_embed_from_stdin_to_stdout(folder):
     done = program("embed", "-o", "-", "--model", folder, input=b"a b\nc\n")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["text"] for row in rows] == ["a b", "c"]
+    assert [list(row) for row in rows] == [["id", "embedding"]] * 2
+    assert [row["id"] for row in rows] == [0, 1]
     assert len(rows[0]["embedding"]) == 15
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "ubinary"])
+def test_stdout_has_the_rows_of_a_file(folder, tmp_path, capsys, precision):
+    rows = [
+        {"id": 5, "text": "a", "x": [1.5]},
+        {"text": "\u00e9 b"},
+        {"id": 7, "text": "", "x": "y"},
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = ("--carry", "x", "--with-text", "--precision", precision, "--model", folder)
+    for number in (1, 2, 100):
+        more = (*options, "--rows-per-part", number)
+        assert run("embed", tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl", *more) == 0
+        capsys.readouterr()
+        assert run("embed", tmp_path / "in.jsonl", "-o", "-", *more) == 0
+        done = capsys.readouterr()
+        assert done.out == (tmp_path / "out.jsonl").read_text("utf-8")
+        assert "3 vectors of width 15 in stdout" in done.err
+
+
+def test_stdout_leaves_out_what_json_lacks(folder, tmp_path, capsys):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = pa.table({"text": ["a", None, "b", "c"], "x": [1.5, 1.0, float("inf"), float("nan")]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    options = ("--carry", "x", "--max-rejected", "1", "--model", folder)
+    assert run("embed", tmp_path / "in.parquet", "-o", "-", *options) == 1
+    assert "row 2 holds null in 'text', not text; --on-bad-row skip" in capsys.readouterr().err
+    more = (*options, "--on-bad-row", "skip")
+    assert run("embed", tmp_path / "in.parquet", "-o", "-", *more) == 0
+    done = capsys.readouterr()
+    written = [json.loads(line) for line in done.out.splitlines()]
+    assert [(row["id"], row["x"]) for row in written] == [(0, 1.5), (3, None)]
+    assert "in.parquet, row 3 cannot be written: the column 'x' cannot be JSON" in done.err
 
 
 def test_embed_nothing(folder, tmp_path):

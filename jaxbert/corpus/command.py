@@ -12,7 +12,8 @@ import jax
 
 from jaxbert.arguments import integer
 from jaxbert.corpus import settings
-from jaxbert.corpus.formats import format_of
+from jaxbert.corpus.flow import Part
+from jaxbert.corpus.formats import Jsonl, format_of, json_rows
 from jaxbert.corpus.own import Own
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.progress import Progress, Silence
@@ -25,7 +26,6 @@ from jaxbert.errors import InputError
 from jaxbert.inference.quantise import Ranges
 from jaxbert.inference.runner import ahead
 from jaxbert.process import interrupts, streams
-from jaxbert.textio import write_rows
 
 # How often a worker makes parts of its own that went while it was at work.
 TURNS = 3
@@ -223,41 +223,58 @@ def judged(rows: int, rejected: int, most: float) -> int:
 
 def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
     """Vectors as JSONL on stdout, some rows at a time; nothing is kept, so nothing goes on."""
-    if options.shard is not None or options.carry:
-        raise InputError("--shard and --carry are for files; with -o - leave them out")
+    if options.shard is not None:
+        raise InputError("--shard is for files; with -o - leave it out")
+    Jsonl().check(tuple(options.carry), options.with_text)
     source = Source(options.input or ["-"], reading(options))
     source.check()
     most = share(options.max_rejected)
     embedder = Embedder.from_pretrained(**model, deterministic=True)
     made = prepared(options, source, embedder)
     streams.use_utf8()
-    number, bad = 0, list[BadRow]()
-    rows = together(source, bad if options.on_bad_row == "skip" else None, options.rows_per_part)
-    for texts in ahead(list, rows):
+    rows = rejected = 0
+    skip = options.on_bad_row == "skip"
+    for part in ahead(lambda part: part, parts_of(source, options.rows_per_part, skip)):
+        refuse_unwritable(part, source.reading.carry, skip)
+        texts = [part.rows[i].text for i in part.kept]
         vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
+        columns = part.columns(source.reading.carry, settings.in_file(vectors, options.precision))
         with streams.written():
-            write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
-        number += len(texts)
-    streams.say(f"{number} vectors of width {made['finish'].width} in stdout")
-    return judged(number, len(bad), most)
+            sys.stdout.writelines(json_rows(columns, options.with_text))
+        rows += len(texts)
+        rejected += part.count - len(texts)
+    streams.say(f"{rows} vectors of width {made['finish'].width} in stdout")
+    return judged(rows, rejected, most)
 
 
-def together(source: Source, skipped: list[BadRow] | None, most: int) -> Iterator[list[str]]:
-    """Lists of texts, at most so many each, and of a bounded size; bad rows go to skipped."""
-    texts: list[str] = []
-    size = 0
-    for row in source.rows():
+def refuse_unwritable(part: Part, carry: tuple[str, ...], skip_bad: bool) -> None:
+    """Leave out rows with carried values that JSON lacks, or end the command at the first."""
+    for place in part.kept:
+        row = part.rows[place]
+        try:
+            Jsonl().check_values(dict(zip(carry, row.carried, strict=True)), {})
+        except InputError as error:
+            leave_out(row.where, f"cannot be written: {error}", skip_bad)
+            part.refuse(place, str(error))
+
+
+def leave_out(where: str, reason: str, skip_bad: bool) -> None:
+    """Warn of a row that is left out; InputError where rows are not to be left out."""
+    if not skip_bad:
+        raise InputError(f"{where} {reason}; --on-bad-row skip leaves it out")
+    streams.say(f"jaxbert: warning: {where} {reason}")
+
+
+def parts_of(source: Source, size: int, skip_bad: bool) -> Iterator[Part]:
+    """The rows in parts of so many, or of a bounded number of bytes."""
+    part = Part(0)
+    for number, row in enumerate(source.rows()):
         interrupts.check()
         if isinstance(row, BadRow):
-            if skipped is None:
-                raise InputError(f"{row.where} {row.reason}; --on-bad-row skip leaves it out")
-            streams.say(f"jaxbert: warning: {row.where} {row.reason}")
-            skipped.append(row._replace(raw=b""))
-            continue
-        texts.append(row.text)
-        size += len(row.raw)
-        if len(texts) == most or size >= BYTES:
-            yield texts
-            texts, size = [], 0
-    if texts:
-        yield texts
+            leave_out(row.where, row.reason, skip_bad)
+        part.add(row)
+        if part.count == size or part.size >= BYTES:
+            yield part
+            part = Part(part.number + 1, number + 1)
+    if part.count:
+        yield part

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from jaxbert.corpus.columns import Columns
 from jaxbert.corpus.fields import BadRow, Row
 from jaxbert.errors import JaxbertError
 
@@ -67,6 +68,20 @@ class Part:
     def kept(self) -> list[int]:
         """The places of the rows that have vectors."""
         return [place for place in range(len(self.rows)) if place not in self.refused]
+
+    def columns(self, carry: Sequence[str], vectors: np.ndarray) -> Columns:
+        """The rows that have vectors, column by column; a row without an id has its place as id."""
+        kept = self.kept
+        rows = [self.rows[i] for i in kept]
+        return Columns(
+            ids=[
+                self.places[i] if row.id is None else row.id
+                for i, row in zip(kept, rows, strict=True)
+            ],
+            texts=[row.text for row in rows],
+            carried={name: [row.carried[i] for row in rows] for i, name in enumerate(carry)},
+            vectors=vectors,
+        )
 
     def rejected(self) -> list[dict[str, str]]:
         """The rows of the input that have none, and why, in order."""

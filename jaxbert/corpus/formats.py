@@ -192,19 +192,8 @@ class Jsonl:
         """One part."""
         layout = Layout.of(metadata)
         layout.fit(columns)
-        named: dict[str, Sequence[Any]] = {"id": columns.ids}
-        if layout.with_text:
-            named["text"] = columns.texts
-        named |= {name: columns.carried[name] for name in layout.carried}
-        numbers = ", ".join([NUMBER[layout.dtype]] * layout.width)
         with file.open("wb") as stream:
-            for i, vector in enumerate(columns.vectors):
-                fields = (
-                    f"{as_json(name, 'a name')}: {as_json(column[i], f'the column {name!r}')}"
-                    for name, column in named.items()
-                )
-                row = f'{{{", ".join(fields)}, "embedding": [{numbers % tuple(vector.tolist())}]}}'
-                stream.write(row.encode() + b"\n")
+            stream.writelines(row.encode() for row in json_rows(columns, layout.with_text))
 
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
         """All parts, one behind the other."""
@@ -216,6 +205,21 @@ class Jsonl:
                         copy(source, stream, part.stat().st_size)
                     else:
                         copy_quoted(source, stream)
+
+
+def json_rows(columns: Columns, with_text: bool) -> Iterator[str]:
+    """The rows as JSON objects, one line each: id, text if asked for, carried, embedding."""
+    named: dict[str, Sequence[Any]] = {"id": columns.ids}
+    if with_text:
+        named["text"] = columns.texts
+    named |= columns.carried
+    numbers = ", ".join([NUMBER[str(columns.vectors.dtype)]] * columns.vectors.shape[1])
+    for i, vector in enumerate(columns.vectors):
+        fields = (
+            f"{as_json(name, 'a name')}: {as_json(column[i], f'the column {name!r}')}"
+            for name, column in named.items()
+        )
+        yield f'{{{", ".join(fields)}, "embedding": [{numbers % tuple(vector.tolist())}]}}\n'
 
 
 def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxbert.corpus.flow import Flow, Part, Tokenised, Window, Writer
-from jaxbert.corpus.formats import Columns, Format
+from jaxbert.corpus.formats import Format
 from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.rows import BadRow, Source
 from jaxbert.corpus.settings import in_file
@@ -246,30 +246,20 @@ class Run:
 
     def write(self, part: Part) -> None:
         """Finish the vectors of a part, and write it."""
-        vectors, kept = self.finished(part), part.kept
-        rows = [part.rows[i] for i in kept]
-        columns = Columns(
-            ids=[
-                part.places[i] if row.id is None else row.id
-                for i, row in zip(kept, rows, strict=True)
-            ],
-            texts=[row.text for row in rows],
-            carried={name: [row.carried[i] for row in rows] for i, name in enumerate(self.carry)},
-            vectors=vectors,
-        )
+        columns = part.columns(self.carry, self.finished(part))
         rejected = part.rejected()
         self.parts.finish(
             part.number,
             lambda file: self.format.write(file, columns, self.metadata),
             {
-                "rows": len(rows),
+                "rows": len(part.kept),
                 "rejected": len(rejected),
-                "without_id": sum(row.id is None for row in rows),
+                "without_id": sum(part.rows[i].id is None for i in part.kept),
                 "input_sha256": part.seen.hexdigest(),
             },
             rejected,
         )
-        self.request.engine.tally.add(texts=len(rows))
+        self.request.engine.tally.add(texts=len(part.kept))
         self.report(part.count, self.request.engine.stats, self.source.fraction())
 
 

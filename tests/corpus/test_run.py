@@ -658,10 +658,9 @@ def test_the_output_is_no_input(model, tmp_path, capsys, monkeypatch):
     assert len(out.read_text().splitlines()) == 61
 
 
-@pytest.mark.parametrize("options", [("--shard", "0/2"), ("--carry", "title")])
-def test_stdout_takes_no_shards_and_no_columns(model, lines, options, capsys):
-    assert embed(model, lines, "-o", "-", *options) == 1
-    assert "with -o - leave them out" in capsys.readouterr().err
+def test_stdout_takes_no_shards(model, lines, capsys):
+    assert embed(model, lines, "-o", "-", "--shard", "0/2") == 1
+    assert "with -o - leave it out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

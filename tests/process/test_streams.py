@@ -45,7 +45,8 @@ def test_without_stderr_the_work_is_done(model, lines, tmp_path):
 
 def test_without_stderr_nothing_lands_among_the_data(model, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"text": "a"}\n{\n{"text": "b"}\n')
-    line = "jaxbert embed in.jsonl -o - --on-bad-row skip --max-rejected 40% --model $MODEL 2>&-"
+    options = "--with-text --on-bad-row skip --max-rejected 40% --model $MODEL"
+    line = f"jaxbert embed in.jsonl -o - {options} 2>&-"
     done = shell(model, line, tmp_path)
     assert done.returncode == 0
     assert [json.loads(row)["text"] for row in done.stdout.splitlines()] == ["a", "b"]
@@ -93,7 +94,7 @@ def test_all_streams_closed(model, lines, tmp_path):
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-16"])
 def test_json_is_utf8_whatever_the_locale_says(model, lines, tmp_path, encoding):
-    line = "jaxbert embed in.txt -o - --model $MODEL"
+    line = "jaxbert embed in.txt -o - --with-text --model $MODEL"
     done = shell(model, line, tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(row) for row in done.stdout.decode("utf-8").splitlines()]
