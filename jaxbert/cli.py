@@ -137,7 +137,7 @@ def run_status(options: argparse.Namespace) -> int:
     """How far a run is."""
     from jaxbert.corpus.status import status
 
-    return status(options)
+    return status(options.output)
 
 
 def run_similarity(options: argparse.Namespace) -> int:

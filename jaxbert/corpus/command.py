@@ -2,279 +2,178 @@
 
 import argparse
 import json
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 
-from jaxbert.arguments import integer
-from jaxbert.corpus import settings
-from jaxbert.corpus.flow import Part
-from jaxbert.corpus.formats import Jsonl, format_of, json_rows
+from jaxbert.corpus.formats import format_of
+from jaxbert.corpus.options import Options, shard
+from jaxbert.corpus.output import Output
 from jaxbert.corpus.own import Own
-from jaxbert.corpus.parts import Parts
 from jaxbert.corpus.progress import Progress, Silence
-from jaxbert.corpus.rejects import REJECTED, listed, share, too_many
-from jaxbert.corpus.rows import BadRow, Reading, Source
-from jaxbert.corpus.run import BYTES, Run
-from jaxbert.corpus.survey import UNFINISHED, records
+from jaxbert.corpus.reader import InputSummary
+from jaxbert.corpus.rejects import judged, listed
+from jaxbert.corpus.rows import Source
+from jaxbert.corpus.run import Report, Run
+from jaxbert.corpus.run_identity import carried_types, output_metadata, run_identity
+from jaxbert.corpus.run_parts import Parts
+from jaxbert.corpus.stdout import to_stdout
+from jaxbert.corpus.survey import UNFINISHED
 from jaxbert.embedder import Embedder
-from jaxbert.errors import InputError
-from jaxbert.inference.quantise import Ranges
-from jaxbert.inference.runner import ahead
 from jaxbert.process import interrupts, streams
 
 # How often a worker makes parts of its own that went while it was at work.
 TURNS = 3
 
 
-def shard(text: str | None) -> tuple[int, int]:
-    """(i, n) of "i/n"; without it those of jax.distributed, or of its environment.
+def embed(given: argparse.Namespace, model: dict[str, Any]) -> int:
+    """Begin a run, or go on with it; the exit status.
 
-    Nothing is exchanged, so the environment is enough: a worker then waits for no other, and dies
-    with none.
+    model has the arguments of Embedder.from_pretrained.
     """
-    if text is None and not jax.distributed.is_initialized() and "JAX_PROCESS_ID" in os.environ:
-        text = f"{os.environ['JAX_PROCESS_ID']}/{os.environ.get('JAX_NUM_PROCESSES')}"
-    if text is None:
-        return jax.process_index(), jax.process_count()
-    index, _, number = text.partition("/")
-    try:
-        i, n = int(index), int(number)
-    except ValueError as error:
-        raise InputError(f"the shard is {text!r}; give i/n, such as --shard 0/8") from error
-    if not 0 <= i < n:
-        raise InputError(f"the shard is {text!r}; i/n counts from 0/{n} to {n - 1}/{n}")
-    return i, n
-
-
-def reading(options: argparse.Namespace) -> Reading:
-    """How rows are read."""
-    return Reading(options.format, options.text_field, options.id_field, tuple(options.carry))
-
-
-def prepared(options: argparse.Namespace, source: Source, embedder: Embedder) -> dict[str, Any]:
-    """The objects that a run shares with a plain pass to stdout."""
-    precision = options.precision
-    ranges = None if options.ranges is None else Ranges.load(options.ranges)
-    if precision in ("int8", "uint8") and ranges is None:
-        raise InputError(
-            f"--precision {precision} needs the range of each feature; give --ranges FILE, which "
-            "Ranges.of(vectors).save(FILE) wrote"
-        )
-    exact: Any = "float32" if precision == "float16" else precision
-    finish = embedder.finish(options.truncate_dim, options.normalize, exact, ranges)
-    request = embedder.request(
-        options.prompt_name, options.prompt, None, False, options.max_length, "truncate"
-    )
-    return {"finish": finish, "request": request, "source": source, "precision": precision}
-
-
-def embed(options: argparse.Namespace, model: dict[str, Any]) -> int:
-    """Begin a run, or go on with it."""
-    if not options.input or "-" in options.input:
+    options = Options.of(given, model)
+    if "-" in options.inputs:
         streams.need_stdin()
-    if options.output == "-":
-        return to_stdout(options, model)
-    most = share(options.max_rejected)
-    worker, workers = shard(options.shard)
-    parts = Parts(options.output, worker, workers, options.overwrite)
-    with parts, reported(options) as progress:
-        run = opened(options, model, parts, progress)
-        if complete(run):
+    return to_stdout(options) if options.output == "-" else to_file(options)
+
+
+def to_file(options: Options) -> int:
+    """Make the output, or this worker's share of it; the exit status."""
+    parts = Parts(options.output, *shard(options.shard), options.overwrite)
+    with parts, reported(options.quiet) as report:
+        run = opened(options, parts, report)
+        summary = unchanged(run)
+        if summary is not None:
             streams.say(f"{options.output} is complete already")
-            bad = listed(parts.output)
-            return judged(run.rows - bad, bad, most)
-        return worked(run, options.output, most)
-
-
-def opened(options: argparse.Namespace, model: dict[str, Any], parts: Parts, report: Any) -> Run:
-    """The run that the options describe; what it cannot do is refused before the model is read."""
-    file_format = format_of(options.output)
-    file_format.check(tuple(options.carry), options.with_text)
-    own = Own(parts.output)
-    own.refuse(options.input)
-    source = Source(options.input or ["-"], reading(options), own)
-    source.check()
-    parts.product.check_ours()
-    embedder = Embedder.from_pretrained(**model, deterministic=True, devices=jax.local_devices())
-    interrupts.check()
-    made = prepared(options, source, embedder)
-    wanted = settings.Wanted(
-        options.precision,
-        options.with_text,
-        integer(options.rows_per_part, "--rows-per-part", 1),
-    )
-    about = settings.metadata(
-        embedder,
-        model["name"],
-        made["request"],
-        made["finish"],
-        wanted,
-        source.reading,
-        settings.carried_types(source),
-    )
-    parts.open(settings.settings(about, source, wanted))
-    return Run(
-        parts=parts,
-        format=file_format,
-        width=embedder.full_width,
-        carry=tuple(options.carry),
-        skip_bad=options.on_bad_row == "skip",
-        report=report,
-        metadata=about,
-        size=wanted.rows_per_part,
-        **made,
-    )
-
-
-def complete(run: Run) -> bool:
-    """Whether the output is what this run would make, to the byte, of the same input."""
-    product = run.parts.product
-    if run.parts.done() or is_stream(run):
-        return False
-    before = product.metadata()
-    if before is None:
-        return False
-    run.survey()
-    if before != json.loads(json.dumps(run.metadata)):
-        return False
-    fault = product.fault()
-    if fault is not None:
-        streams.say(f"jaxbert: {fault}; it is made anew")
-    return fault is None
-
-
-def is_stream(run: Run) -> bool:
-    """Whether some of the input can be read only once."""
-    return any(file.bytes is None for file in run.source.files)
+            rejected = listed(parts.output)
+            return judged(summary.rows - rejected, rejected, options.max_rejected)
+        return worked(run, options.max_rejected)
 
 
 @contextmanager
-def reported(options: argparse.Namespace) -> Iterator[Any]:
+def reported(quiet: bool) -> Iterator[Progress | Silence]:
     """What tells how far the run is."""
-    progress = Silence() if options.quiet else Progress()
+    progress = Silence() if quiet else Progress()
     try:
         yield progress
     finally:
         progress.close()
 
 
-def worked(run: Run, output: str, most: float) -> int:
+def opened(options: Options, parts: Parts, report: Report) -> Run:
+    """The run that the options describe; what it cannot do is refused before the model is read."""
+    carry = options.reading.carry
+    file_format = format_of(options.output)
+    file_format.check(carry, options.with_text)
+    own = Own(parts.output)
+    own.refuse(options.inputs)
+    source = Source(options.inputs, options.reading, own)
+    source.check()
+    parts.product.check_ours()
+    devices = jax.local_devices()
+    embedder = Embedder.from_pretrained(**options.model, deterministic=True, devices=devices)
+    interrupts.check()
+    finish, request = options.vectors.finish(embedder), options.vectors.request(embedder)
+    metadata = output_metadata(
+        embedder,
+        name=options.model["name"],
+        request=request,
+        finish=finish,
+        precision=options.vectors.precision,
+        with_text=options.with_text,
+        reading=options.reading,
+        carried=carried_types(source),
+    )
+    parts.open(run_identity(metadata, source, options.rows_per_part))
+    bad_rows = options.bad_rows()
+    return Run(
+        source=source,
+        parts=parts,
+        request=request,
+        output=Output(file_format, finish, options.vectors.precision, carry, bad_rows, metadata),
+        bad_rows=bad_rows,
+        report=report,
+        width=embedder.full_width,
+        size=options.rows_per_part,
+    )
+
+
+def described(run: Run, summary: InputSummary) -> dict[str, Any]:
+    """The metadata of the output, as JSON gives them back."""
+    return dict(json.loads(json.dumps({**run.output.metadata, **summary.metadata})))
+
+
+def unchanged(run: Run) -> InputSummary | None:
+    """The input, if the output is there as this run would make it of that; None if not."""
+    product = run.parts.product
+    if run.parts.records() or is_stream(run.source):
+        return None
+    before = product.metadata()
+    if before is None:
+        return None
+    summary = run.survey()
+    if before != described(run, summary):
+        return None
+    fault = product.fault()
+    if fault is not None:
+        streams.say(f"jaxbert: {fault}; it is made anew")
+    return summary if fault is None else None
+
+
+def is_stream(source: Source) -> bool:
+    """Whether some of the input can be read only once."""
+    return any(file.bytes is None for file in source.files)
+
+
+def worked(run: Run, max_rejected: float) -> int:
     """Make the parts of this worker, and of them the output if those of the others are there."""
-    folder = run.parts.folder
+    parts = run.parts
     for _ in range(TURNS):
-        run.work()
-        missing = run.parts.missing(run.total)
-        if not any(map(run.parts.mine, missing)) or is_stream(run):
+        summary = run.work()
+        missing = parts.missing(summary.parts)
+        if not any(map(parts.mine, missing)) or is_stream(run.source):
             break
     if not missing:
-        return finished(run, output, most)
-    if any(map(run.parts.mine, missing)):
+        return finished(run, summary, max_rejected)
+    if any(map(parts.mine, missing)):
         streams.say(
-            f"jaxbert: {output} is not finished, for {len(missing)} parts went while it was made, "
-            f"the first of them {missing[0]}; leave {folder.path} alone and give the same command "
-            "again"
+            f"jaxbert: {parts.output} is not finished, for {len(missing)} parts went while it was "
+            f"made, the first of them {missing[0]}; leave {parts.folder.path} alone and give the "
+            "same command again"
         )
         return UNFINISHED
-    streams.say(f"{output}: this worker is done, others are not ({len(missing)} parts are missing)")
+    streams.say(
+        f"{parts.output}: this worker is done, others are not ({len(missing)} parts are missing)"
+    )
     return 0
 
 
-def finished(run: Run, output: str, most: float) -> int:
+def finished(run: Run, summary: InputSummary, max_rejected: float) -> int:
     """Put the parts together, unless another worker does; say what there is."""
-    parts, about = run.parts, run.metadata
-    there = records(parts)
-    run.check(there)
-    rows, bad = (sum(record[key] for record in there.values()) for key in ("rows", "rejected"))
+    parts, about = run.parts, described(run, summary)
+    records = parts.records()
+    summary.check(records)
     if parts.assemble(
-        run.total, lambda files, file: run.format.assemble(files, file, about), about
+        summary.parts, lambda files, file: run.output.format.assemble(files, file, about), about
     ):
-        rejected = f", {bad} rows rejected" if bad else ""
-        without = sum(record.get("without_id", 0) for record in there.values())
-        if 0 < without < rows:
-            rejected += f", {without} rows without an id are numbered by their place"
+        rows, rejected, without_id = (
+            sum(record.get(key, 0) for record in records.values())
+            for key in ("rows", "rejected", "without_id")
+        )
+        more = f", {rejected} rows rejected" if rejected else ""
+        if 0 < without_id < rows:
+            more += f", {without_id} rows without an id are numbered by their place"
         streams.say(
-            f"{rows} vectors of width {about['vectors']['width']} in {output}{rejected}; "
+            f"{rows} vectors of width {about['vectors']['width']} in {parts.output}{more}; "
             f"{run.request.engine.stats}"
         )
-        return judged(rows, bad, most)
-    if parts.product.metadata() == json.loads(json.dumps(about)):
-        streams.say(f"{output} is complete: another worker has put the parts together")
+        return judged(rows, rejected, max_rejected)
+    if parts.product.metadata() == about:
+        streams.say(f"{parts.output} is complete: another worker has put the parts together")
         return 0
-    streams.say(f"jaxbert: {output} is not finished: another process is putting the parts together")
+    streams.say(
+        f"jaxbert: {parts.output} is not finished: another process is putting the parts together"
+    )
     return UNFINISHED if parts.folder.workers == 1 else 0
-
-
-def judged(rows: int, rejected: int, most: float) -> int:
-    """The exit status of a run by the rows that it left out; too many are said."""
-    reason = too_many(rows, rejected, most)
-    if reason is None:
-        return 0
-    streams.say(f"jaxbert: {reason}")
-    return REJECTED
-
-
-# --- stdout -------------------------------------------------------------------------------------
-
-
-def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
-    """Vectors as JSONL on stdout, some rows at a time; nothing is kept, so nothing goes on."""
-    if options.shard is not None:
-        raise InputError("--shard is for files; with -o - leave it out")
-    Jsonl().check(tuple(options.carry), options.with_text)
-    source = Source(options.input or ["-"], reading(options))
-    source.check()
-    most = share(options.max_rejected)
-    embedder = Embedder.from_pretrained(**model, deterministic=True)
-    made = prepared(options, source, embedder)
-    streams.use_utf8()
-    rows = rejected = 0
-    skip = options.on_bad_row == "skip"
-    for part in ahead(lambda part: part, parts_of(source, options.rows_per_part, skip)):
-        refuse_unwritable(part, source.reading.carry, skip)
-        texts = [part.rows[i].text for i in part.kept]
-        vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
-        columns = part.columns(source.reading.carry, settings.in_file(vectors, options.precision))
-        with streams.written():
-            sys.stdout.writelines(json_rows(columns, options.with_text))
-        rows += len(texts)
-        rejected += part.count - len(texts)
-    streams.say(f"{rows} vectors of width {made['finish'].width} in stdout")
-    return judged(rows, rejected, most)
-
-
-def refuse_unwritable(part: Part, carry: tuple[str, ...], skip_bad: bool) -> None:
-    """Leave out rows with carried values that JSON lacks, or end the command at the first."""
-    for place in part.kept:
-        row = part.rows[place]
-        try:
-            Jsonl().check_values(dict(zip(carry, row.carried, strict=True)), {})
-        except InputError as error:
-            leave_out(row.where, f"cannot be written: {error}", skip_bad)
-            part.refuse(place, str(error))
-
-
-def leave_out(where: str, reason: str, skip_bad: bool) -> None:
-    """Warn of a row that is left out; InputError where rows are not to be left out."""
-    if not skip_bad:
-        raise InputError(f"{where} {reason}; --on-bad-row skip leaves it out")
-    streams.say(f"jaxbert: warning: {where} {reason}")
-
-
-def parts_of(source: Source, size: int, skip_bad: bool) -> Iterator[Part]:
-    """The rows in parts of so many, or of a bounded number of bytes."""
-    part = Part(0)
-    for number, row in enumerate(source.rows()):
-        interrupts.check()
-        if isinstance(row, BadRow):
-            leave_out(row.where, row.reason, skip_bad)
-        part.add(row)
-        if part.count == size or part.size >= BYTES:
-            yield part
-            part = Part(part.number + 1, number + 1)
-    if part.count:
-        yield part

@@ -1,93 +1,20 @@
 """The parts of a run on their way: rows in, token ids to the engine, vectors back, to the disk."""
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from jaxbert.corpus.columns import Columns
-from jaxbert.corpus.fields import BadRow, Row
+from jaxbert.corpus.part import Part
+from jaxbert.corpus.sifting import sifted
 from jaxbert.errors import JaxbertError
+from jaxbert.inference.request import Request
 
 # Parts that may wait to be written; then the device waits.
 UNWRITTEN = 2
-
-
-@dataclass
-class Part:
-    """The rows of one part, and their vectors as they come."""
-
-    number: int
-    first: int = 0  # the number of its first row in the input
-    rows: list[Row] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)  # of each in the input
-    rejects: dict[int, BadRow] = field(default_factory=dict)  # by their places in the input
-    refused: dict[int, str] = field(default_factory=dict)  # why, by their places among the rows
-    size: int = 0  # bytes of the good rows as they were read
-    seen: Any = field(default_factory=hashlib.sha256)
-    vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    missing: int = 0
-
-    @property
-    def count(self) -> int:
-        """Rows of the input, bad ones included."""
-        return len(self.rows) + len(self.rejects)
-
-    def add(self, row: Row | BadRow) -> None:
-        """Take a row; its bytes are hashed, each with its length before it."""
-        self.seen.update(len(row.raw).to_bytes(8, "little"))
-        self.seen.update(row.raw)
-        if isinstance(row, BadRow):
-            self.rejects[self.first + self.count] = row._replace(raw=b"")
-            return
-        self.places.append(self.first + self.count)
-        self.rows.append(row._replace(raw=b""))
-        self.size += len(row.raw)
-
-    def expect(self, width: int) -> None:
-        """Make room for the vectors."""
-        self.vectors = np.zeros((len(self.rows), width), np.float32)
-        self.missing = len(self.rows)
-
-    def take(self, places: np.ndarray, vectors: np.ndarray) -> None:
-        """Put vectors in their places."""
-        self.vectors[places] = vectors
-        self.missing -= len(places)
-
-    def refuse(self, place: int, reason: str) -> None:
-        """Go without the vector of one row."""
-        self.refused[place] = reason
-        self.missing -= 1
-
-    @property
-    def kept(self) -> list[int]:
-        """The places of the rows that have vectors."""
-        return [place for place in range(len(self.rows)) if place not in self.refused]
-
-    def columns(self, carry: Sequence[str], vectors: np.ndarray) -> Columns:
-        """The rows that have vectors, column by column; a row without an id has its place as id."""
-        kept = self.kept
-        rows = [self.rows[i] for i in kept]
-        return Columns(
-            ids=[
-                self.places[i] if row.id is None else row.id
-                for i, row in zip(kept, rows, strict=True)
-            ],
-            texts=[row.text for row in rows],
-            carried={name: [row.carried[i] for row in rows] for i, name in enumerate(carry)},
-            vectors=vectors,
-        )
-
-    def rejected(self) -> list[dict[str, str]]:
-        """The rows of the input that have none, and why, in order."""
-        bad = {place: (row.where, row.reason) for place, row in self.rejects.items()}
-        bad |= {self.places[i]: (self.rows[i].where, why) for i, why in self.refused.items()}
-        return [{"where": where, "reason": reason} for _, (where, reason) in sorted(bad.items())]
 
 
 class Window(NamedTuple):
@@ -107,11 +34,35 @@ class Tokenised(NamedTuple):
     refused: dict[int, JaxbertError]
 
 
+def tokenised(window: Window, request: Request) -> Tokenised:
+    """The window with ids in the place of texts; what the engine would refuse is refused here."""
+    found = sifted(lambda texts: token_ids(request, texts), window.texts)
+    refused, places, ids = {}, [], []
+    for place, one in zip(window.places, found, strict=True):
+        if isinstance(one, JaxbertError):
+            refused[place] = one
+        else:
+            places.append(place)
+            ids.append(one)
+    return Tokenised(window.part, np.array(places, np.int64), ids, refused)
+
+
+def token_ids(request: Request, texts: Sequence[str]) -> list[np.ndarray]:
+    """The ids of texts; an error if the engine cannot run one of them."""
+    engine = request.engine
+    ids = request.tokenizer([request.prefix + text for text in texts], request.long.most)
+    engine.check_tokens(ids)
+    for count in set(map(len, ids)):
+        for batch in engine.planner.plan([count], None):
+            engine.check_memory(batch.rows, batch.length)
+    return ids
+
+
 class Writer:
     """Writes parts in a thread, a few of them waiting at most; an error is raised to the caller."""
 
     def __init__(self, write: Callable[[Part], None]) -> None:
-        """Nothing is written yet."""
+        """write is called in the thread, with one part at a time."""
         self.write = write
         self.pool = ThreadPoolExecutor(1)
         self.waiting: deque[Future[None]] = deque()
@@ -123,7 +74,7 @@ class Writer:
             self.waiting.popleft().result()
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """The writer itself."""
         return self
 
     def __exit__(
@@ -172,13 +123,13 @@ class Flow:
                 self.write(window.part)
         self.ended = True
 
-    def take(self, members: np.ndarray, vectors: np.ndarray) -> None:
+    def store(self, members: np.ndarray, vectors: np.ndarray) -> None:
         """Put vectors in their places; they come in the order of the windows."""
         while len(self.coming) > 1 and self.coming[1][0] <= members[0]:
             self.coming.popleft()
         first, window, taken = self.coming[0]
         taken[members - first] = True
-        window.part.take(window.places[members - first], vectors)
+        window.part.store(window.places[members - first], vectors)
         if window.part.missing == 0:
             self.write(window.part)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jaxbert.corpus.files import beside
 from jaxbert.errors import InputError, shown
+from jaxbert.process import streams
 
 # The exit status of a run that left out more rows than it may.
 REJECTED = 4
@@ -30,6 +31,15 @@ def too_many(rows: int, rejected: int, most: float) -> str | None:
         f"{rejected} of {total} rows were rejected, more than --max-rejected {most:.3g} allows; "
         "the others are written, see OUT.rejects.jsonl for the reasons"
     )
+
+
+def judged(rows: int, rejected: int, most: float) -> int:
+    """The exit status of a run by the rows that it left out; too many are said."""
+    reason = too_many(rows, rejected, most)
+    if reason is None:
+        return 0
+    streams.say(f"jaxbert: {reason}")
+    return REJECTED
 
 
 def listed(output: Path) -> int:

@@ -1,29 +1,28 @@
 """`jaxbert status`: how far a run is. No JAX is needed, and nothing is written."""
 
-import argparse
 import json
 import os
 from pathlib import Path
 
 from jaxbert.corpus.files import DamagedRecordError, read_record
-from jaxbert.corpus.parts import Parts
-from jaxbert.corpus.survey import UNFINISHED, at_work, records
+from jaxbert.corpus.run_parts import Parts
+from jaxbert.corpus.survey import UNFINISHED, at_work
 from jaxbert.errors import InputError
 from jaxbert.process import streams
 
 
-def status(options: argparse.Namespace) -> int:
-    """How far a run is: 0 if its output is there, 3 if it is not finished, 1 if there is none.
+def status(name: str) -> int:
+    """Say how far the run of this output is; 0 if the output is there, 3 if it is not finished.
 
-    The disk may be read-only.
+    InputError if there is none. The disk may be read-only.
     """
     streams.use_utf8()
-    output = Path(options.output)
+    output = Path(name)
     parts = Parts(output)
     if not parts.folder.path.is_dir() or parts.folder.is_assembled():
         return status_of_output(parts)
     begun(parts)
-    there = records(parts)
+    there = parts.records()
     rows = sum(record["rows"] for record in there.values())
     rejected = sum(record["rejected"] for record in there.values())
     missing = [k for k in range(max(there, default=-1)) if k not in there]

@@ -5,25 +5,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from jaxbert.corpus.locks import is_held
-from jaxbert.corpus.parts import RECORD, Parts
+from jaxbert.corpus.run_parts import Parts
 from jaxbert.process import interrupts
 
 # Exit status of a run that ends without its output, and of `status` for one.
 UNFINISHED = 3
-
-
-def records(parts: Parts) -> dict[int, dict[str, Any]]:
-    """The finished parts of all workers, by their numbers."""
-    found = {}
-    for file in sorted(parts.folder.path.glob("part-*.json")):
-        match = RECORD.fullmatch(file.name)
-        record = parts.read(int(match[1])) if match else None
-        if match and record is not None:
-            found[int(match[1])] = record
-    return found
 
 
 def at_work(parts: Parts) -> list[str]:
@@ -42,7 +30,7 @@ def told_how_to_go_on(output: str) -> Iterator[None]:
         if number is None and not isinstance(error, KeyboardInterrupt):
             raise
         words = interrupts.NOTHING
-        if output != "-" and records(Parts(output)):
+        if output != "-" and Parts(output).records():
             words = (
                 "interrupted; what is finished is kept, and the same command goes on from there:"
                 f"\n  {shlex.join(['jaxbert', *sys.argv[1:]])}"

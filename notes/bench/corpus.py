@@ -58,37 +58,37 @@ def timed(embedder, source, out, size=16_384):
     start = time.perf_counter()
     run = made(embedder, source, out, size)
     with run.parts:
-        run.work()
+        summary = run.work()
+        metadata = {**run.output.metadata, **summary.metadata}
         run.parts.assemble(
-            run.total, lambda files, file: run.format.assemble(files, file, run.metadata)
+            summary.parts, lambda files, file: run.output.format.assemble(files, file, metadata)
         )
     return time.perf_counter() - start
 
 
 def made(embedder, source, out, size):
     """A run from an embedder that is there."""
+    from jaxbert.corpus.bad_rows import FailOnBadRows
     from jaxbert.corpus.formats import format_of
-    from jaxbert.corpus.parts import Parts
+    from jaxbert.corpus.output import Output
     from jaxbert.corpus.progress import Silence
     from jaxbert.corpus.rows import Reading, Source
     from jaxbert.corpus.run import Run
+    from jaxbert.corpus.run_parts import Parts
 
     parts = Parts(out)
     parts.open({"made for": "a benchmark"})
     width = embedder.get_embedding_dimension()
-    metadata = {"vectors": {"dtype": "float32", "width": width}}
+    metadata = {"vectors": {"dtype": "float32", "width": width}, "with_text": False}
+    finish, bad_rows = embedder.finish(None, False, "float32", None), FailOnBadRows()
     return Run(
         source=Source([str(source)], Reading()),
         parts=parts,
-        format=format_of(out),
         request=embedder.request(None, None, None, False, None, "truncate"),
-        finish=embedder.finish(None, False, "float32", None),
-        precision="float32",
-        width=width,
-        carry=(),
-        skip_bad=False,
+        output=Output(format_of(out), finish, "float32", (), bad_rows, metadata),
+        bad_rows=bad_rows,
         report=Silence(),
-        metadata=metadata,
+        width=width,
         size=size,
     )
 

@@ -21,7 +21,7 @@ from jaxbert.corpus.files import (
 )
 from jaxbert.corpus.folder import Folder, RunBusyError, SettingsChangedError
 from jaxbert.corpus.locks import take
-from jaxbert.corpus.parts import DamagedPartError, Parts
+from jaxbert.corpus.run_parts import DamagedPartError, Parts
 from jaxbert.errors import InputError
 
 SETTINGS = {
@@ -64,10 +64,10 @@ def run(parts, settings=SETTINGS):
     """What a worker does; the numbers of the parts that it made."""
     with parts:
         parts.open(settings)
-        done = parts.done()
+        done = parts.records()
         made = [k for k in range(TOTAL) if parts.mine(k) and k not in done]
         finish(parts, *made)
-        if parts.complete(TOTAL):
+        if not parts.missing(TOTAL):
             parts.assemble(TOTAL, join)
     return made
 
@@ -108,9 +108,9 @@ def program(code, *arguments, **options):
 
 def test_a_run_from_beginning_to_end(tmp_path):
     with opened(tmp_path) as parts:
-        assert parts.done() == {}
+        assert parts.records() == {}
         finish(parts, 0, 1, 2)
-        records = parts.done()
+        records = parts.records()
         assert list(records) == [0, 1, 2]
         assert {key: records[1][key] for key in ("rows", "rejected", "input_sha256", "bytes")} == {
             "rows": 6,
@@ -119,8 +119,8 @@ def test_a_run_from_beginning_to_end(tmp_path):
             "bytes": len(content(1)),
         }
         assert vouched(tmp_path / "out.npy.parts") == [0, 1, 2]
-        assert parts.complete(TOTAL)
-        assert not parts.complete(TOTAL + 1)
+        assert not parts.missing(TOTAL)
+        assert parts.missing(TOTAL + 1)
         assert parts.assemble(TOTAL, join)
     assert is_whole(tmp_path)
 
@@ -148,7 +148,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
 
 def test_a_run_without_rows(tmp_path):
     with opened(tmp_path) as parts:
-        assert parts.complete(0)
+        assert not parts.missing(0)
         assert parts.assemble(0, join)
     assert sorted(os.listdir(tmp_path)) == ["out.npy", "out.npy.json"]
     assert (tmp_path / "out.npy").read_bytes() == b""
@@ -211,7 +211,8 @@ def test_torn_files_are_ignored_and_removed(tmp_path):
         mine = ["part-000002.npy.partial", "part-000002.json.partial", "part-000000.npy.partial"]
         for name in (*mine, "part-000001.npy.partial"):
             (folder / name).write_bytes(b"torn")
-        assert list(parts.done()) == [0]
+        parts.recover()
+        assert list(parts.records()) == [0]
         assert sorted(folder.glob("*.partial")) == [folder / "part-000001.npy.partial"]
         assert vouched(folder) == [0]
 
@@ -221,8 +222,8 @@ def test_a_part_without_record_is_made_again(tmp_path):
         finish(parts, 0, 1, 2)
         parts.record(1).unlink()
         parts.data(1).write_bytes(b"half")
-        assert list(parts.done()) == [0, 2]
-        assert not parts.complete(TOTAL)
+        assert list(parts.records()) == [0, 2]
+        assert parts.missing(TOTAL)
     assert run(Parts(tmp_path / "out.npy")) == [1]
     assert is_whole(tmp_path)
 
@@ -265,7 +266,10 @@ def test_damage_that_sizes_show_is_found_at_once(tmp_path, caplog, name):
     with opened(tmp_path) as parts:
         finish(parts, 0, 1, 2)
         DAMAGE[name](parts)
-        assert list(parts.done()) == [0, 2]
+        assert list(parts.records()) == [0, 2]
+        assert parts.record(1).exists() or os.path.lexists(parts.data(1))
+        parts.recover()
+        assert list(parts.records()) == [0, 2]
         assert [record.getMessage() for record in caplog.records] == [
             f"part 1 of {tmp_path}/out.npy is damaged and will be made again"
         ]
@@ -278,9 +282,10 @@ def test_the_damage_of_another_worker_is_left_to_it(tmp_path):
     with opened(tmp_path, 0, 2) as first, opened(tmp_path, 1, 2) as second:
         finish(second, 1)
         truncated(second)
-        assert first.done() == {}
+        first.recover()
+        assert first.records() == {}
         assert first.record(1).exists()
-        assert second.done() == {}
+        second.recover()
         assert not first.record(1).exists()
 
 
@@ -292,7 +297,7 @@ def test_a_flipped_bit_is_found_before_assembling(tmp_path, which):
         held = bytearray(file.read_bytes())
         held[3] ^= 1
         file.write_bytes(held)
-        assert list(parts.done()) == [0, 1, 2]
+        assert list(parts.records()) == [0, 1, 2]
         with pytest.raises(DamagedPartError, match=r"1 parts of .* the first of them 1, .* again"):
             parts.assemble(TOTAL, join)
         assert not (tmp_path / "out.npy").exists()
@@ -373,7 +378,7 @@ def test_the_same_settings_in_another_order_are_the_same(tmp_path):
         finish(parts, 0)
     again = dict(reversed(SETTINGS.items())) | {"inputs": tuple(SETTINGS["inputs"])}
     with opened(tmp_path, settings=again) as parts:
-        assert list(parts.done()) == [0]
+        assert list(parts.records()) == [0]
 
 
 def test_damaged_settings_are_refused(tmp_path):
@@ -433,15 +438,15 @@ def test_workers_of_another_number_are_refused(tmp_path, holder, worker, workers
     first.kill()
     first.wait(timeout=60)
     with opened(tmp_path, worker, workers) as parts:
-        assert list(parts.done()) == [0]
+        assert list(parts.records()) == [0]
 
 
 def test_workers_share_a_run_and_the_last_one_tidies_up(tmp_path, holder):
     first, output = holder(0, 2), tmp_path / "out.npy"
     with opened(tmp_path, 1, 2) as second:
         finish(second, 1)
-        assert list(second.done()) == [0, 1]
-        assert second.complete(2)
+        assert list(second.records()) == [0, 1]
+        assert not second.missing(2)
         assert second.assemble(2, join)
     assert output.read_bytes() == content(0) + content(1)
     assert (tmp_path / "out.npy.parts").is_dir()  # the first one is still there
@@ -449,7 +454,7 @@ def test_workers_share_a_run_and_the_last_one_tidies_up(tmp_path, holder):
     first.wait(timeout=60)
     with opened(tmp_path, 0, 2) as again:
         assert again.product.fault() is None
-        assert again.done() == {}  # the run was over
+        assert again.records() == {}  # the run was over
     assert sorted(os.listdir(tmp_path)) == WHOLE
 
 
@@ -465,12 +470,12 @@ def test_two_workers_that_assemble_make_one_file(tmp_path):
     finish(first, 0)
     finish(second, 1)
     assert first.assemble(2, counted)
-    assert second.complete(2)
+    assert not second.missing(2)
     assert not second.assemble(2, counted)
     assert made == [2]
     for parts in (first, second):
         parts.close()
-    assert second.complete(2)
+    assert not second.missing(2)
     assert not second.assemble(2, counted)
     assert sorted(os.listdir(tmp_path)) == WHOLE
 
@@ -560,7 +565,7 @@ def test_who_leaves_does_not_wait_for_ever(tmp_path, monkeypatch):
     held.communicate(timeout=60)
     assert (tmp_path / "out.npy.parts").is_dir()
     with opened(tmp_path) as again:
-        assert again.done() == {}
+        assert again.records() == {}
     assert is_whole(tmp_path)
 
 
@@ -660,7 +665,7 @@ def test_a_part_that_is_made_anew_loses_its_old_record_first(tmp_path):
         finish(parts, 0)
         with pytest.raises(WriteError):
             parts.finish(0, lambda file: disk_full(), {"rows": 1})
-        assert parts.done() == {}
+        assert parts.records() == {}
 
 
 def test_a_part_that_cannot_be_made_leaves_nothing(tmp_path):
@@ -704,7 +709,7 @@ def test_a_killed_run_goes_on(tmp_path, after):
         ended = Parts(folder / "out.npy")
         if ended.product.fault() is None and (ended.folder.is_assembled() or not done):
             with opened(folder) as again:  # all is done but the removal of what was the folder
-                assert again.done() == {}
+                assert again.records() == {}
             outcomes.add("removed")
         else:
             assert run(Parts(folder / "out.npy")) == [k for k in range(TOTAL) if k not in done]
@@ -727,7 +732,7 @@ def test_assembling_can_be_repeated_if_it_stops_before_the_removal(tmp_path):
             parts.assemble(TOTAL, counted)
     (tmp_path / "out.npy").unlink()  # and somebody removed it
     with opened(tmp_path) as parts:
-        assert list(parts.done()) == [0, 1, 2]
+        assert list(parts.records()) == [0, 1, 2]
         assert parts.assemble(TOTAL, counted)
     assert made == [TOTAL, TOTAL]
     assert is_whole(tmp_path)
@@ -744,7 +749,7 @@ def test_an_assembled_output_is_not_made_again(tmp_path):
             run(Parts(tmp_path / "out.npy"))
     before = (tmp_path / "out.npy").stat().st_ino
     with opened(tmp_path, settings=changed(rows=4)) as parts:  # the old run is over
-        assert parts.done() == {}
+        assert parts.records() == {}
         assert parts.product.fault() is None
     assert (tmp_path / "out.npy").stat().st_ino == before
     assert is_whole(tmp_path)
@@ -772,10 +777,10 @@ try:
     parts.finish(1, lambda file: file.write_bytes(b"c" * 150_000), {})
 except WriteError as error:
     print(error)
-print(sorted(file.name for file in parts.folder.path.glob("part-*")), list(parts.done()))
+print(sorted(file.name for file in parts.folder.path.glob("part-*")), list(parts.records()))
 filler.unlink()
 parts.finish(1, lambda file: file.write_bytes(b"c" * 60_000), {})
-print(list(parts.done()), parts.check(0), parts.check(1))
+print(list(parts.records()), parts.check(0), parts.check(1))
 """
 
 

@@ -768,8 +768,9 @@ def test_a_run_that_ends_without_its_output_says_so(model, lines, tmp_path, monk
     out, work = tmp_path / "out.npy", module.Run.work
 
     def spoiling(self):
-        work(self)
+        summary = work(self)
         self.parts.record(1).unlink(missing_ok=True)
+        return summary
 
     with monkeypatch.context() as patch:
         patch.setattr(module.Run, "work", spoiling)

@@ -84,12 +84,13 @@ class Parts:
     # --- coming and going ----------------------------------------------------------------------
 
     def open(self, settings: Mapping[str, Any]) -> None:
-        """Make the folder or go on in it.
+        """Make the folder or go on in it, without what a crash of this worker has damaged.
 
         Raises RunBusyError if another process is this worker, or one of another number of workers;
         SettingsChangedError if the run was begun with other settings, with each difference named.
         """
         self.folder.open(settings)
+        self.recover()
 
     def close(self) -> None:
         """Leave; the last worker of an assembled run, or of one without any part, tidies up."""
@@ -97,26 +98,31 @@ class Parts:
 
     # --- parts ---------------------------------------------------------------------------------
 
-    def done(self) -> dict[int, dict[str, Any]]:
-        """The finished parts of all workers and their records: {rows, rejected, bytes, ...}.
+    def records(self) -> dict[int, dict[str, Any]]:
+        """The finished parts of all workers and their records: {rows, rejected, bytes, ...}."""
+        records = ((k, self.read(k)) for k in self.recorded())
+        return {k: record for k, record in records if record is not None}
 
-        What a crash left of this worker is removed: files half written, and parts whose file is
-        missing or has another size than the record says, which are then to be made again.
+    def recorded(self) -> list[int]:
+        """The parts that have a record, damaged or not, in order."""
+        names = map(RECORD.fullmatch, self.names())
+        return sorted(int(found[1]) for found in names if found)
+
+    def names(self) -> list[str]:
+        """The files in the folder; none if it is not there."""
+        return os.listdir(self.folder.path) if self.folder.path.is_dir() else []
+
+    def recover(self) -> None:
+        """Remove half-written files and damaged parts of this worker, to be made again.
+
+        A part is damaged if its file is missing or has another size than its record says.
         """
-        folder = self.folder.path
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
-        for name in names:
-            found = PARTIAL.fullmatch(name)
+        for found in map(PARTIAL.fullmatch, self.names()):
             if found and self.mine(int(found[1])):
-                (folder / name).unlink(missing_ok=True)
-        records = {}
-        for k in sorted(int(found[1]) for found in map(RECORD.fullmatch, names) if found):
-            record = self.read(k)
-            if record is not None:
-                records[k] = record
-            elif self.mine(k):
+                (self.folder.path / found[0]).unlink(missing_ok=True)
+        for k in self.recorded():
+            if self.mine(k) and self.read(k) is None:
                 self.drop(k)
-        return records
 
     def read(self, k: int) -> dict[str, Any] | None:
         """The record of part k; None without a whole one, or if its files are not of that size."""
@@ -177,12 +183,6 @@ class Parts:
         if not self.folder.path.is_dir() or self.folder.is_assembled():
             return [] if self.product.fault(sums=False) is None else list(range(total))
         return [k for k in range(total) if self.read(k) is None]
-
-    def complete(self, total: int) -> bool:
-        """Whether the parts 0 ... total - 1 of all workers are there, or were and are assembled."""
-        if not self.folder.path.is_dir() or self.folder.is_assembled():
-            return self.product.fault(sums=False) is None
-        return not self.missing(total)
 
     def assemble(
         self,

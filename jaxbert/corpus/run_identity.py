@@ -1,9 +1,8 @@
-"""What a run is: everything that decides about its output, and nothing about time or place."""
+"""What identifies a run: all that decides about its output, and nothing about time or place."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from jaxbert import __version__
 from jaxbert.checkpoint.stack import Stack
 from jaxbert.checkpoint.sums import sha256
+from jaxbert.corpus.output import as_stored
 from jaxbert.corpus.processor import processor
 from jaxbert.corpus.rows import Reading, Source
 from jaxbert.embedder import Embedder
@@ -23,16 +23,7 @@ from jaxbert.model.attention import name_of
 from jaxbert.model.head import Dense
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The command's options that decide about the output, beside model and input."""
-
-    precision: str
-    with_text: bool
-    rows_per_part: int
-
-
-def model_of(embedder: Embedder, name: str) -> dict[str, Any]:
+def describe_model(embedder: Embedder, name: str) -> dict[str, Any]:
     """Which weights these are: a folder is known by its own name and the sums of its files."""
     stored = embedder.stored
     assert stored is not None, "a run begins with a model from a folder"
@@ -42,20 +33,23 @@ def model_of(embedder: Embedder, name: str) -> dict[str, Any]:
         "name": Path(name).name if Path(name).is_dir() else name,
         "revision": stored.folder.resolve().name if cached else None,
         "weights_sha256": [sha256(file) for file in stored.files],
-        "config_sha256": digest(json.dumps(stored.raw, sort_keys=True).encode()),
-        "tokenizer_sha256": digest(embedder.tokenizer.backend.to_str().encode()),
+        "config_sha256": bytes_sha256(json.dumps(stored.raw, sort_keys=True).encode()),
+        "tokenizer_sha256": bytes_sha256(embedder.tokenizer.backend.to_str().encode()),
         "truncation_side": embedder.tokenizer.side,
         "dtype": str(embedder.encoder.dtype),
         "attention": name_of(embedder.encoder.attention),
     }
 
 
-def steps_of(stack: Stack) -> list[Any]:
+def describe_steps(stack: Stack) -> list[Any]:
     """What is behind the encoder."""
     return [
         {"modes": list(stack.pooling.modes), "include_prompt": stack.pooling.include_prompt},
         *(
-            {"dense": digest(step.weight.tobytes() + bias(step)), "activation": step.activation}
+            {
+                "dense": bytes_sha256(step.weight.tobytes() + bias(step)),
+                "activation": step.activation,
+            }
             if isinstance(step, Dense)
             else "normalize"
             for step in stack.after
@@ -68,15 +62,15 @@ def bias(step: Dense) -> bytes:
     return b"" if step.bias is None else step.bias.tobytes()
 
 
-def digest(contents: bytes) -> str:
+def bytes_sha256(contents: bytes) -> str:
     """sha256 in hexadecimal digits."""
     return hashlib.sha256(contents).hexdigest()
 
 
-def vectors_of(embedder: Embedder, finish: Finish, precision: str) -> dict[str, Any]:
+def describe_vectors(embedder: Embedder, finish: Finish, precision: str) -> dict[str, Any]:
     """How a vector comes about, and what it is in the file."""
-    probe = in_file(finish(np.zeros((0, embedder.full_width), np.float32)), precision)
-    ranges, steps = finish.ranges, steps_of(embedder.stack)
+    probe = as_stored(finish(np.zeros((0, embedder.full_width), np.float32)), precision)
+    ranges, steps = finish.ranges, describe_steps(embedder.stack)
     whole = finish.width == embedder.full_width
     return {
         "pooling": steps,
@@ -86,19 +80,14 @@ def vectors_of(embedder: Embedder, finish: Finish, precision: str) -> dict[str, 
         "precision": precision,
         "ranges_sha256": None
         if ranges is None
-        else digest(np.stack([ranges.low, ranges.high]).tobytes()),
+        else bytes_sha256(np.stack([ranges.low, ranges.high]).tobytes()),
         "dtype": str(probe.dtype),
         "width": probe.shape[1],
         "similarity": embedder.similarity_fn_name,
     }
 
 
-def in_file(vectors: np.ndarray, precision: str) -> np.ndarray:
-    """The vectors in the file's numbers: half precision is float32 until here."""
-    return vectors.astype(np.float16) if precision == "float16" else vectors
-
-
-def software() -> dict[str, Any]:
+def describe_software() -> dict[str, Any]:
     """The versions that decide about bits, the kind of device, and what matters of a processor."""
     names = ("jax", "jaxlib", "tokenizers", "numpy")
     kind = {"device": jax.local_devices()[0].device_kind, "platform": jax.default_backend()}
@@ -106,35 +95,40 @@ def software() -> dict[str, Any]:
     return versions | kind | processor()
 
 
-def metadata(
+def output_metadata(
     embedder: Embedder,
+    *,
     name: str,
     request: Request,
     finish: Finish,
-    wanted: Wanted,
+    precision: str,
+    with_text: bool,
     reading: Reading,
     carried: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What every output says of itself; reading adds `id_type` and `input_sha256`."""
+    """What every output says of itself, but for what is known at the end of the input.
+
+    name is that of the model as it was given; carried has the type of each carried column.
+    """
     return {
-        "model": model_of(embedder, name),
-        "vectors": vectors_of(embedder, finish, wanted.precision),
+        "model": describe_model(embedder, name),
+        "vectors": describe_vectors(embedder, finish, precision),
         "text": {"prompt": request.prefix, "max_length": request.long.most},
         "reading": {
             "kind": reading.kind,
             "text_field": reading.text_field,
             "id_field": reading.id_field,
         },
-        "with_text": wanted.with_text,
+        "with_text": with_text,
         "carried": [{"name": own, "type": kind} for own, kind in carried.items()],
-        "software": software(),
+        "software": describe_software(),
     }
 
 
-def settings(about: Mapping[str, Any], source: Source, wanted: Wanted) -> dict[str, Any]:
-    """What must not change while a run goes on; that rows do not, the sums of its parts say."""
+def run_identity(metadata: Mapping[str, Any], source: Source, rows_per_part: int) -> dict[str, Any]:
+    """What must not change while a run goes on; the rows are compared by the sums of its parts."""
     names = [file["name"] for file in source.names()]
-    return {**about, "input": names, "rows_per_part": wanted.rows_per_part}
+    return {**metadata, "input": names, "rows_per_part": rows_per_part}
 
 
 def carried_types(source: Source) -> dict[str, str]:
