@@ -20,11 +20,11 @@ class BadRows(Protocol):
 
 
 def nobody(sentence: str) -> None:
-    """Ignore the sentence."""
+    """Takes a sentence and does nothing with it."""
 
 
 class SkipBadRows:
-    """Leaves such rows out."""
+    """Leaves such rows out of the output."""
 
     def __init__(self, tell: Callable[[str], object] = nobody) -> None:
         """tell is given a sentence about each."""

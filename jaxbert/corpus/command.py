@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jaxbert.corpus.formats import format_of
+from jaxbert.corpus.locks import kernel_locks
 from jaxbert.corpus.options import Options, shard
 from jaxbert.corpus.output import Output
 from jaxbert.corpus.own import Own
@@ -18,7 +19,7 @@ from jaxbert.corpus.rejects import judged, listed
 from jaxbert.corpus.rows import Source
 from jaxbert.corpus.run import Report, Run
 from jaxbert.corpus.run_identity import carried_types, output_metadata, run_identity
-from jaxbert.corpus.run_parts import Parts
+from jaxbert.corpus.run_parts import RunParts
 from jaxbert.corpus.stdout import to_stdout
 from jaxbert.corpus.survey import UNFINISHED
 from jaxbert.embedder import Embedder
@@ -41,7 +42,8 @@ def embed(given: argparse.Namespace, model: dict[str, Any]) -> int:
 
 def to_file(options: Options) -> int:
     """Make the output, or this worker's share of it; the exit status."""
-    parts = Parts(options.output, *shard(options.shard), options.overwrite)
+    kernel_locks()  # refused before any work where there are none
+    parts = RunParts(options.output, *shard(options.shard), options.overwrite)
     with parts, reported(options.quiet) as report:
         run = opened(options, parts, report)
         summary = unchanged(run)
@@ -62,7 +64,7 @@ def reported(quiet: bool) -> Iterator[Progress | Silence]:
         progress.close()
 
 
-def opened(options: Options, parts: Parts, report: Report) -> Run:
+def opened(options: Options, parts: RunParts, report: Report) -> Run:
     """The run that the options describe; what it cannot do is refused before the model is read."""
     carry = options.reading.carry
     file_format = format_of(options.output)

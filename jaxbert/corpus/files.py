@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from jaxbert.checkpoint.sums import sha256
 from jaxbert.errors import JaxbertError
 from jaxbert.errors import WriteError as WriteError
 
@@ -19,7 +20,7 @@ class DamagedRecordError(JaxbertError, ValueError):
     """A record whose bytes are not those that were written."""
 
 
-def beside(file: Path, ending: str) -> Path:
+def sibling(file: Path, ending: str) -> Path:
     """NAME -> NAME + ending, in the same folder."""
     return file.with_name(file.name + ending)
 
@@ -41,22 +42,21 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def digest(file: Path) -> str:
-    """sha256 of a file's bytes, as hexadecimal digits; reads it in small pieces."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def bytes_sha256(contents: bytes) -> str:
+    """The SHA-256 of these bytes, in hexadecimal."""
+    return hashlib.sha256(contents).hexdigest()
 
 
 def measured(file: Path) -> dict[str, Any]:
-    """Size and digest of a file."""
-    return {"bytes": file.stat().st_size, "sha256": digest(file)}
+    """The size and SHA-256 of a file."""
+    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
 
 
 # --- writing -----------------------------------------------------------------------------------
 
 
 @contextmanager
-def explained(file: Path) -> Iterator[None]:
+def write_errors(file: Path) -> Iterator[None]:
     """An OSError while this file is written becomes a WriteError of one sentence."""
     try:
         yield
@@ -66,7 +66,7 @@ def explained(file: Path) -> Iterator[None]:
         reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         if error.filename is not None and str(error.filename) not in (
             str(file),
-            str(beside(file, ".partial")),
+            str(sibling(file, ".partial")),
         ):
             reason += f": {error.filename}"
         wrapped = WriteError(
@@ -93,15 +93,15 @@ def created(file: Path) -> Iterator[int]:
 
 
 @contextmanager
-def whole(file: Path, staged: Path | None = None) -> Iterator[Path]:
+def atomic_write(file: Path, staged: Path | None = None) -> Iterator[Path]:
     """A name to write to; behind the block it is on the disk under its own name, or gone.
 
     The name is `staged`, or file + ".partial", in a folder of ours on the same disk: what has that
     name is removed. Raises WriteError where the disk refuses; a file that was there before is then
     still there.
     """
-    partial = staged or beside(file, ".partial")
-    with explained(file), created(partial) as made:
+    partial = staged or sibling(file, ".partial")
+    with write_errors(file), created(partial) as made:
         try:
             yield partial
             if not os.path.samestat(os.fstat(made), os.lstat(partial)):
@@ -129,12 +129,12 @@ def as_bytes(contents: Mapping[str, Any]) -> bytes:
 
 def sealed(contents: Mapping[str, Any]) -> bytes:
     """The bytes of a record, the sum of its contents among them."""
-    return as_bytes({**contents, SEAL: hashlib.sha256(as_bytes(contents)).hexdigest()})
+    return as_bytes({**contents, SEAL: bytes_sha256(as_bytes(contents))})
 
 
 def write_record(file: Path, contents: Mapping[str, Any], staged: Path | None = None) -> None:
     """Contents as a JSON file with its own sum."""
-    with whole(file, staged) as partial:
+    with atomic_write(file, staged) as partial:
         partial.write_bytes(sealed(contents))
 
 

@@ -74,7 +74,7 @@ class Writer:
             self.waiting.popleft().result()
 
     def __enter__(self) -> Self:
-        """The writer itself."""
+        """The writer, whose thread starts with the first part."""
         return self
 
     def __exit__(

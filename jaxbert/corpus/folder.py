@@ -15,12 +15,12 @@ from typing import Any
 from jaxbert.corpus import locks
 from jaxbert.corpus.files import (
     DamagedRecordError,
-    beside,
-    explained,
     read_record,
+    sibling,
+    write_errors,
     write_record,
 )
-from jaxbert.corpus.locks import take
+from jaxbert.corpus.locks import acquire
 from jaxbert.corpus.product import Product
 from jaxbert.errors import InputError, JaxbertError
 
@@ -53,7 +53,7 @@ class Folder:
             )
         self.product, self.output = product, product.path
         self.worker, self.workers = worker, workers
-        self.path = beside(self.output, ".parts")
+        self.path = sibling(self.output, ".parts")
         self.assembled = self.path / "assembled"  # there once the output is
         self.own_lock: int | None = None
 
@@ -63,7 +63,7 @@ class Folder:
         Raises RunBusyError if another process is this worker, or one of another number of workers;
         SettingsChangedError if the run was begun with other settings, with each difference named.
         """
-        with explained(self.path):
+        with write_errors(self.path):
             gate = self.enter()
             try:
                 if self.is_assembled() and self.alone():
@@ -85,7 +85,7 @@ class Folder:
             self.path.mkdir(exist_ok=True)
             gate = self.path / "open.lock"
             with suppress(FileNotFoundError):  # the last worker removed it just now
-                taken = take(gate, locks.PATIENCE)
+                taken = acquire(gate, locks.PATIENCE)
                 if taken is None:
                     raise RunBusyError(
                         f"{gate} is locked by {locks.holder(gate)} and was not given back within "
@@ -97,12 +97,12 @@ class Folder:
         """The lock of this worker; none of another number of workers may be at work."""
         for file in self.path.glob("worker-*-of-*.lock"):
             if not file.stem.endswith(f"-of-{self.workers}"):
-                other = take(file, GLANCE)
+                other = acquire(file, GLANCE)
                 if other is None:
                     raise self.busy(file)
                 os.close(other)
         file = self.path / f"worker-{self.worker}-of-{self.workers}.lock"
-        own = take(file, GLANCE)
+        own = acquire(file, GLANCE)
         if own is None:
             raise self.busy(file)
         return own
@@ -147,7 +147,7 @@ class Folder:
         gate = None
         try:
             with suppress(FileNotFoundError):  # somebody removed the folder
-                gate = take(self.path / "open.lock", locks.PATIENCE)
+                gate = acquire(self.path / "open.lock", locks.PATIENCE)
         finally:
             self.release()
         if gate is not None:
@@ -184,7 +184,7 @@ class Folder:
     def alone(self) -> bool:
         """Whether no worker is at work; ask behind open.lock, so that none can come."""
         for file in self.path.glob("worker-*.lock"):
-            lock = take(file, GLANCE)
+            lock = acquire(file, GLANCE)
             if lock is None:
                 return False
             os.close(lock)

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxbert.corpus.columns import Columns as Columns
 from jaxbert.corpus.columns import Layout, as_json, check_names
-from jaxbert.corpus.files import beside, whole
+from jaxbert.corpus.files import atomic_write, sibling
 from jaxbert.corpus.parquet import Parquet
 from jaxbert.errors import InputError
 
@@ -77,7 +77,7 @@ class Npy:
             )
 
     def check_values(self, values: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-        """There are none."""
+        """Accept any: the file has no column for them."""
 
     def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
         """One part: the array, then its ids."""
@@ -97,15 +97,15 @@ class Npy:
         On a full disk a write is an error, but a mapped page kills the process.
         """
         layout = Layout.of(metadata)
-        lengths = [length(part, layout) for part in parts]
-        with whole(file) as partial:
+        lengths = [part_length(part, layout) for part in parts]
+        with atomic_write(file) as partial:
             with partial.open("wb") as stream:
                 header(stream, layout, sum(lengths))
                 for part, rows in zip(parts, lengths, strict=True):
                     with part.open("rb") as source:
                         skip_header(source)
                         copy(source, stream, rows * row_bytes(layout))
-            write_ids(beside(file, ".ids.jsonl"), parts, layout)
+            write_ids(sibling(file, ".ids.jsonl"), parts, layout)
 
 
 def header(stream: BinaryIO, layout: Layout, rows: int) -> None:
@@ -125,11 +125,11 @@ def skip_header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def row_bytes(layout: Layout) -> int:
-    """Bytes of one vector."""
+    """How many bytes one vector has in the file."""
     return layout.width * np.dtype(layout.dtype).itemsize
 
 
-def length(part: Path, layout: Layout) -> int:
+def part_length(part: Path, layout: Layout) -> int:
     """How many vectors a part has; refused if they are of another kind."""
     with part.open("rb") as stream:
         shape, dtype = skip_header(stream)
@@ -164,7 +164,7 @@ def write_ids(file: Path, parts: Sequence[Path], layout: Layout) -> None:
     if all(line == b"%d\n" % i for i, line in enumerate(ids_of(parts, layout))):
         file.unlink(missing_ok=True)
         return
-    with whole(file) as partial, partial.open("wb") as stream:
+    with atomic_write(file) as partial, partial.open("wb") as stream:
         stream.writelines(ids_of(parts, layout))
 
 
@@ -189,7 +189,7 @@ class Jsonl:
                 as_json(value, f"the column {name!r}")
 
     def write(self, file: Path, columns: Columns, metadata: Mapping[str, Any]) -> None:
-        """One part."""
+        """Write the rows of one part at this path."""
         layout = Layout.of(metadata)
         layout.fit(columns)
         with file.open("wb") as stream:
@@ -198,7 +198,7 @@ class Jsonl:
     def assemble(self, parts: Sequence[Path], file: Path, metadata: Mapping[str, Any]) -> None:
         """All parts, one behind the other."""
         numbers = Layout.of(metadata).id_type == "int64"
-        with whole(file) as partial, partial.open("wb") as stream:
+        with atomic_write(file) as partial, partial.open("wb") as stream:
             for part in parts:
                 with part.open("rb") as source:
                     if numbers:

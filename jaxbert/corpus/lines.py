@@ -21,7 +21,7 @@ class Gunzip(io.RawIOBase):
         self.content = gzip.GzipFile(fileobj=stream)
 
     def readable(self) -> bool:
-        """Yes."""
+        """True, which io.BufferedReader asks for."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -38,13 +38,13 @@ class Growing:
     """A line that comes in pieces; of one that is too long only a sum is kept."""
 
     def __init__(self) -> None:
-        """Nothing has come."""
+        """A line without any piece yet."""
         self.pieces: list[bytes] = []
         self.size = 0
         self.seen: Any = None
 
     def add(self, piece: bytes) -> None:
-        """One piece more."""
+        """Append a piece of the line."""
         self.size += len(piece)
         if self.seen is None and self.size > fields.LONGEST:
             self.seen = hashlib.sha256()
@@ -56,7 +56,7 @@ class Growing:
         else:
             self.seen.update(piece)
 
-    def whole(self) -> bytes | Fault:
+    def joined(self) -> bytes | Fault:
         """What has come, or that it is too much."""
         if self.seen is None:
             return b"".join(self.pieces)
@@ -72,16 +72,16 @@ class Lines:
     """
 
     def __init__(self, stream: BinaryIO, returns: bool = False) -> None:
-        """Nothing is read yet."""
+        """Of a stream at its start; returns: whether CR alone ends a line too."""
         self.number = self.begun = 0
         self.found = whole_lines(stream, (b"\n", b"\r") if returns else (b"\n",))
 
     def __iter__(self) -> Self:
-        """Itself."""
+        """The same object, as of every iterator."""
         return self
 
     def __next__(self) -> bytes | Fault:
-        """The next line."""
+        """The next line with its end, or what is wrong with it."""
         line = next(self.found)
         self.number += 1
         self.begun = self.number
@@ -98,10 +98,10 @@ def whole_lines(stream: BinaryIO, ends: tuple[bytes, ...]) -> Iterator[bytes | F
             continue
         line.add(piece)
         if ended:
-            yield line.whole()
+            yield line.joined()
             line = Growing()
     if line.size:
-        yield line.whole()
+        yield line.joined()
 
 
 def pieces(stream: BinaryIO, returns: bool) -> Iterator[bytes]:

@@ -1,11 +1,14 @@
 """Locks that die with their process, and that nobody waits for without an end."""
 
-import fcntl
+import importlib
 import logging
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from jaxbert.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -14,7 +17,18 @@ log = logging.getLogger(__name__)
 PATIENCE, SPEAK, OFTEN = 5.0, 2.0, 0.02
 
 
-def take(file: Path, patience: float = 0.0) -> int | None:
+def kernel_locks() -> Any:
+    """The module fcntl; InputError on a system that lacks it."""
+    try:
+        return importlib.import_module("fcntl")
+    except ImportError as error:
+        raise InputError(
+            "jaxbert embed needs a POSIX system (locks that end with their process) to write a "
+            "file; run it on Linux, macOS or WSL"
+        ) from error
+
+
+def acquire(file: Path, patience: float = 0.0) -> int | None:
     """The descriptor of a lock file that is ours until it is closed; None if another has it.
 
     Tries again as long as the lock changes hands within `patience` seconds, which its time shows:
@@ -22,6 +36,7 @@ def take(file: Path, patience: float = 0.0) -> int | None:
     process, however that ends. Raises FileNotFoundError if the folder is gone, also where it went
     while this waited.
     """
+    fcntl = kernel_locks()
     since, seen, said = time.monotonic(), 0, False
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -54,6 +69,7 @@ def take(file: Path, patience: float = 0.0) -> int | None:
 
 def is_held(file: Path) -> bool:
     """Whether a process has the lock; asked without writing, so that a disk may be read-only."""
+    fcntl = kernel_locks()
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:

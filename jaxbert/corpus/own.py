@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxbert.corpus.files import beside
+from jaxbert.corpus.files import sibling
 from jaxbert.corpus.product import ENDINGS
 from jaxbert.errors import InputError
 
@@ -14,10 +14,10 @@ class Own:
 
     def __init__(self, output: Path) -> None:
         """Of the run that makes this output."""
-        files = [beside(output, ending) for ending in (*ENDINGS.values(), ".json")]
+        files = [sibling(output, ending) for ending in (*ENDINGS.values(), ".json")]
         # Of OUT the folder alone is resolved, for OUT itself is what the run will put there.
         self.files = {real for file in files for real in (real_path(file), in_place(file))}
-        self.parts = beside(in_place(output), ".parts")
+        self.parts = sibling(in_place(output), ".parts")
 
     def __contains__(self, path: object) -> bool:
         """Whether a pattern is not meant to find this file: of this run, or a part of any run."""

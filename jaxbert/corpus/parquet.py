@@ -16,7 +16,7 @@ import numpy as np
 from jaxbert.corpus.arrow import pyarrow, together
 from jaxbert.corpus.columns import Columns, Layout, as_json, check_names, is_unicode
 from jaxbert.corpus.fields import Cell
-from jaxbert.corpus.files import whole
+from jaxbert.corpus.files import atomic_write
 from jaxbert.errors import InputError
 
 KEY = "jaxbert"
@@ -57,7 +57,7 @@ class Parquet:
         known = {KEY: json.dumps(metadata, sort_keys=True, ensure_ascii=True, allow_nan=False)}
         own = schema(layout, next(filter(None, map(carried_types, parts)), {}))
         with (
-            whole(file) as partial,
+            atomic_write(file) as partial,
             writer(partial, layout, own.with_metadata(known)) as out,
         ):
             for part in parts:

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxbert.checkpoint.sums import sha256
 from jaxbert.corpus.files import (
     SEAL,
     DamagedRecordError,
-    beside,
-    digest,
     is_regular,
     measured,
     read_record,
+    sibling,
     sync,
     write_record,
 )
@@ -37,12 +37,12 @@ class Product:
         if not path.name:
             raise InputError(f"{path} is no name of a file; name the output")
         self.path, self.overwrite = path, overwrite
-        self.record = beside(path, ".json")
+        self.record = sibling(path, ".json")
 
     def named(self) -> Iterator[tuple[str, Path]]:
         """Each kind of file and where it belongs."""
         for kind, ending in ENDINGS.items():
-            yield kind, beside(self.path, ending)
+            yield kind, sibling(self.path, ending)
 
     def about(self) -> dict[str, Any] | None:
         """The record of a finished output; None if there is none that can be trusted."""
@@ -80,7 +80,7 @@ class Product:
                 return (
                     f"{file} is damaged: it has {size} bytes, and its record says {told['bytes']}"
                 )
-            if sums and digest(file) != told["sha256"]:
+            if sums and sha256(file) != told["sha256"]:
                 return f"{file} is damaged: its SHA-256 is not what its record says"
         return None
 
@@ -118,16 +118,16 @@ class Product:
         everything.
         """
         self.check_ours()
-        there = [kind for kind, ending in ENDINGS.items() if beside(staged, ending).exists()]
-        files = {kind: measured(beside(staged, ENDINGS[kind])) for kind in there}
+        there = [kind for kind, ending in ENDINGS.items() if sibling(staged, ending).exists()]
+        files = {kind: measured(sibling(staged, ENDINGS[kind])) for kind in there}
         kinds = self.ours() & {*ENDINGS} | {*there}
-        partial = beside(staged, ".json.partial")
+        partial = sibling(staged, ".json.partial")
         write_record(
             self.record, {"unfinished": True, "files": dict.fromkeys(sorted(kinds))}, partial
         )
         for kind, file in self.named():
             if kind in there:
-                os.replace(beside(staged, ENDINGS[kind]), file)
+                os.replace(sibling(staged, ENDINGS[kind]), file)
             elif os.path.lexists(file):
                 file.unlink()
         sync(self.path.parent)

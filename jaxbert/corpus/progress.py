@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TextIO
 
 from jaxbert.inference.runner import Stats
@@ -20,21 +19,18 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-@dataclass
 class Progress:
     """Reports to a stream: a line that is written over on a terminal, else lines now and then."""
 
-    stream: TextIO = field(default_factory=lambda: sys.stderr)
-    clock: Callable[[], float] = time.monotonic
-    start: float = field(init=False)
-    last: float = field(init=False)
-    rows: int = 0
-    begun: float | None = None  # the part of the input that was done when the run began
-
-    def __post_init__(self) -> None:
-        """Begin now."""
-        self.start = self.last = self.clock()
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """The stream is stderr if none is given; the time is counted from here."""
+        self.stream, self.clock = stream or sys.stderr, clock
         self.terminal = self.stream.isatty()
+        self.start = self.last = clock()
+        self.rows = 0
+        self.begun: float | None = None  # the share of the input that was done before this run
 
     def __call__(self, rows: int, stats: Stats, share: float | None) -> None:
         """So many rows are done, and this share of the input; says so if it is time to."""
@@ -42,42 +38,39 @@ class Progress:
         if self.begun is None:
             self.begun = share or 0.0
         now = self.clock()
-        if now - self.last < (OFTEN if self.terminal else SELDOM):
-            return
-        self.last = now
-        line = self.line(stats, share, now - self.start)
-        self.write(f"\r\x1b[2K{line}" if self.terminal else f"{line}\n")
+        if now - self.last >= (OFTEN if self.terminal else SELDOM):
+            self.last = now
+            line = self.line(stats, share, now - self.start)
+            self.write(f"\r\x1b[2K{line}" if self.terminal else f"{line}\n")
+
+    def line(self, stats: Stats, share: float | None, seconds: float) -> str:
+        """What is said after so many seconds."""
+        line = (
+            f"{self.rows} rows, {stats.tokens / seconds if seconds > 0 else 0:.0f} tokens/s, "
+            f"padding efficiency {stats.padding_efficiency:.3f}"
+        )
+        gained = (share or 0.0) - (self.begun or 0.0)
+        if share is None or gained <= 0:
+            return line
+        return f"{line}, {100 * share:.1f} %, {duration(seconds * (1.0 - share) / gained)} left"
 
     def write(self, text: str) -> None:
-        """Show it; if nobody can see it, the work goes on."""
+        """Show it; if the stream is closed or broken, the work goes on."""
         with suppress(OSError, ValueError):
             self.stream.write(text)
             self.stream.flush()
 
-    def line(self, stats: Stats, share: float | None, seconds: float) -> str:
-        """What there is to say."""
-        words = [
-            f"{self.rows} rows",
-            f"{stats.tokens / seconds if seconds > 0 else 0:.0f} tokens/s",
-            f"padding efficiency {stats.padding_efficiency:.3f}",
-        ]
-        gained = (share or 0.0) - (self.begun or 0.0)
-        if share is not None and gained > 0:
-            left = seconds * (1.0 - share) / gained
-            words.append(f"{100 * share:.1f} %, {duration(left)} left")
-        return ", ".join(words)
-
     def close(self) -> None:
-        """Leave the terminal on a fresh line."""
+        """Leave the terminal on an empty line."""
         if self.terminal:
             self.write("\r\x1b[2K")
 
 
 class Silence:
-    """Reports nothing."""
+    """Takes the same calls and reports nothing."""
 
     def __call__(self, rows: int, stats: Stats, share: float | None) -> None:
-        """Nothing."""
+        """Do nothing with what is told."""
 
     def close(self) -> None:
-        """Nothing."""
+        """There is no line to remove."""

@@ -73,7 +73,7 @@ class Reader:
         self.found: InputSummary | None = None
 
     def __enter__(self) -> Self:
-        """The reader itself."""
+        """The reader, which has not read anything yet."""
         return self
 
     def __exit__(

@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from jaxbert.corpus.files import beside
+from jaxbert.corpus.files import sibling
 from jaxbert.errors import InputError, shown
 from jaxbert.process import streams
 
@@ -45,7 +45,7 @@ def judged(rows: int, rejected: int, most: float) -> int:
 def listed(output: Path) -> int:
     """How many rejected rows lie beside an output."""
     try:
-        with beside(output, ".rejects.jsonl").open("rb") as stream:
+        with sibling(output, ".rejects.jsonl").open("rb") as stream:
             return sum(1 for _ in stream)
     except FileNotFoundError:
         return 0

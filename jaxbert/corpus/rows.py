@@ -142,7 +142,7 @@ class Source:
         """
         for file in self.files:
             if file.kind in ("csv", "parquet") and file.bytes is not None:
-                with explained(file), self._opened(file) as stream:
+                with read_errors(file), self._opened(file) as stream:
                     if file.kind == "parquet":
                         tables.ParquetRows(stream, self.reading)
                     else:
@@ -158,7 +158,7 @@ class Source:
     def _rows_of(self, file: File, before: int) -> Iterator[Row | BadRow]:
         """The rows of one file, which know where they are."""
         at = Place(file)
-        with explained(file, at), self._opened(file) as stream:
+        with read_errors(file, at), self._opened(file) as stream:
             found, position = self._found(file, stream, at)
             self._position = lambda: before + position()
             try:
@@ -216,7 +216,7 @@ class Place:
 
 
 @contextmanager
-def explained(file: File, at: Place | None = None) -> Iterator[None]:
+def read_errors(file: File, at: Place | None = None) -> Iterator[None]:
     """What is wrong with a file becomes an InputError that names it, and the row before."""
     which = "stdin" if file.path == "-" else file.path
     try:

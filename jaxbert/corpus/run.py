@@ -17,7 +17,7 @@ from jaxbert.corpus.output import Output
 from jaxbert.corpus.part import Part
 from jaxbert.corpus.reader import ROWS, InputSummary, Reader, check_unchanged
 from jaxbert.corpus.rows import BadRow, Source
-from jaxbert.corpus.run_parts import Parts
+from jaxbert.corpus.run_parts import RunParts
 from jaxbert.corpus.sifting import sifted
 from jaxbert.errors import ComputationError, JaxbertError
 from jaxbert.inference.request import Request
@@ -36,7 +36,7 @@ class Run:
     """One worker's share of a run, from objects that are ready."""
 
     source: Source
-    parts: Parts
+    parts: RunParts
     request: Request
     output: Output
     bad_rows: BadRows

@@ -1,6 +1,5 @@
 """What identifies a run: all that decides about its output, and nothing about time or place."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -13,6 +12,7 @@ import numpy as np
 from jaxbert import __version__
 from jaxbert.checkpoint.stack import Stack
 from jaxbert.checkpoint.sums import sha256
+from jaxbert.corpus.files import bytes_sha256
 from jaxbert.corpus.output import as_stored
 from jaxbert.corpus.processor import processor
 from jaxbert.corpus.rows import Reading, Source
@@ -60,11 +60,6 @@ def describe_steps(stack: Stack) -> list[Any]:
 def bias(step: Dense) -> bytes:
     """The numbers of a module's bias, if it has one."""
     return b"" if step.bias is None else step.bias.tobytes()
-
-
-def bytes_sha256(contents: bytes) -> str:
-    """sha256 in hexadecimal digits."""
-    return hashlib.sha256(contents).hexdigest()
 
 
 def describe_vectors(embedder: Embedder, finish: Finish, precision: str) -> dict[str, Any]:

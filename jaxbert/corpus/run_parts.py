@@ -16,19 +16,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from jaxbert.checkpoint.sums import sha256
 from jaxbert.corpus.files import (
     DamagedRecordError,
-    beside,
-    digest,
-    explained,
+    atomic_write,
     is_regular,
     measured,
     read_record,
-    whole,
+    sibling,
+    write_errors,
     write_record,
 )
 from jaxbert.corpus.folder import Folder
-from jaxbert.corpus.locks import take
+from jaxbert.corpus.locks import acquire
 from jaxbert.corpus.product import Product
 from jaxbert.errors import JaxbertError
 
@@ -42,7 +42,7 @@ class DamagedPartError(JaxbertError, OSError):
     """Parts that are not what was written; they are removed and must be made again."""
 
 
-class Parts:
+class RunParts:
     """The parts of the run that makes one output, as one of its workers has them."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Parts:
         self.folder = Folder(self.product, worker, workers)
 
     def __enter__(self) -> Self:
-        """Itself; open it."""
+        """The parts, which are still to be opened."""
         return self
 
     def __exit__(
@@ -136,15 +136,13 @@ class Parts:
             return None
         return record if same else None
 
-    def check(self, k: int) -> bool:
-        """Whether every byte of part k is what its record says; if not, the part is removed."""
+    def is_intact(self, k: int) -> bool:
+        """Whether every byte of part k is what its record says."""
         record = self.read(k)
-        if record is not None and digest(self.data(k)) == record["sha256"]:
-            rejects = record.get("rejects")
-            if not rejects or digest(self.rejects(k)) == rejects["sha256"]:
-                return True
-        self.drop(k)
-        return False
+        if record is None or sha256(self.data(k)) != record["sha256"]:
+            return False
+        rejects = record.get("rejects")
+        return not rejects or sha256(self.rejects(k)) == rejects["sha256"]
 
     def drop(self, k: int) -> None:
         """Remove part k, its record first."""
@@ -164,11 +162,11 @@ class Parts:
         Raises WriteError if the disk refuses; then there is no record, and no part.
         """
         self.record(k).unlink(missing_ok=True)  # an old one would vouch for the new file
-        with whole(self.data(k)) as partial:
+        with atomic_write(self.data(k)) as partial:
             write(partial)
             sizes: dict[str, Any] = measured(partial)
         if rejects:
-            with whole(self.rejects(k)) as partial:
+            with atomic_write(self.rejects(k)) as partial:
                 lines = (json.dumps(row, sort_keys=True, ensure_ascii=True) for row in rejects)
                 partial.write_bytes("".join(f"{line}\n" for line in lines).encode())
                 sizes["rejects"] = measured(partial)
@@ -197,7 +195,7 @@ class Parts:
         not what was written; the same command makes it again.
         """
         try:
-            lock = take(self.folder.path / "assemble.lock")
+            lock = acquire(self.folder.path / "assemble.lock")
         except FileNotFoundError:  # the last worker removed the folder
             lock = None
         if lock is None:
@@ -205,12 +203,12 @@ class Parts:
         try:
             made = not (self.folder.is_assembled() and self.product.fault(sums=False) is None)
             if made:
-                self.check_all(total)
+                self.refuse_damaged(total)
                 staged = self.folder.path / f"output{self.output.suffix}"
-                self.gather(total, beside(staged, ".rejects.jsonl"))
-                beside(staged, ".ids.jsonl").unlink(missing_ok=True)
+                self.gather(total, sibling(staged, ".rejects.jsonl"))
+                sibling(staged, ".ids.jsonl").unlink(missing_ok=True)
                 make([self.data(k) for k in range(total)], staged)
-                with explained(self.output):
+                with write_errors(self.output):
                     self.product.replace(staged, metadata or {})
                 write_record(self.folder.assembled, {"parts": total})
         finally:
@@ -218,9 +216,11 @@ class Parts:
         self.close()
         return made
 
-    def check_all(self, total: int) -> None:
-        """Refuse to assemble what is damaged."""
-        damaged = [k for k in range(total) if not self.check(k)]
+    def refuse_damaged(self, total: int) -> None:
+        """Remove the parts that are damaged, and raise DamagedPartError if there are any."""
+        damaged = [k for k in range(total) if not self.is_intact(k)]
+        for k in damaged:
+            self.drop(k)
         if damaged:
             raise DamagedPartError(
                 f"{len(damaged)} parts of {self.output} were damaged on the disk, the first of "
@@ -233,7 +233,7 @@ class Parts:
         if not some:
             file.unlink(missing_ok=True)
             return
-        with whole(file) as partial, partial.open("wb") as stream:
+        with atomic_write(file) as partial, partial.open("wb") as stream:
             for part in some:
                 with part.open("rb") as source:
                     shutil.copyfileobj(source, stream)

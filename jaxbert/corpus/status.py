@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxbert.corpus.files import DamagedRecordError, read_record
-from jaxbert.corpus.run_parts import Parts
+from jaxbert.corpus.run_parts import RunParts
 from jaxbert.corpus.survey import UNFINISHED, at_work
 from jaxbert.errors import InputError
 from jaxbert.process import streams
@@ -18,7 +18,7 @@ def status(name: str) -> int:
     """
     streams.use_utf8()
     output = Path(name)
-    parts = Parts(output)
+    parts = RunParts(output)
     if not parts.folder.path.is_dir() or parts.folder.is_assembled():
         return status_of_output(parts)
     begun(parts)
@@ -38,7 +38,7 @@ def status(name: str) -> int:
     return UNFINISHED
 
 
-def status_of_output(parts: Parts) -> int:
+def status_of_output(parts: RunParts) -> int:
     """Say of an output without a run whether it is whole."""
     output, product = parts.output, parts.product
     about = product.metadata()
@@ -52,7 +52,7 @@ def status_of_output(parts: Parts) -> int:
     return 0
 
 
-def begun(parts: Parts) -> None:
+def begun(parts: RunParts) -> None:
     """Refuse a folder that is no run's, or whose settings are damaged."""
     try:
         read_record(parts.folder.path / "run.json")

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from jaxbert.corpus.locks import is_held
-from jaxbert.corpus.run_parts import Parts
+from jaxbert.corpus.run_parts import RunParts
 from jaxbert.process import interrupts
 
 # Exit status of a run that ends without its output, and of `status` for one.
 UNFINISHED = 3
 
 
-def at_work(parts: Parts) -> list[str]:
+def at_work(parts: RunParts) -> list[str]:
     """The workers that hold their locks, as "worker 0 of 2"."""
     locks = sorted(parts.folder.path.glob("worker-*.lock"))
     return [file.stem.replace("-", " ") for file in locks if is_held(file)]
@@ -30,7 +30,7 @@ def told_how_to_go_on(output: str) -> Iterator[None]:
         if number is None and not isinstance(error, KeyboardInterrupt):
             raise
         words = interrupts.NOTHING
-        if output != "-" and Parts(output).records():
+        if output != "-" and RunParts(output).records():
             words = (
                 "interrupted; what is finished is kept, and the same command goes on from there:"
                 f"\n  {shlex.join(['jaxbert', *sys.argv[1:]])}"

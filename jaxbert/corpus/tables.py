@@ -25,17 +25,17 @@ from jaxbert.errors import shown
 BATCH, SPACE = 32, 2**25
 
 
-class Columns:
+class FieldColumns:
     """Where id (None: nowhere), text and carried fields stand among the names of a table."""
 
     def __init__(self, names: Sequence[str], reading: Reading) -> None:
         """FileError if a field is missing, or there twice; ids only if they were asked for."""
         self.reading = reading
-        self.text = place(names, reading.text_field)
-        self.carry = [place(names, name) for name in reading.carry]
+        self.text = column_index(names, reading.text_field)
+        self.carry = [column_index(names, name) for name in reading.carry]
         self.id: int | None = None
         if reading.id_field or (reading.id_field is None and names.count(reading.id_name) == 1):
-            self.id = place(names, reading.id_name)
+            self.id = column_index(names, reading.id_name)
 
     def row(self, values: Sequence[Any]) -> Row:
         """The values of a line as a Row; RowError if they make none."""
@@ -48,7 +48,7 @@ class Columns:
         return Row(own, text, carried, canonical((own, text, carried)))
 
 
-def place(names: Sequence[str], name: str) -> int:
+def column_index(names: Sequence[str], name: str) -> int:
     """The index of the one column of this name."""
     if names.count(name) > 1:
         raise FileError(
@@ -74,7 +74,7 @@ class Feed:
         self.ended = False
 
     def __iter__(self) -> Self:
-        """Itself."""
+        """The same object, as of every iterator."""
         return self
 
     def __next__(self) -> str:
@@ -93,12 +93,12 @@ class Feed:
         raise StopIteration
 
     def begin(self) -> None:
-        """A row begins."""
+        """Forget the lines of the row before."""
         self.taken.clear()
         self.size = 0
 
     def end(self) -> None:
-        """A row has ended."""
+        """Note in which line the row began."""
         self.lines.begun = self.lines.number + 1 - len(self.taken)
 
     @property
@@ -127,7 +127,7 @@ class CsvRows:
         if header is None:
             raise FileError("is empty; a CSV file begins with a header")
         self.width = len(header)
-        self.columns = Columns(header, reading)
+        self.columns = FieldColumns(header, reading)
 
     def __iter__(self) -> Iterator[Row | Fault]:
         """The rows behind the header."""
@@ -185,11 +185,11 @@ class ParquetRows:
             raise FileError(f"cannot be read as Parquet ({one_line(error)})") from error
         self.seen = 0
         self.wanted = self.checked(reading)
-        self.columns = Columns(self.wanted, reading)
+        self.columns = FieldColumns(self.wanted, reading)
 
     def checked(self, reading: Reading) -> list[str]:
         """The names of the columns to be read; FileError if one is not what it must be."""
-        found = Columns(self.schema.names, reading)
+        found = FieldColumns(self.schema.names, reading)
         self.require(reading.text_field, "text", self.is_text)
         wanted = [reading.text_field, *reading.carry]
         if reading.id_field:

@@ -1,6 +1,5 @@
 """Standard streams, which may be closed, broken, or of an encoding that lacks most characters."""
 
-import fcntl
 import io
 import os
 import sys
@@ -19,6 +18,10 @@ def is_usable(stream: Any, mode: int) -> bool:
     """Whether a stream is open, for reading or for writing; one without a descriptor is."""
     if stream is None or stream.closed:
         return False
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system, where an open stream is all that is known
+        return True
     try:
         flags = fcntl.fcntl(stream.fileno(), fcntl.F_GETFL)
     except io.UnsupportedOperation:

@@ -74,9 +74,9 @@ def made(embedder, source, out, size):
     from jaxbert.corpus.progress import Silence
     from jaxbert.corpus.rows import Reading, Source
     from jaxbert.corpus.run import Run
-    from jaxbert.corpus.run_parts import Parts
+    from jaxbert.corpus.run_parts import RunParts
 
-    parts = Parts(out)
+    parts = RunParts(out)
     parts.open({"made for": "a benchmark"})
     width = embedder.get_embedding_dimension()
     metadata = {"vectors": {"dtype": "float32", "width": width}, "with_text": False}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxbert import cli
-from jaxbert.corpus.files import SEAL, DamagedRecordError, read_record, whole, write_record
+from jaxbert.corpus.files import SEAL, DamagedRecordError, atomic_write, read_record, write_record
 from jaxbert.corpus.own import Own
 from jaxbert.corpus.product import Product
 from tests.models import write_folder
@@ -290,7 +290,7 @@ def test_a_file_is_made_and_never_written_through_a_link(tmp_path):
     victim, file = tmp_path / "victim", tmp_path / "file"
     victim.write_text("precious")
     (tmp_path / "file.partial").symlink_to(victim)
-    with whole(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_text("new")
     assert victim.read_text() == "precious"
     assert not file.is_symlink()
@@ -299,7 +299,7 @@ def test_a_file_is_made_and_never_written_through_a_link(tmp_path):
 
 def test_what_another_program_puts_in_the_place_of_a_new_file_is_noticed(tmp_path):
     def swapped():
-        with whole(tmp_path / "file") as partial:
+        with atomic_write(tmp_path / "file") as partial:
             partial.unlink()
             partial.symlink_to(tmp_path / "victim")
 
@@ -315,8 +315,9 @@ def test_what_a_user_puts_into_the_folder_of_parts_is_kept(model, lines, tmp_pat
     out, work = tmp_path / "out.npy", Run.work
 
     def meanwhile(self):
-        work(self)
+        summary = work(self)
         (self.parts.folder.path / "notes.txt").write_text("mine")
+        return summary
 
     monkeypatch.setattr(Run, "work", meanwhile)
     assert embed(model, lines, "-o", out) == 0

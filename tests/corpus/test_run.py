@@ -688,6 +688,15 @@ def test_status_of_nothing(tmp_path, capsys):
     assert "no run for it was begun" in capsys.readouterr().err
 
 
+def test_a_system_without_locks_is_refused_in_one_sentence(lines, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows: importing it fails
+    assert embed(tmp_path / "no model", lines, "-o", tmp_path / "out.npy") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("jaxbert: jaxbert embed needs a POSIX system")
+    assert error.count("\n") == 1
+    assert os.listdir(tmp_path) == [lines.name]
+
+
 # --- many workers ------------------------------------------------------------------------------
 
 

@@ -16,12 +16,12 @@ import pytest
 from jaxbert.corpus import locks
 from jaxbert.corpus.files import (
     WriteError,
-    whole,
+    atomic_write,
     write_record,
 )
 from jaxbert.corpus.folder import Folder, RunBusyError, SettingsChangedError
-from jaxbert.corpus.locks import take
-from jaxbert.corpus.run_parts import DamagedPartError, Parts
+from jaxbert.corpus.locks import acquire
+from jaxbert.corpus.run_parts import DamagedPartError, RunParts
 from jaxbert.errors import InputError
 
 SETTINGS = {
@@ -50,12 +50,12 @@ def finish(parts, *numbers):
 
 def join(files, output):
     """The output of a run: the parts in order."""
-    with whole(output) as partial:
+    with atomic_write(output) as partial:
         partial.write_bytes(b"".join(file.read_bytes() for file in files))
 
 
 def opened(tmp_path, worker=0, workers=1, settings=SETTINGS):
-    parts = Parts(tmp_path / "out.npy", worker, workers)
+    parts = RunParts(tmp_path / "out.npy", worker, workers)
     parts.open(settings)
     return parts
 
@@ -97,7 +97,7 @@ def vouched(folder):
 def program(code, *arguments, **options):
     """Code in a process of its own, which has this file's helpers; started."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    head = "import sys\nfrom pathlib import Path\nfrom tests.corpus.test_parts import *\n"
+    head = "import sys\nfrom pathlib import Path\nfrom tests.corpus.test_run_parts import *\n"
     command = [*options.pop("before", ()), sys.executable, "-c", head + code, *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=environment, text=True, **pipes, **options)
@@ -142,7 +142,7 @@ def test_files_say_neither_when_nor_where(tmp_path):
 def test_a_run_goes_on_where_it_stopped(tmp_path):
     with opened(tmp_path) as parts:
         finish(parts, 1)
-    assert run(Parts(tmp_path / "out.npy")) == [0, 2]
+    assert run(RunParts(tmp_path / "out.npy")) == [0, 2]
     assert is_whole(tmp_path)
 
 
@@ -165,7 +165,7 @@ def test_a_run_that_fails_before_its_first_part_leaves_nothing(tmp_path):
 
 
 def test_old_rejects_do_not_outlive_their_output(tmp_path):
-    run(Parts(tmp_path / "out.npy"))
+    run(RunParts(tmp_path / "out.npy"))
     with opened(tmp_path) as parts:
         finish(parts, 0)
         assert parts.assemble(1, join)
@@ -182,7 +182,7 @@ def test_rejects_of_an_unfinished_part_do_not_outlive_it(tmp_path):
 @pytest.mark.parametrize(("worker", "workers"), [(1, 1), (-1, 2), (0, 0)])
 def test_workers_are_counted_from_zero(tmp_path, worker, workers):
     with pytest.raises(InputError, match=f"worker is {worker} of {workers}"):
-        Parts(tmp_path / "out.npy", worker, workers)
+        RunParts(tmp_path / "out.npy", worker, workers)
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "part-000000.npy"])
@@ -224,7 +224,7 @@ def test_a_part_without_record_is_made_again(tmp_path):
         parts.data(1).write_bytes(b"half")
         assert list(parts.records()) == [0, 2]
         assert parts.missing(TOTAL)
-    assert run(Parts(tmp_path / "out.npy")) == [1]
+    assert run(RunParts(tmp_path / "out.npy")) == [1]
     assert is_whole(tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_damage_that_sizes_show_is_found_at_once(tmp_path, caplog, name):
             f"part 1 of {tmp_path}/out.npy is damaged and will be made again"
         ]
         assert not [file for file in parts.folder.path.iterdir() if "000001" in file.name]
-    assert run(Parts(tmp_path / "out.npy")) == [1]
+    assert run(RunParts(tmp_path / "out.npy")) == [1]
     assert is_whole(tmp_path)
 
 
@@ -302,9 +302,9 @@ def test_a_flipped_bit_is_found_before_assembling(tmp_path, which):
             parts.assemble(TOTAL, join)
         assert not (tmp_path / "out.npy").exists()
         assert vouched(parts.folder.path) == [0, 2]
-        assert parts.check(0)
-        assert not parts.check(1)
-    assert run(Parts(tmp_path / "out.npy")) == [1]
+        assert parts.is_intact(0)
+        assert not parts.is_intact(1)
+    assert run(RunParts(tmp_path / "out.npy")) == [1]
     assert is_whole(tmp_path)
 
 
@@ -362,7 +362,7 @@ def test_changed_settings_are_refused_by_name(tmp_path, name):
         assert named[0].startswith("model was {")
     else:
         assert named == expected
-    assert run(Parts(tmp_path / "out.npy")) == [1, 2]  # nothing was lost, no lock was kept
+    assert run(RunParts(tmp_path / "out.npy")) == [1, 2]  # nothing was lost, no lock was kept
 
 
 def test_many_changes_are_counted(tmp_path):
@@ -425,7 +425,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, holder)
     assert out.startswith(f"another process is at work on {tmp_path}/out.npy (worker 0 of 1); ")
     first.send_signal(signal.SIGKILL)
     first.wait(timeout=60)
-    assert run(Parts(tmp_path / "out.npy")) == [1, 2]
+    assert run(RunParts(tmp_path / "out.npy")) == [1, 2]
     assert is_whole(tmp_path)
 
 
@@ -481,7 +481,7 @@ def test_two_workers_that_assemble_make_one_file(tmp_path):
 
 
 def test_many_workers_at_once(tmp_path):
-    code = "print(run(Parts(Path(sys.argv[1]) / 'out.npy', int(sys.argv[2]), 3)))"
+    code = "print(run(RunParts(Path(sys.argv[1]) / 'out.npy', int(sys.argv[2]), 3)))"
     workers = [program(code, tmp_path, i) for i in range(3)]
     for i, one in enumerate(workers):
         out, err = one.communicate(timeout=60)
@@ -493,11 +493,11 @@ def test_many_workers_at_once(tmp_path):
 def test_a_lock_on_a_folder_that_went_is_no_lock(tmp_path):
     folder, found = tmp_path / "folder", []
     folder.mkdir()
-    lock = take(folder / "lock")
+    lock = acquire(folder / "lock")
 
     def wait():
         try:
-            found.append(take(folder / "lock", 60))
+            found.append(acquire(folder / "lock", 60))
         except FileNotFoundError:
             found.append("gone")
 
@@ -550,7 +550,7 @@ def test_a_lock_that_is_never_given_back_ends_in_a_sentence(tmp_path, reader, mo
     ]
     one.kill()
     one.wait(timeout=60)
-    assert run(Parts(tmp_path / "out.npy")) == [1, 2]
+    assert run(RunParts(tmp_path / "out.npy")) == [1, 2]
     assert is_whole(tmp_path)
 
 
@@ -572,8 +572,8 @@ def test_who_leaves_does_not_wait_for_ever(tmp_path, monkeypatch):
 def test_a_lock_that_changes_hands_is_waited_for(tmp_path, monkeypatch):
     """Longer than patience, as long as those before take it one after another."""
     file, found = tmp_path / "lock", []
-    lock = take(file)
-    waiting = threading.Thread(target=lambda: found.append(take(file, 0.5)))
+    lock = acquire(file)
+    waiting = threading.Thread(target=lambda: found.append(acquire(file, 0.5)))
     waiting.start()
     for _ in range(8):
         waiting.join(0.2)
@@ -589,7 +589,7 @@ def test_looking_at_a_lock_writes_nothing(tmp_path):
     file = tmp_path / "lock"
     assert not locks.is_held(file)
     assert not file.exists()
-    lock = take(file)
+    lock = acquire(file)
     file.chmod(0o400)
     assert locks.is_held(file)
     os.close(lock)
@@ -649,7 +649,7 @@ def test_a_full_disk_at_any_step_of_finishing(tmp_path, at, after):
         assert not list(parts.folder.path.glob("*.partial"))
         finish(parts, 1)
         assert vouched(parts.folder.path) == [0, 1]
-    assert run(Parts(tmp_path / "out.npy")) == [2]
+    assert run(RunParts(tmp_path / "out.npy")) == [2]
     assert is_whole(tmp_path)
 
 
@@ -688,7 +688,7 @@ while ended:
     child = os.fork()
     if child == 0:
         Trouble(setattr, at, lambda: os.kill(os.getpid(), signal.SIGKILL), after, Trouble.ALL)
-        run(Parts(place / str(at) / "out.npy"))
+        run(RunParts(place / str(at) / "out.npy"))
         os._exit(0)
     ended = os.waitpid(child, 0)[1]
     assert ended in (0, signal.SIGKILL), ended
@@ -706,13 +706,13 @@ def test_a_killed_run_goes_on(tmp_path, after):
         folder = tmp_path / str(at)
         parts = folder / "out.npy.parts"
         done = vouched(parts) if parts.exists() else []
-        ended = Parts(folder / "out.npy")
+        ended = RunParts(folder / "out.npy")
         if ended.product.fault() is None and (ended.folder.is_assembled() or not done):
             with opened(folder) as again:  # all is done but the removal of what was the folder
                 assert again.records() == {}
             outcomes.add("removed")
         else:
-            assert run(Parts(folder / "out.npy")) == [k for k in range(TOTAL) if k not in done]
+            assert run(RunParts(folder / "out.npy")) == [k for k in range(TOTAL) if k not in done]
             outcomes.add(str(done))
         assert is_whole(folder)
     assert outcomes == {"[]", "[0]", "[0, 1]", "[0, 1, 2]", "removed"}
@@ -746,7 +746,7 @@ def test_an_assembled_output_is_not_made_again(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Folder, "leave", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run(Parts(tmp_path / "out.npy"))
+            run(RunParts(tmp_path / "out.npy"))
     before = (tmp_path / "out.npy").stat().st_ino
     with opened(tmp_path, settings=changed(rows=4)) as parts:  # the old run is over
         assert parts.records() == {}
@@ -768,7 +768,7 @@ def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
 
 FULL = """
 folder = Path(sys.argv[1])
-parts = Parts(folder / "out.npy")
+parts = RunParts(folder / "out.npy")
 parts.open({})
 parts.finish(0, lambda file: file.write_bytes(b"a" * 50_000), {})
 filler = folder / "filler"
@@ -780,7 +780,7 @@ except WriteError as error:
 print(sorted(file.name for file in parts.folder.path.glob("part-*")), list(parts.records()))
 filler.unlink()
 parts.finish(1, lambda file: file.write_bytes(b"c" * 60_000), {})
-print(list(parts.records()), parts.check(0), parts.check(1))
+print(list(parts.records()), parts.is_intact(0), parts.is_intact(1))
 """
 
 
