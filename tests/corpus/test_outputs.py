@@ -225,8 +225,9 @@ def test_a_file_that_comes_during_the_run_is_not_replaced(model, lines, tmp_path
     out, work = tmp_path / "out.npy", Run.work
 
     def meanwhile(self):
-        work(self)
+        summary = work(self)
         out.write_text("mine")
+        return summary
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "work", meanwhile)

@@ -88,7 +88,7 @@ def test_a_bad_row_may_end_the_reading(tmp_path):
 def test_parts_of_another_input_are_refused():
     summary = InputSummary(rows=3, id_type="int64", sums=("aa", "bb"))
     summary.check({0: {"input_sha256": "aa"}})
-    with pytest.raises(InputChangedError, match="since part 1 was made .its rows are others"):
+    with pytest.raises(InputChangedError, match=r"since part 1 was made .its rows are others"):
         summary.check({0: {"input_sha256": "aa"}, 1: {"input_sha256": "cc"}})
-    with pytest.raises(InputChangedError, match="since part 2 was made .it has fewer rows"):
+    with pytest.raises(InputChangedError, match=r"since part 2 was made .it has fewer rows"):
         summary.check({2: {"input_sha256": "aa"}})
