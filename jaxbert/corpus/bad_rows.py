@@ -19,14 +19,14 @@ class BadRows(Protocol):
         """A row, by its place in its part, that cannot be embedded or written."""
 
 
-def nobody(sentence: str) -> None:
+def ignore(sentence: str) -> None:
     """Takes a sentence and does nothing with it."""
 
 
 class SkipBadRows:
     """Leaves such rows out of the output."""
 
-    def __init__(self, tell: Callable[[str], object] = nobody) -> None:
+    def __init__(self, tell: Callable[[str], object] = ignore) -> None:
         """tell is given a sentence about each."""
         self.tell = tell
 

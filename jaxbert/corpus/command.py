@@ -12,7 +12,7 @@ from jaxbert.corpus.formats import format_of
 from jaxbert.corpus.locks import kernel_locks
 from jaxbert.corpus.options import Options, shard
 from jaxbert.corpus.output import Output
-from jaxbert.corpus.own import Own
+from jaxbert.corpus.own import OwnFiles
 from jaxbert.corpus.progress import Progress, Silence
 from jaxbert.corpus.reader import InputSummary
 from jaxbert.corpus.rejects import judged, listed
@@ -69,7 +69,7 @@ def opened(options: Options, parts: RunParts, report: Report) -> Run:
     carry = options.reading.carry
     file_format = format_of(options.output)
     file_format.check(carry, options.with_text)
-    own = Own(parts.output)
+    own = OwnFiles(parts.output)
     own.refuse(options.inputs)
     source = Source(options.inputs, options.reading, own)
     source.check()

@@ -1,4 +1,4 @@
-"""The parts of a run on their way: rows in, token ids to the engine, vectors back, to the disk."""
+"""From windows of texts to token ids, to the engine, and with the vectors back into parts."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +105,7 @@ class Flow:
         self.ended = False
 
     def begin(self) -> None:
-        """Nothing is with the engine."""
+        """Begin with nothing at the engine."""
         self.coming: deque[tuple[int, Tokenised, np.ndarray]] = deque()  # with what is taken
         self.given = 0
 
@@ -134,13 +134,13 @@ class Flow:
             self.write(window.part)
 
     def place(self, text: int) -> tuple[Part, int]:
-        """Which row of which part the engine has as this text; it counts as taken."""
+        """The part and the row in it that the engine has as this text; it counts as taken."""
         first, window, taken = [own for own in self.coming if own[0] <= text][-1]
         taken[text - first] = True
         return window.part, int(window.places[text - first])
 
     def drained(self) -> Iterator[tuple[Part, list[int], list[np.ndarray]]]:
-        """What is with the engine and not taken, which is given up there."""
+        """What the engine had and gave no vectors of: (part, rows in it, their ids)."""
         left = list(self.coming)
         self.begin()
         for _, window, taken in left:

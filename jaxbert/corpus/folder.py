@@ -1,7 +1,7 @@
-"""The folder that a run works in: who is at work there, with which settings, and when it goes.
+"""The folder that a run works in: its workers, its settings, and when it is removed.
 
 OUT.parts/run.json holds the settings. Worker i of n holds the lock on worker-i-of-n.lock while it
-works; who comes or goes holds that on open.lock. Locks are the kernel's: they end with a process.
+works; who opens or leaves the folder holds open.lock. The kernel ends a lock with its process.
 """
 
 import json
@@ -30,7 +30,7 @@ ABSENT = object()
 # Names that a run gives; what else lies in its folder is not removed. The last ones go last.
 OURS = re.compile(r"(part-\d{6,}|output|worker-\d+-of-\d+|assemble|run)\..*|assembled(\..*)?")
 LAST = ("assembled", "run.json")
-# Seconds in which a lock that `status` or a leaving worker looks at is given back.
+# Seconds to wait for a lock that another process may hold only to see whether it is free.
 GLANCE = 1.0
 
 
@@ -77,7 +77,7 @@ class Folder:
                 os.close(gate)
 
     def enter(self) -> int:
-        """The lock on coming and going, in a folder that is there."""
+        """Make the folder if it is not there; the descriptor of its open.lock, held."""
         while True:
             if os.path.lexists(self.path) and (self.path.is_symlink() or not self.path.is_dir()):
                 kind = "link" if self.path.is_symlink() else "file"
@@ -94,7 +94,7 @@ class Folder:
                 return taken
 
     def claim(self) -> int:
-        """The lock of this worker; none of another number of workers may be at work."""
+        """The lock of this worker; RunBusyError if it, or one of another number, is held."""
         for file in self.path.glob("worker-*-of-*.lock"):
             if not file.stem.endswith(f"-of-{self.workers}"):
                 other = acquire(file, GLANCE)
@@ -171,7 +171,7 @@ class Folder:
             return False
 
     def settle(self) -> None:
-        """What a run that died behind its end has left: removed if the output is whole."""
+        """After a run that was killed before it could tidy up: do so if the output is undamaged."""
         if self.product.fault() is None:
             self.clear()
         else:
@@ -182,7 +182,7 @@ class Folder:
         return self.is_assembled() or not any(self.path.glob("part-*"))
 
     def alone(self) -> bool:
-        """Whether no worker is at work; ask behind open.lock, so that none can come."""
+        """Whether no worker is at work; whoever asks holds open.lock, so that none can start."""
         for file in self.path.glob("worker-*.lock"):
             lock = acquire(file, GLANCE)
             if lock is None:
@@ -198,9 +198,9 @@ class Folder:
             self.path.rmdir()
 
     def clear(self) -> None:
-        """Remove what runs write, in an order that can be broken off anywhere.
+        """Remove what runs write, in an order that is safe if the process is killed anywhere.
 
-        The record of a part goes before it, and what says that the run is over behind all parts.
+        The record of a part goes before the part, and LAST, which say that the run is over, last.
         """
         names = {name for name in os.listdir(self.path) if OURS.fullmatch(name)} - {*LAST}
         for name in [*sorted(names, key=lambda name: not name.endswith(".json")), *LAST]:

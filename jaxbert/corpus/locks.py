@@ -1,4 +1,4 @@
-"""Locks that die with their process, and that nobody waits for without an end."""
+"""Locks that end with their process, and that nobody waits for without end."""
 
 import importlib
 import logging
@@ -12,8 +12,8 @@ from jaxbert.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# Seconds: how long a lock that should change hands at once may stay in the same ones, when that is
-# said, and how often it is tried.
+# Seconds: how long to wait while one process holds a lock that is held only for moments, after how
+# long to say so, and how often to try.
 PATIENCE, SPEAK, OFTEN = 5.0, 2.0, 0.02
 
 
@@ -29,12 +29,12 @@ def kernel_locks() -> Any:
 
 
 def acquire(file: Path, patience: float = 0.0) -> int | None:
-    """The descriptor of a lock file that is ours until it is closed; None if another has it.
+    """Lock a file; its descriptor, which holds the lock until it is closed, or None.
 
-    Tries again as long as the lock changes hands within `patience` seconds, which its time shows:
-    who may only read the file can hold it, but not change that. The kernel ends a lock with its
-    process, however that ends. Raises FileNotFoundError if the folder is gone, also where it went
-    while this waited.
+    None if one process holds the lock for `patience` seconds; as long as it changes hands within
+    that time, this waits. The file's modification time shows that it did: a process that may only
+    read the file can hold the lock, but cannot prolong the wait. The kernel ends a lock with its
+    process, however that ends. Raises FileNotFoundError if the folder is gone, or goes meanwhile.
     """
     fcntl = kernel_locks()
     since, seen, said = time.monotonic(), 0, False
@@ -46,7 +46,7 @@ def acquire(file: Path, patience: float = 0.0) -> int | None:
                 os.utime(descriptor)
                 return descriptor
             changed = None
-        except FileNotFoundError:  # removed after it was opened: open raises if the folder is gone
+        except FileNotFoundError:  # removed just now; os.open raises if its folder is gone
             changed = None
         except BlockingIOError:
             changed = os.fstat(descriptor).st_mtime_ns

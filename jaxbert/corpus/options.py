@@ -9,7 +9,7 @@ from typing import Any, Self
 import jax
 
 from jaxbert.arguments import integer
-from jaxbert.corpus.bad_rows import BadRows, FailOnBadRows, SkipBadRows, nobody
+from jaxbert.corpus.bad_rows import BadRows, FailOnBadRows, SkipBadRows, ignore
 from jaxbert.corpus.fields import Reading
 from jaxbert.corpus.rejects import share
 from jaxbert.embedder import Embedder
@@ -117,6 +117,6 @@ class Options:
             quiet=given.quiet,
         )
 
-    def bad_rows(self, tell: Callable[[str], object] = nobody) -> BadRows:
+    def bad_rows(self, tell: Callable[[str], object] = ignore) -> BadRows:
         """What becomes of bad rows; tell is given a sentence about each that is left out."""
         return SkipBadRows(tell) if self.skip_bad_rows else FailOnBadRows()

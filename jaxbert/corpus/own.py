@@ -1,4 +1,4 @@
-"""What a run writes is none of its inputs, or they would change under it."""
+"""Keeps a run from reading what it writes."""
 
 import os
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from jaxbert.corpus.product import ENDINGS
 from jaxbert.errors import InputError
 
 
-class Own:
+class OwnFiles:
     """The files that one run writes, by their real paths."""
 
     def __init__(self, output: Path) -> None:
-        """Of the run that makes this output."""
+        """output is that of the run."""
         files = [sibling(output, ending) for ending in (*ENDINGS.values(), ".json")]
         # Of OUT the folder alone is resolved, for OUT itself is what the run will put there.
         self.files = {real for file in files for real in (real_path(file), in_place(file))}

@@ -22,7 +22,7 @@ def at_work(parts: RunParts) -> list[str]:
 
 @contextmanager
 def told_how_to_go_on(output: str) -> Iterator[None]:
-    """A run that a signal ends says what is kept, by this process or by one before."""
+    """Within the block, a signal ends the command with a sentence about what is kept."""
     try:
         yield
     except BaseException as error:

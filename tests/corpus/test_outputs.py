@@ -12,7 +12,7 @@ import pytest
 
 from jaxbert import cli
 from jaxbert.corpus.files import SEAL, DamagedRecordError, atomic_write, read_record, write_record
-from jaxbert.corpus.own import Own
+from jaxbert.corpus.own import OwnFiles
 from jaxbert.corpus.product import Product
 from tests.models import write_folder
 
@@ -448,5 +448,5 @@ def test_a_part_that_is_named_is_refused(model, tmp_path, capsys):
 def test_links_in_a_circle_are_no_error(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    assert str(tmp_path / "a") not in Own(tmp_path / "out.npy")
-    assert SEAL not in str(Own(tmp_path / "out.npy").files)
+    assert str(tmp_path / "a") not in OwnFiles(tmp_path / "out.npy")
+    assert SEAL not in str(OwnFiles(tmp_path / "out.npy").files)
