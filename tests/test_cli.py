@@ -110,7 +110,7 @@ def test_stdout_leaves_out_what_json_lacks(folder, tmp_path, capsys):
     pq.write_table(table, tmp_path / "in.parquet")
     options = ("--carry", "x", "--max-rejected", "1", "--model", folder)
     assert run("embed", tmp_path / "in.parquet", "-o", "-", *options) == 1
-    assert "row 2 holds null in 'text', not text; --on-bad-row skip" in capsys.readouterr().err
+    assert "row 2 holds null in 'text', not text; correct it" in capsys.readouterr().err
     more = (*options, "--on-bad-row", "skip")
     assert run("embed", tmp_path / "in.parquet", "-o", "-", *more) == 0
     done = capsys.readouterr()
