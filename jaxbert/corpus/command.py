@@ -22,8 +22,8 @@ from jaxbert.corpus.run import BYTES, Run
 from jaxbert.corpus.survey import UNFINISHED, records
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError
+from jaxbert.inference.prefetch import prefetched
 from jaxbert.inference.quantise import Ranges
-from jaxbert.inference.runner import ahead
 from jaxbert.process import interrupts, streams
 from jaxbert.textio import write_rows
 
@@ -233,8 +233,8 @@ def to_stdout(options: argparse.Namespace, model: dict[str, Any]) -> int:
     streams.use_utf8()
     number, bad = 0, list[BadRow]()
     rows = together(source, bad if options.on_bad_row == "skip" else None, options.rows_per_part)
-    for texts in ahead(list, rows):
-        vectors = made["finish"](made["request"].vectors(texts, embedder.full_width))
+    for texts in prefetched(list, rows):
+        vectors = made["finish"](made["request"].vectors(texts))
         with streams.written():
             write_rows(sys.stdout, texts, settings.in_file(vectors, options.precision))
         number += len(texts)

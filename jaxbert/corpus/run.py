@@ -22,8 +22,9 @@ from jaxbert.corpus.settings import in_file
 from jaxbert.corpus.sifting import RowRefusedError, reason_of, sifted
 from jaxbert.errors import ComputationError, InputChangedError, InputError, JaxbertError
 from jaxbert.inference.outputs import Finish
+from jaxbert.inference.prefetch import prefetched, text_windows
 from jaxbert.inference.request import Request
-from jaxbert.inference.runner import Stats, ahead, windows
+from jaxbert.inference.stats import Stats
 from jaxbert.process import interrupts
 
 # A part ends after so many rows, or so many bytes of them, whichever is first.
@@ -82,7 +83,7 @@ class Run:
         """Make all parts of this worker that are not there."""
         engine, start = self.request.engine, time.perf_counter()
         with self.reading(), Writer(self.write) as write:
-            flow = Flow(ahead(self.tokenised, self.unmade()), self.refuse, write)
+            flow = Flow(prefetched(self.tokenised, self.unmade()), self.refuse, write)
             while not flow.ended:
                 try:
                     for members, vectors in self.vectors(flow):
@@ -96,7 +97,7 @@ class Run:
                         self.one_by_one(part, places, ids)
                         if part.missing == 0:
                             write(part)
-        engine.tally.add(seconds=time.perf_counter() - start)
+        engine.counter.add(seconds=time.perf_counter() - start)
 
     def vectors(
         self, windows: Iterable[list[np.ndarray]]
@@ -179,7 +180,9 @@ class Run:
                 continue
             part.expect(self.width)
             texts = [row.text for row in part.rows]
-            for first, some in windows(texts, len(self.request.prefix)) if texts else [(0, [])]:
+            for first, some in (
+                text_windows(texts, len(self.request.prefix)) if texts else [(0, [])]
+            ):
                 yield Window(part, list(range(first, first + len(some))), list(some))
 
     def check_done(self, part: Part, record: Mapping[str, Any]) -> None:
@@ -269,7 +272,7 @@ class Run:
             },
             rejected,
         )
-        self.request.engine.tally.add(texts=len(rows))
+        self.request.engine.counter.add(texts=len(rows))
         self.report(part.count, self.request.engine.stats, self.source.fraction())
 
 

@@ -50,3 +50,12 @@ def unstack_layers(encoder: Transformer) -> list[nnx.Module]:
     device = device_of(encoder.embeddings.word[...])
     rows = jax.device_put([list(np.asarray(leaf)) for leaf in leaves], device)
     return [jax.tree.unflatten(tree, same) for same in zip(*rows, strict=True)]
+
+
+def unrolled_where_faster(encoder: Transformer, platform: str) -> Transformer | Unrolled:
+    """The layers one by one on a CPU; the encoder itself elsewhere.
+
+    A subclass with a forward pass of its own runs that, everywhere.
+    """
+    own = type(encoder).forward is not Transformer.forward
+    return Unrolled(encoder) if platform == "cpu" and not own else encoder

@@ -17,7 +17,7 @@ from jaxbert import Embedder
 from jaxbert.checkpoint import hub
 from jaxbert.inference.batches import Padded
 from jaxbert.inference.engine import vectors
-from jaxbert.inference.runner import Program
+from jaxbert.inference.programs import Program
 from jaxbert.inference.unrolled import Unrolled
 from jaxbert.model.attention import attend
 from jaxbert.model.attention.dense import LOWEST, attention_mask
