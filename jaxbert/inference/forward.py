@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxbert.inference.batches import BatchArrays
-from jaxbert.inference.unrolled import Unrolled
 from jaxbert.model.axes import Hidden, Mask
 from jaxbert.model.head import PoolingHead
 from jaxbert.model.transformer import Inputs, Transformer
@@ -20,7 +19,7 @@ def rows_by_text(hidden: Hidden, token_index: jax.Array) -> tuple[Hidden, Mask]:
     return own, token_index >= 0
 
 
-def states(encoder: Transformer | Unrolled, batch: BatchArrays) -> tuple[Hidden, Mask]:
+def states(encoder: Transformer, batch: BatchArrays) -> tuple[Hidden, Mask]:
     """A batch of m texts -> its last states, a row per text [m, t, d], and where it has tokens."""
     ids, segments, positions = map(jnp.asarray, batch[:3])
     hidden = encoder.forward(Inputs(ids, segments, jnp.zeros_like(ids), positions))
@@ -30,7 +29,7 @@ def states(encoder: Transformer | Unrolled, batch: BatchArrays) -> tuple[Hidden,
 
 
 def vectors(
-    encoder: Transformer | Unrolled, head: PoolingHead, batch: BatchArrays, skipped: jax.Array
+    encoder: Transformer, head: PoolingHead, batch: BatchArrays, skipped: jax.Array
 ) -> jax.Array:
     """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
     hidden, mask = states(encoder, batch)
@@ -38,6 +37,6 @@ def vectors(
     return head(hidden, mask & (index >= skipped))
 
 
-def token_states(encoder: Transformer | Unrolled, batch: BatchArrays) -> jax.Array:
+def token_states(encoder: Transformer, batch: BatchArrays) -> jax.Array:
     """A batch of m texts -> the states of all tokens [m, t, d] in float32."""
     return states(encoder, batch)[0].astype(jnp.float32)
