@@ -30,7 +30,7 @@ PLAIN = corpus text verify attack parity deviceless \
   $(addprefix test_,attack.py cli.py entry_points.py errors.py from_hub.py notes.py package.py) \
   $(addprefix model/test_,attention.py kernel_gpu.py kernel_tpu.py reference.py tiles.py) \
   $(addprefix checkpoint/test_,folders.py hub.py refusals.py replacing.py) \
-  $(addprefix inference/test_,compilation_cache.py planning.py promise.py quantise.py runner.py \
+  $(addprefix inference/test_,compilation_cache.py planning.py programs.py promise.py quantise.py \
     similarity.py) \
   $(addprefix process/test_,forked.py interrupts.py streams.py)
 

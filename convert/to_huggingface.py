@@ -22,7 +22,7 @@ from jaxbert.verify.compare import TEXTS
 
 # Largest difference of a component over the longest vector. Both sides compute in float32 and in
 # other orders: on the models of the tests it is at most 6e-7, but weights can make a rounding
-# larger (notes/02, "Company"). A mistake moves ten times as much.
+# larger (notes/02, "Batch mates"). A mistake moves ten times as much.
 TOLERANCE = 1e-5
 
 

@@ -31,7 +31,7 @@ from jaxbert.checkpoint.modules import read_modules
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
-from jaxbert.inference.batches import Filled, Padded
+from jaxbert.inference.batches import BatchArrays, Padded
 from jaxbert.inference.engine import vectors
 from jaxbert.model.attention import ATTENTIONS, KERNELS, implementation, named
 from jaxbert.model.head import PoolingHead
@@ -165,7 +165,7 @@ def embedding(model: Model) -> Callable[[jax.Array, jax.Array], jax.Array]:
     def embed(input_ids: jax.Array, attention_mask: jax.Array) -> jax.Array:
         segments = (attention_mask != 0).astype(jnp.int32)
         positions = jnp.arange(input_ids.shape[1], dtype=jnp.int32)[None, :]
-        return vectors(model.encoder, head, Filled(input_ids, segments, positions, None), 0)
+        return vectors(model.encoder, head, BatchArrays(input_ids, segments, positions, None), 0)
 
     return embed
 
@@ -195,7 +195,7 @@ def exported(
 # --- the proof ---------------------------------------------------------------------------------
 
 
-def samples(model: Model, length: int, batch: int | None) -> list[Filled]:
+def samples(model: Model, length: int, batch: int | None) -> list[BatchArrays]:
     """A batch of one text and one of three, or one of `batch`; the first text fills its row."""
     if model.tokenizer is None:
         random, vocabulary = np.random.default_rng(0), model.encoder.config.vocab_size
@@ -207,7 +207,7 @@ def samples(model: Model, length: int, batch: int | None) -> list[Filled]:
     return [Padded(np.array(rows), len(rows), length).fill(tokens) for rows in members]
 
 
-def live(model: Model, batch: Filled) -> jax.Array:
+def live(model: Model, batch: BatchArrays) -> jax.Array:
     """What the engine computes, without an export."""
     return jax.jit(vectors)(
         model.encoder,
@@ -217,7 +217,7 @@ def live(model: Model, batch: Filled) -> jax.Array:
     )
 
 
-def largest_difference(artefact: bytes, model: Model, batches: Sequence[Filled]) -> float:
+def largest_difference(artefact: bytes, model: Model, batches: Sequence[BatchArrays]) -> float:
     """The largest difference of a component over its vector's norm; NaN where a vector has it."""
     call = export.deserialize(bytearray(artefact)).call
     worst = 0.0

@@ -21,7 +21,6 @@ from jaxbert.checkpoint.sums import sha256
 from jaxbert.checkpoint.tensors import Checkpoint, open_folder
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError, ModelNotFoundError
-from jaxbert.inference.runner import Tally
 from jaxbert.model.copyable import check_pickles
 
 # A file's size, its time of change and its place on the disk: others after every change.
@@ -218,14 +217,13 @@ def copied(own: Any, memo: dict[int, Any] | None = None) -> Any:
     new = object.__new__(type(own))
     vars(new).update(vars(own))
     new.prompts = dict(own.prompts)  # which check changes with the new one's default
-    new.engine = copy.copy(own.engine)
-    new.engine.tally = Tally()
+    new.engine = own.engine.copied(own.encoder)
     if memo is not None:
         memo[id(own)] = new
         more = {name: value for name, value in vars(own).items() if name not in OWN}
         vars(new).update(copy.deepcopy(more, memo))
         new.tokenizer = copy.deepcopy(own.tokenizer, memo)
-        new.engine.encoder = copy.deepcopy(own.encoder, memo)
+        new.engine = own.engine.copied(copy.deepcopy(own.encoder, memo))
     return new
 
 

@@ -23,8 +23,8 @@ from jaxbert.inference.outputs import LongTexts, OnEmpty, OnLong, Output, check_
 from jaxbert.inference.planning import ByText, Planner
 from jaxbert.inference.quantise import Precision, Ranges
 from jaxbert.inference.request import Request
-from jaxbert.inference.runner import Stats
 from jaxbert.inference.settings import DOCUMENT_PROMPTS, Settings
+from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
 from jaxbert.portable import Portable, check_made
 from jaxbert.process.backend import check_devices
@@ -162,12 +162,12 @@ class Embedder(Settings, Portable):
             prompt_name, prompt, batch_size, show_progress_bar, max_length, on_long
         )
         if output_value == "sentence_embedding":
-            found: Any = finish(request.vectors(texts, self.full_width))
+            found: Any = finish(request.vectors(texts))
         elif output_value == "token_embeddings":
             found = [own.embeddings for own in request.tokens(texts)]
         else:
             tokens = request.tokens(texts)
-            pooled = finish(request.pooled(tokens, self.full_width))
+            pooled = finish(request.pooled(tokens))
             found = [own.as_dict(row) for own, row in zip(tokens, pooled, strict=True)]
         return found[0] if isinstance(inputs, str) else found
 
@@ -260,7 +260,7 @@ class Embedder(Settings, Portable):
         request = self.request(
             prompt_name, prompt, batch_size, show_progress_bar, max_length, "truncate"
         )
-        found = request.chunks(texts, chunks, finish, overlap, on_empty, self.full_width)
+        found = request.chunks(texts, chunks, finish, overlap, on_empty)
         return found[0] if single else found
 
     def request(

@@ -19,7 +19,7 @@ from jaxbert.inference.inputs import ArrayInput, check_dtype, check_parts, prepa
 from jaxbert.inference.memory import check_memory
 from jaxbert.model.attention import Attend, dense
 from jaxbert.model.axes import Hidden, Scores
-from jaxbert.model.components import MakeFeedForward
+from jaxbert.model.components import Components, components_of
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.copyable import Copyable
 from jaxbert.model.position import Position
@@ -40,24 +40,23 @@ class Encoder(Copyable, Transformer):
         *,
         rngs: nnx.Rngs,
         position: Position | None = None,
-        feed_forward: MakeFeedForward | None = None,
+        feed_forward: Callable[[nnx.Rngs], nnx.Module] | None = None,
         attention: Attend | None = None,
+        components: Components | None = None,
         **more: Any,
     ) -> None:
         """Random weights; the components that config names, or those given here.
 
-        feed_forward is called with rngs once per layer, for each layer has weights of its own. more
-        are the other arguments of Transformer.
+        feed_forward is called with rngs once per layer, for each layer has weights of its own.
+        components replaces all that config names; more are the other arguments of Transformer.
         """
         check_parts(config, rngs, position, feed_forward, attention)
-        super().__init__(
-            config,
-            rngs=rngs,
-            position=position,
-            feed_forward=feed_forward,
-            attention=attention,
-            **more,
-        )
+        components = components_of(config) if components is None else components
+        if position is not None:
+            components = components._replace(position=lambda rngs: position)
+        if feed_forward is not None:
+            components = components._replace(feed_forward=lambda rngs: feed_forward(rngs))
+        super().__init__(config, rngs=rngs, components=components, attention=attention, **more)
 
     @classmethod
     def from_pretrained(

@@ -1,4 +1,4 @@
-"""Embeds the paragraphs of this repository's README and notes, and answers a question from them.
+"""Embed the paragraphs of README and notes, and find those that answer a question.
 
 python notes/demo.py "a question"
 Writes demo/vectors.npy and demo/paragraphs.jsonl (one paragraph per vector), then prints the
@@ -21,7 +21,7 @@ SHOWN = 3
 
 
 def paragraphs(file: Path) -> list[dict[str, str]]:
-    """The blocks of prose of a Markdown file: no code, no tables, no headings."""
+    """The paragraphs of a Markdown file, without code, tables and headings."""
     found, inside_code = [], False
     for block in file.read_text(encoding="utf-8").split("\n\n"):
         starts_in_code, inside_code = inside_code, inside_code ^ (block.count("```") % 2 == 1)

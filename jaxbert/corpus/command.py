@@ -97,7 +97,6 @@ def opened(options: Options, parts: RunParts, report: Report) -> Run:
         output=Output(file_format, finish, options.vectors.precision, carry, bad_rows, metadata),
         bad_rows=bad_rows,
         report=report,
-        width=embedder.full_width,
         size=options.rows_per_part,
     )
 

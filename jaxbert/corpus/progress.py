@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TextIO
 
-from jaxbert.inference.runner import Stats
+from jaxbert.inference.stats import Stats
 
 # Seconds between two reports: where one line is written over, and where lines are kept in a log.
 OFTEN, SELDOM = 0.5, 30.0

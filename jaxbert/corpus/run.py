@@ -20,8 +20,9 @@ from jaxbert.corpus.rows import BadRow, Source
 from jaxbert.corpus.run_parts import RunParts
 from jaxbert.corpus.sifting import sifted
 from jaxbert.errors import ComputationError, JaxbertError
+from jaxbert.inference.prefetch import prefetched, text_windows
 from jaxbert.inference.request import Request
-from jaxbert.inference.runner import Stats, ahead, windows
+from jaxbert.inference.stats import Stats
 
 
 class Report(Protocol):
@@ -41,7 +42,6 @@ class Run:
     output: Output
     bad_rows: BadRows
     report: Report
-    width: int  # of a vector before it is finished
     size: int = ROWS  # of a part
 
     def reader(self) -> Reader:
@@ -65,14 +65,14 @@ class Run:
         engine, start = self.request.engine, time.perf_counter()
         with self.reader() as reader, Writer(self.write) as write:
             unmade = self.unmade(reader, self.parts.records())
-            flow = Flow(ahead(self.tokenised, unmade), self.bad_rows.refused, write)
+            flow = Flow(prefetched(self.tokenised, unmade), self.bad_rows.refused, write)
             while not flow.ended:
                 try:
                     for members, vectors in self.vectors(flow):
                         flow.store(members, vectors)
                 except ComputationError as error:
                     self.go_on_after(error, flow, write)
-        engine.tally.add(seconds=time.perf_counter() - start)
+        engine.counter.add(seconds=time.perf_counter() - start)
         return reader.summary
 
     def unmade(
@@ -86,9 +86,9 @@ class Run:
                 check_unchanged(part, records[part.number])
                 self.report(part.count, self.request.engine.stats, self.source.fraction())
                 continue
-            part.expect(self.width)
-            texts = [row.text for row in part.rows]
-            for first, some in windows(texts, len(self.request.prefix)) if texts else [(0, [])]:
+            part.expect(self.request.engine.width)
+            texts, extra = [row.text for row in part.rows], len(self.request.prefix)
+            for first, some in text_windows(texts, extra) if texts else [(0, [])]:
                 yield Window(part, list(range(first, first + len(some))), list(some))
 
     def tokenised(self, window: Window) -> Tokenised:
@@ -126,7 +126,7 @@ class Run:
         """Compute rows some of which may have no vector; which these are is found by halves."""
 
         def vectors_of(some: Sequence[int]) -> np.ndarray:
-            found = np.zeros((len(some), self.width), np.float32)
+            found = np.zeros((len(some), self.request.engine.width), np.float32)
             for members, vectors in self.vectors([[ids[i] for i in some]]):
                 found[members] = vectors
             return found
@@ -152,5 +152,5 @@ class Run:
             },
             rejected,
         )
-        self.request.engine.tally.add(texts=len(columns.ids))
+        self.request.engine.counter.add(texts=len(columns.ids))
         self.report(part.count, self.request.engine.stats, self.source.fraction())

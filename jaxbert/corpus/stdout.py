@@ -10,7 +10,7 @@ from jaxbert.corpus.rejects import judged
 from jaxbert.corpus.rows import BadRow, Source
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError
-from jaxbert.inference.runner import ahead
+from jaxbert.inference.prefetch import prefetched
 from jaxbert.process import interrupts, streams
 
 
@@ -39,8 +39,8 @@ def to_stdout(options: Options) -> int:
     streams.use_utf8()
     rows = rejected = 0
     with Reader(source, options.rows_per_part, on_bad_row) as reader:
-        for part in ahead(lambda part: part, reader):
-            part.vectors = request.vectors([row.text for row in part.rows], embedder.full_width)
+        for part in prefetched(lambda part: part, reader):
+            part.vectors = request.vectors([row.text for row in part.rows])
             columns = output.columns(part)
             with streams.written():
                 sys.stdout.writelines(json_rows(columns, options.with_text))

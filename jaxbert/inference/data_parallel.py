@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxbert.inference.batches import Batch, Filled
-from jaxbert.inference.runner import Program
+from jaxbert.inference.batches import Batch, BatchArrays
+from jaxbert.inference.programs import Program
 from jaxbert.process.backend import device_of
 
 AXIS = "device"
@@ -31,7 +31,7 @@ class Devices(Protocol):
 
     def jobs(
         self, batches: Sequence[Batch], tokens: Sequence[np.ndarray]
-    ) -> Iterator[tuple[Any, Filled]]:
+    ) -> Iterator[tuple[Any, BatchArrays]]:
         """(members, arrays) of what runs at once."""
 
     def extra(self, array: np.ndarray) -> np.ndarray:
@@ -54,7 +54,7 @@ class OneDevice:
 
     def jobs(
         self, batches: Sequence[Batch], tokens: Sequence[np.ndarray]
-    ) -> Iterator[tuple[Any, Filled]]:
+    ) -> Iterator[tuple[Any, BatchArrays]]:
         """(members, arrays) of each batch."""
         for batch in batches:
             yield batch.members, batch.fill(tokens)
@@ -100,9 +100,9 @@ class DataParallel:
 
     def jobs(
         self, batches: Sequence[Batch], tokens: Sequence[np.ndarray]
-    ) -> Iterator[tuple[Any, Filled]]:
+    ) -> Iterator[tuple[Any, BatchArrays]]:
         """(members of each batch, their arrays stacked) of as many batches as devices."""
-        yield from stacks(batches, tokens, self.number)
+        yield from device_batches(batches, tokens, self.number)
 
     def extra(self, array: np.ndarray) -> np.ndarray:
         """A copy for each device."""
@@ -121,9 +121,9 @@ def devices_for(devices: Sequence[jax.Device] | None, weight: jax.Array) -> Devi
     return OneDevice(devices[0]) if len(devices) == 1 else DataParallel(devices)
 
 
-def stacks(
+def device_batches(
     batches: Sequence[Batch], tokens: Sequence[np.ndarray], number: int
-) -> Iterator[tuple[list[np.ndarray], Filled]]:
+) -> Iterator[tuple[list[np.ndarray], BatchArrays]]:
     """(members of each batch, their arrays stacked) of up to `number` batches of one shape.
 
     Where fewer are left, the rest of the stack is empty batches, which have no members.

@@ -1,25 +1,27 @@
 """Tokens -> rows of results: an encoder, the planner of its batches, and what it does with them."""
 
+import copy
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxbert.checkpoint.stack import Stack
-from jaxbert.errors import ComputationError, TextError
-from jaxbert.inference.batches import Filled
+from jaxbert.errors import ComputationError, InputError, TextError
+from jaxbert.inference.batches import BatchArrays
 from jaxbert.inference.data_parallel import devices_for
+from jaxbert.inference.forward import token_states, vectors
 from jaxbert.inference.memory import check_memory
 from jaxbert.inference.planning import ByText, Planner, by_length
-from jaxbert.inference.runner import Program, Stats, Tally, on_host, run
-from jaxbert.inference.unrolled import Unrolled
-from jaxbert.model.axes import Hidden, Mask
+from jaxbert.inference.programs import Program, on_host, run_jobs
+from jaxbert.inference.snapshot import Snapshot
+from jaxbert.inference.stats import Stats, StatsCounter
+from jaxbert.inference.unrolled import unrolled_where_faster
 from jaxbert.model.head import Normalize, PoolingHead
-from jaxbert.model.transformer import Inputs, Transformer
+from jaxbert.model.transformer import Transformer
 from jaxbert.process.backend import backend, check_devices, computing
 
 Model = TypeVar("Model", bound=Transformer)
@@ -29,42 +31,9 @@ Model = TypeVar("Model", bound=Transformer)
 UNIT = 1e-3
 
 
-def cut(hidden: Hidden, places: jax.Array) -> tuple[Hidden, Mask]:
-    """Rows [b, t, d] that several texts share -> a row per text [m, u, d], and where it has tokens.
-
-    places [m, u] are indices into b * t, -1 beyond the end of a text.
-    """
-    flat = hidden.reshape(-1, hidden.shape[-1]).at[places]
-    own = flat.get(mode="fill", fill_value=0, wrap_negative_indices=False)
-    return own, places >= 0
-
-
-def states(encoder: Transformer | Unrolled, batch: Filled) -> tuple[Hidden, Mask]:
-    """A batch of m texts -> its last states, a row per text [m, t, d], and where it has tokens."""
-    ids, segments, positions = map(jnp.asarray, batch[:3])
-    hidden = encoder.forward(Inputs(ids, segments, jnp.zeros_like(ids), positions))
-    return (
-        (hidden, segments != 0) if batch.places is None else cut(hidden, jnp.asarray(batch.places))
-    )
-
-
-def vectors(
-    encoder: Transformer | Unrolled, head: PoolingHead, batch: Filled, skipped: jax.Array
-) -> jax.Array:
-    """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
-    hidden, mask = states(encoder, batch)
-    places = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, :]
-    return head(hidden, mask & (places >= skipped))
-
-
-def moved(members: Any, first: int) -> Any:
+def numbered_from(first: int, members: Any) -> Any:
     """Indices of texts in a window -> those in all windows; of one batch, or of several at once."""
     return first + members if isinstance(members, np.ndarray) else [first + own for own in members]
-
-
-def token_states(encoder: Transformer | Unrolled, batch: Filled) -> jax.Array:
-    """A batch of m texts -> the states of all tokens [m, t, d] in float32."""
-    return states(encoder, batch)[0].astype(jnp.float32)
 
 
 class Engine(Generic[Model]):
@@ -82,22 +51,29 @@ class Engine(Generic[Model]):
         Raises InputError for devices that are not this process's.
         """
         platform = backend()
-        self.encoder = encoder  # read-only: the compiled programs hold it
+        self.encoder = encoder  # its weights stay as they are: the compiled programs hold them
         self.planner = planner or by_length(platform, encoder.position.limit)
         self.given_devices = devices
         self.devices = devices_for(check_devices(devices), encoder.embeddings.word[...])
-        scans = (
-            type(encoder).forward is Transformer.forward
-        )  # else it computes something of its own
+        self.snapshot = Snapshot(encoder)
+        self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated
         with computing():
-            runs = Unrolled(encoder) if platform == "cpu" and scans else encoder
+            runs = unrolled_where_faster(encoder, platform)
             head = PoolingHead(stack.pooling, stack.after)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
         self.vectors = self.devices.program(vectors, runs, head)
         self.states = self.devices.program(token_states, runs)
         first = self.devices.first
         self.pooled = Program(PoolingHead.__call__, head, place=first, fixed_place=first)
-        self.tally = Tally()
+        self.counter = StatsCounter()
+
+    def copied(self, encoder: Model) -> Self:
+        """An engine that shares the programs and counts for itself; encoder has the same arrays."""
+        own = copy.copy(self)
+        own.encoder, own.counter = encoder, StatsCounter()
+        if self.snapshot.of(self.encoder):  # else the copy refuses to run too
+            own.snapshot = Snapshot(encoder)
+        return own
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -114,7 +90,7 @@ class Engine(Generic[Model]):
         """What has been done so far."""
         seconds = sum(program.seconds for program in self.programs)
         return dataclasses.replace(
-            self.tally.total, compilations=self.compilations, compile_seconds=seconds
+            self.counter.total, compilations=self.compilations, compile_seconds=seconds
         )
 
     def run(
@@ -124,17 +100,27 @@ class Engine(Generic[Model]):
         batch_size: int | None = None,
         *extra: np.ndarray,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(indices of texts, their rows of results) in the order in which they were computed.
+        """(indices of texts [m], their results [m, ...]) in the order in which they were computed.
 
-        windows are the ids of texts that follow one another; the next is asked for while the device
-        has the last. Raises ComputationError for a result that cannot be right, TextError for ids
-        that the encoder does not have.
+        windows are lists of the ids [t_i] of texts that follow one another; the next is asked for
+        while the device has the last. program is `vectors`, with results [width], or `states`, with
+        results [t, d]; extra are the arrays that it takes beside a batch. Raises ComputationError
+        for a result that cannot be right, TextError for ids that the encoder does not have.
         """
+        self.check_unchanged()
         extra = tuple(map(self.devices.extra, extra))
-        for members, results in run(program, self.jobs(windows, batch_size), *extra):
+        for members, results in run_jobs(program, self.jobs(windows, batch_size), *extra):
             for own, rows in self.devices.rows(members, results):
                 self.check_rows(own, rows, program is self.vectors and self.unit_length)
                 yield own, rows
+
+    def check_unchanged(self) -> None:
+        """Refuse an encoder whose weights are no longer those that the programs hold."""
+        if not self.snapshot.of(self.encoder):
+            raise InputError(
+                "the encoder was changed after this Embedder was made, which would run the old "
+                "weights; make Embedder(embedder.encoder, embedder.tokenizer, embedder.stack) anew"
+            )
 
     def check_rows(self, members: np.ndarray, rows: np.ndarray, unit: bool) -> None:
         """Refuse results that are not finite, or have no length one where they must."""
@@ -143,17 +129,17 @@ class Engine(Generic[Model]):
             text = int(members[np.argmin(finite)])
             raise ComputationError(f"text {text}", text)
         if unit:
-            whole = np.abs(np.linalg.norm(rows, axis=1) - 1.0) < UNIT
-            if not whole.all():
-                row = int(np.argmin(whole))
+            is_unit = np.abs(np.linalg.norm(rows, axis=1) - 1.0) < UNIT
+            if not is_unit.all():
+                row = int(np.argmin(is_unit))
                 length, text = np.linalg.norm(rows[row]), int(members[row])
                 fault = f"has the length {length:.3g} behind a Normalize module, not 1"
                 raise ComputationError(f"text {text}", text, fault)
 
     def jobs(
         self, windows: Iterable[list[np.ndarray]], batch_size: int | None
-    ) -> Iterator[tuple[Any, Filled]]:
-        """(indices of texts, their arrays) of what runs at once."""
+    ) -> Iterator[tuple[Any, BatchArrays]]:
+        """(indices of texts [m], the arrays of their batch) of what runs at once."""
         first = 0
         for tokens in windows:
             self.check_tokens(tokens, first)
@@ -161,13 +147,13 @@ class Engine(Generic[Model]):
             batches = self.planner.plan(counts, batch_size)
             for shape in {(batch.rows, batch.length) for batch in batches}:
                 self.check_memory(*shape)
-            self.tally.add(
+            self.counter.add(
                 tokens=sum(counts),
                 slots=sum(batch.rows * batch.length for batch in batches),
                 batches=len(batches),
             )
-            for members, filled in self.devices.jobs(batches, tokens):
-                yield moved(members, first), filled
+            for members, arrays in self.devices.jobs(batches, tokens):
+                yield numbered_from(first, members), arrays
             first += len(tokens)
 
     def check_tokens(self, tokens: Sequence[np.ndarray], first: int = 0) -> None:
@@ -198,7 +184,7 @@ class Engine(Generic[Model]):
 
         Shapes depend on each t_i alone, so that the same states give the same bits.
         """
-        found: dict[int, np.ndarray] = {}
+        vectors: dict[int, np.ndarray] = {}
         width = parts[0].shape[1]
         for batch in ByText().plan([len(part) for part in parts]):
             x = np.zeros((batch.rows, batch.length, width), np.float32)
@@ -208,8 +194,8 @@ class Engine(Generic[Model]):
                 mask[row, : len(parts[member])] = masks[member]
             rows = on_host(self.pooled(x, mask))[: len(batch.members)]
             self.check_rows(batch.members, rows, self.unit_length)
-            found |= {int(member): rows[row] for row, member in enumerate(batch.members)}
-        return np.stack([found[i] for i in range(len(parts))])
+            vectors |= {int(member): rows[row] for row, member in enumerate(batch.members)}
+        return np.stack([vectors[i] for i in range(len(parts))])
 
     def warmup(self, longest: int) -> int:
         """Compile what texts of up to so many tokens usually need; how many shapes were new."""
@@ -217,7 +203,7 @@ class Engine(Generic[Model]):
         for batch in self.planner.usual(longest):
             self.check_memory(batch.rows, batch.length)
             skipped = self.devices.extra(np.array(0, np.int32))
-            for _, filled in self.devices.jobs([batch], []):
-                self.vectors.compile(filled, skipped)
-        self.tally.add(seconds=time.perf_counter() - start)
+            for _, arrays in self.devices.jobs([batch], []):
+                self.vectors.compile(arrays, skipped)
+        self.counter.add(seconds=time.perf_counter() - start)
         return self.compilations - before

@@ -36,7 +36,7 @@ class Planner(Protocol):
         ...
 
 
-def rung(tokens: int, steps: int) -> int:
+def bucket(tokens: int, steps: int) -> int:
     """The smallest length of the ladder that holds so many tokens.
 
     From 16 * steps on the ladder has `steps` rungs to a doubling, below they are 16 apart: with 8
@@ -77,7 +77,7 @@ def lengths(most: int, steps: int, longest: int | None) -> Iterator[int]:
     """The rungs of the ladder for texts of up to `most` tokens."""
     tokens = 0
     while tokens < most:
-        length = capped(rung(tokens + 1, steps), longest)
+        length = capped(bucket(tokens + 1, steps), longest)
         yield length
         tokens = length if length > tokens else most
 
@@ -95,31 +95,31 @@ class Packing:
         if not 0 < self.longest <= self.length or self.texts < 1:
             raise InputError(f"{self} has rows that cannot hold a text; make them longer")
 
-    def shelves(self, counts: Sequence[int], members: Sequence[int]) -> Iterator[list[int]]:
+    def bins(self, counts: Sequence[int], members: Sequence[int]) -> Iterator[list[int]]:
         """The texts of each row: the longest that fits first, then the longest that still fits."""
-        stacks: list[list[int]] = [[] for _ in range(self.longest + 1)]
+        device_batches: list[list[int]] = [[] for _ in range(self.longest + 1)]
         for i in reversed(members):
-            stacks[counts[i]].append(i)
+            device_batches[counts[i]].append(i)
         left = len(members)
         while left:
             row: list[int] = []
             room, size = self.length, self.longest
             while len(row) < self.texts:
                 size = min(size, room)
-                while size >= 0 and not stacks[size]:
+                while size >= 0 and not device_batches[size]:
                     size -= 1
                 if size < 0:
                     break
-                row.append(stacks[size].pop())
+                row.append(device_batches[size].pop())
                 room -= size
             left -= len(row)
             yield row
 
-    def batch(self, shelves: Sequence[Sequence[int]], rows: int) -> Packed:
+    def batch(self, bins: Sequence[Sequence[int]], rows: int) -> Packed:
         """A batch of these rows, and of empty ones up to `rows`."""
         return Packed(
-            members=np.array([i for shelf in shelves for i in shelf], np.int64),
-            row=np.repeat(np.arange(len(shelves)), [len(shelf) for shelf in shelves]),
+            members=np.array([i for own_bin in bins for i in own_bin], np.int64),
+            row=np.repeat(np.arange(len(bins)), [len(own_bin) for own_bin in bins]),
             rows=rows,
             length=self.length,
             texts=rows * self.texts,
@@ -156,7 +156,7 @@ class ByLength:
         batches: list[Batch] = []
         start = 0
         while start < rest:
-            own = rung(-falling[start], self.steps)
+            own = bucket(-falling[start], self.steps)
             length = capped(own, self.longest)
             # Texts of more tokens than this are near; none has fewer than 0.
             apart = min(3 * length // 4, own - step_at(own, self.steps))
@@ -179,13 +179,13 @@ class ByLength:
         """Batches of rows that short texts share."""
         if self.packing is None or not members:
             return []
-        shelves = list(self.packing.shelves(counts, members))
+        bins = list(self.packing.bins(counts, members))
         full = self.full(self.packing.length, batch_size)
         batches: list[Batch] = []
-        while shelves:
-            rows = rows_for(len(shelves), full)
-            batches.append(self.packing.batch(shelves[:rows], rows))
-            shelves = shelves[rows:]
+        while bins:
+            rows = rows_for(len(bins), full)
+            batches.append(self.packing.batch(bins[:rows], rows))
+            bins = bins[rows:]
         return batches
 
     def usual(self, most: int) -> list[Batch]:
@@ -216,7 +216,7 @@ class ByText:
 
     def shape(self, tokens: int) -> tuple[int, int]:
         """Rows and length for a text of so many tokens."""
-        length = capped(rung(tokens, self.steps), self.longest)
+        length = capped(bucket(tokens, self.steps), self.longest)
         return min(self.most_rows, max(1, round(self.budget / length))), length
 
     def plan(self, counts: Sequence[int], batch_size: int | None = None) -> list[Batch]:

@@ -13,16 +13,15 @@ from tqdm import tqdm
 from jaxbert.errors import TextError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.outputs import Finish, LongTexts, OnEmpty, TokenEmbeddings, check_on_empty
-from jaxbert.inference.runner import ahead, windows
-from jaxbert.text.chunking import Parts, Window, spans_of
-from jaxbert.text.chunking import windows as windows_of
+from jaxbert.inference.prefetch import WindowSize, prefetched, text_windows
+from jaxbert.text.chunking import Parts, Window, spans_of, windows
 from jaxbert.text.tokenizer import Tokenizer, Tokens
 
 log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 
 # Texts and characters that are chunked at a time: the states of their tokens are held.
-TOGETHER = 256, 2**19
+TOGETHER = WindowSize(256, 2**19)
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Request:
             with tqdm(total=texts, unit="text", disable=not self.show) as bar:
                 yield bar.update
         finally:
-            self.engine.tally.add(texts=texts, seconds=time.perf_counter() - start)
+            self.engine.counter.add(texts=texts, seconds=time.perf_counter() - start)
         log.info("%s", self.engine.stats - before)
         self.long.report()
 
@@ -63,18 +62,18 @@ class Request:
                     (lambda i, tokens: self.long(first + i, tokens)) if self.long.listens else None,
                 )
 
-        return ahead(of_window, list(windows(texts, len(self.prefix))))
+        return prefetched(of_window, list(text_windows(texts, len(self.prefix))))
 
-    def vectors(self, texts: list[str], width: int) -> np.ndarray:
+    def vectors(self, texts: list[str]) -> np.ndarray:
         """float32 [n, width], before anything is cut off or normalised."""
-        found = np.zeros((len(texts), width), np.float32)
+        vectors = np.zeros((len(texts), self.engine.width), np.float32)
         tokens, skipped = self.tokenised(texts, self.tokenizer), np.array(self.skipped, np.int32)
         with self.counted(len(texts)) as done:
             program = self.engine.vectors
             for members, rows in self.engine.run(program, tokens, self.batch_size, skipped):
-                found[members] = rows
+                vectors[members] = rows
                 done(len(members))
-        return found
+        return vectors
 
     def tokens(self, texts: list[str]) -> list[TokenEmbeddings]:
         """The states of each text's tokens."""
@@ -85,18 +84,19 @@ class Request:
                 all_tokens.extend(window)
                 yield [own.ids for own in window]
 
-        found: dict[int, np.ndarray] = {}
+        states: dict[int, np.ndarray] = {}
         with self.counted(len(texts)) as done:
             for members, rows in self.engine.run(self.engine.states, ids(), self.batch_size):
                 for text, row in zip(members, rows, strict=True):
-                    found[int(text)] = row[: len(all_tokens[text].ids)].copy()
+                    states[int(text)] = row[: len(all_tokens[text].ids)].copy()
                 done(len(members))
-        return [self.described(found[i], own) for i, own in enumerate(all_tokens)]
+        return [self.described(states[i], own) for i, own in enumerate(all_tokens)]
 
-    def pooled(self, tokens: list[TokenEmbeddings], width: int) -> np.ndarray:
+    def pooled(self, tokens: list[TokenEmbeddings]) -> np.ndarray:
         """The vectors [n, width] of texts whose states are there."""
-        states, masks = [own.embeddings for own in tokens], [own.mask for own in tokens]
-        return self.engine.pool(states, masks) if tokens else np.zeros((0, width), np.float32)
+        if not tokens:
+            return np.zeros((0, self.engine.width), np.float32)
+        return self.engine.pool([own.embeddings for own in tokens], [own.mask for own in tokens])
 
     def described(self, states: np.ndarray, tokens: Tokens) -> TokenEmbeddings:
         """The states of a text's tokens with what each token is."""
@@ -110,14 +110,13 @@ class Request:
         finish: Finish,
         overlap: int | None,
         on_empty: OnEmpty,
-        width: int,
     ) -> list[np.ndarray]:
-        """The finished vectors of the c_i parts of text i; width is theirs before."""
+        """The finished vectors [c_i, w] of the c_i parts of text i."""
         check_on_empty(on_empty, finish)
         spans = [spans_of(i, text, chunks) for i, text in enumerate(texts)]
-        found = [np.zeros((0, width), np.float32)]
+        vectors = [np.zeros((0, self.engine.width), np.float32)]
         with self.counted(len(texts)) as done:
-            for first, group in windows(texts, len(self.prefix), TOGETHER):
+            for first, group in text_windows(texts, len(self.prefix), TOGETHER):
                 prefixed = [self.prefix + text for text in group]
                 with numbered_from(first):
                     tokens = self.tokenizer.detailed(prefixed)
@@ -125,18 +124,18 @@ class Request:
                     Parts.of(own, len(self.prefix), len(text))
                     for own, text in zip(tokens, group, strict=True)
                 ]
-                for i, states in enumerate(self.whole(parts, overlap), start=first):
+                for i, states in enumerate(self.whole_states(parts, overlap), start=first):
                     members = [parts[i - first].members(span) for span in spans[i]]
                     if on_empty == "error":
                         self.check_full(i, spans[i], members)
-                    found.append(self.of_parts(states, members, width))
+                    vectors.append(self.of_parts(states, members))
                 done(len(group))
-        ends = np.cumsum([len(own) for own in found])
-        return np.split(finish(np.concatenate(found)), ends[:-1])[1:]
+        ends = np.cumsum([len(own) for own in vectors])
+        return np.split(finish(np.concatenate(vectors)), ends[:-1])[1:]
 
-    def whole(self, parts: list[Parts], overlap: int | None) -> list[np.ndarray]:
+    def whole_states(self, parts: list[Parts], overlap: int | None) -> list[np.ndarray]:
         """The states [t, d] of all tokens of each text, from as many windows as it needs."""
-        cut = [list(windows_of(own, self.long.most, overlap)) for own in parts]
+        cut = [list(windows(own, self.long.most, overlap)) for own in parts]
         flat: list[tuple[int, Window]] = [(i, one) for i, own in enumerate(cut) for one in own]
         width = self.engine.encoder.config.hidden_size
         states = [np.zeros((len(own.tokens.ids), width), np.float32) for own in parts]
@@ -158,15 +157,15 @@ class Request:
                     'make it longer, leave it out, or pass on_empty="nan" for a row of NaN',
                 )
 
-    def of_parts(self, states: np.ndarray, members: list[np.ndarray], width: int) -> np.ndarray:
-        """One vector for each part of a text, of the states of its tokens; NaN without any."""
-        found = np.full((len(members), width), np.nan, np.float32)
+    def of_parts(self, states: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+        """One vector [width] for each part of a text, of its tokens' states; NaN without any."""
+        vectors = np.full((len(members), self.engine.width), np.nan, np.float32)
         full = [i for i, own in enumerate(members) if (own >= self.skipped).any()]
         if full:
             parts = [members[i] for i in full]
             masks = [own >= self.skipped for own in parts]
-            found[full] = self.engine.pool([states[own] for own in parts], masks)
-        return found
+            vectors[full] = self.engine.pool([states[own] for own in parts], masks)
+        return vectors
 
 
 @contextmanager

@@ -10,15 +10,16 @@ from flax import nnx
 
 from jaxbert.errors import InputError
 from jaxbert.model.axes import Hidden
-from jaxbert.model.transformer import Inputs, Transformer, start
+from jaxbert.model.transformer import Inputs, Transformer
 from jaxbert.process.backend import device_of
 
 
-class Unrolled(nnx.Module):
-    """embeddings, then layers[0], layers[1], ...: the states that Encoder.forward gives."""
+class Unrolled(Transformer):
+    """embeddings, then layers[0], layers[1], ...: the states that Transformer.forward gives."""
 
     def __init__(self, encoder: Transformer) -> None:
         """Share the encoder's weights."""
+        self.config = encoder.config
         self.embeddings = encoder.embeddings
         self.position = encoder.position
         self.layers = nnx.List(unstack_layers(encoder))
@@ -27,7 +28,7 @@ class Unrolled(nnx.Module):
 
     def forward(self, inputs: Inputs) -> Hidden:
         """The states after the last layer; for use inside jit, on prepared inputs."""
-        x, metadata = start(self.embeddings, self.position, inputs)
+        x, metadata = self.embed(inputs)
         # Under a jit of its own a layer is traced once, not once for each.
         step = jax.jit(lambda layer, x, metadata: layer(x, metadata, self.attention))
         for layer in self.layers:
@@ -50,3 +51,12 @@ def unstack_layers(encoder: Transformer) -> list[nnx.Module]:
     device = device_of(encoder.embeddings.word[...])
     rows = jax.device_put([list(np.asarray(leaf)) for leaf in leaves], device)
     return [jax.tree.unflatten(tree, same) for same in zip(*rows, strict=True)]
+
+
+def unrolled_where_faster(encoder: Transformer, platform: str) -> Transformer:
+    """The layers one by one on a CPU; the encoder itself elsewhere.
+
+    A subclass with a forward pass of its own runs that, everywhere.
+    """
+    own = type(encoder).forward is not Transformer.forward
+    return Unrolled(encoder) if platform == "cpu" and not own else encoder

@@ -7,7 +7,8 @@
     h  width of one head            l  layers
                                     g  the two halves of a gated layer: gate, value
 
-The same letters stand in einsum strings, in the conversion rules of rules.py and in prose.
+The same letters stand in einsum strings, in the conversion rules of checkpoint/tensor_names and
+in prose.
 Weights of a projection onto heads are `d n h`, so no reshape happens in a forward pass; queries,
 keys and values are `b n t h`, which XLA multiplies without a transpose. `#b` may be 1: positions
 that all rows share are kept once.
@@ -15,6 +16,8 @@ that all rows share are kept once.
 The tests check these shapes at every call (jaxtyping and beartype); outside tests they cost
 nothing.
 """
+
+from collections.abc import Mapping
 
 from jaxtyping import Array, Bool, Float, Int
 
@@ -28,6 +31,9 @@ Hidden = Float[Array, "b t d"]  # token states
 Queries = Float[Array, "b n t h"]
 Keys = Float[Array, "b n s h"]
 Values = Float[Array, "b n s h"]
+Heads = tuple[Queries, Keys, Values]
 Scores = Float[Array, "b n t s"]
 AttentionMask = Bool[Array, "b 1 t s"]  # True where query t may see key s
 Pooled = Float[Array, "b d"]  # one vector per row
+
+Sizes = Mapping[str, int]  # the size of each letter in one encoder

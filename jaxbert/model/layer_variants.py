@@ -3,19 +3,16 @@
 T5 and ModernBERT are made of these; they are passed to a Transformer as `layers`.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxbert.model.attention import Attend
-from jaxbert.model.axes import Hidden, Scores
+from jaxbert.model.axes import Hidden, Sizes
 from jaxbert.model.chunked import chunked
-from jaxbert.model.components import Components
-from jaxbert.model.config import EncoderConfig
+from jaxbert.model.components import Components, Make
 from jaxbert.model.position import Position
-from jaxbert.model.transformer import AttentionMetadata, MakeSelfAttention, SelfAttention
+from jaxbert.model.transformer import AttentionMetadata, SelfAttention
 
 
 class RmsNorm(nnx.Module):
@@ -24,7 +21,7 @@ class RmsNorm(nnx.Module):
     Source: Zhang and Sennrich, arXiv:1910.07467, section 4; T5 and ModernBERT have it.
     """
 
-    def __init__(self, sizes: Mapping[str, int], eps: float) -> None:
+    def __init__(self, sizes: Sizes, eps: float) -> None:
         """Start as the plain normalisation: scale one."""
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((sizes["d"],), jnp.float32))
@@ -45,26 +42,17 @@ class PreNormLayer(nnx.Module):
     """
 
     def __init__(
-        self,
-        config: EncoderConfig,
-        components: Components,
-        *,
-        rngs: nnx.Rngs,
-        attention: MakeSelfAttention = SelfAttention,
+        self, components: Components, *, rngs: nnx.Rngs, attention: Make = SelfAttention
     ) -> None:
         """Draw all weights of one layer."""
         self.attention_norm = components.norm()
-        self.attention = attention(config, components, rngs=rngs)
+        self.attention = attention(components, rngs=rngs)
         self.feed_forward_norm = components.norm()
-        self.feed_forward = components.feed_forward(rngs)
-
-    def attention_input(self, x: Hidden) -> Hidden:
-        """What self-attention reads: the states behind their norm."""
-        return self.attention_norm(x)
+        self.feed_forward = components.feed_forward(rngs=rngs)
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
         """The states after this layer."""
-        a = x + self.attention(self.attention_input(x), metadata, attention)
+        a = x + self.attention(self.attention_norm(x), metadata, attention)
         with jax.named_scope("feed_forward"):
             return chunked(lambda a: a + self.feed_forward(self.feed_forward_norm(a)), a)
 
@@ -76,17 +64,11 @@ class LayerScheme(SelfAttention):
     the width of a window or the base of a rotation, is an array in it.
     """
 
-    def __init__(
-        self, config: EncoderConfig, components: Components, *, rngs: nnx.Rngs, scheme: Position
-    ) -> None:
+    def __init__(self, components: Components, *, rngs: nnx.Rngs, scheme: Position) -> None:
         """Draw the projections; scheme is kept."""
-        super().__init__(config, components, rngs=rngs)
+        super().__init__(components, rngs=rngs)
         self.scheme = scheme
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
         """Attend as every self-attention does, by its own scheme."""
         return super().__call__(x, metadata._replace(scheme=self.scheme), attention)
-
-    def probabilities(self, x: Hidden, metadata: AttentionMetadata) -> Scores:
-        """Who looks at whom, by its own scheme."""
-        return super().probabilities(x, metadata._replace(scheme=self.scheme))

@@ -4,8 +4,6 @@ Products accumulate in float32 and are rounded to the dtype of the states once; 
 activations are computed in float32 whatever the weights are.
 """
 
-from collections.abc import Mapping
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -14,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxbert.errors import ConfigError
 from jaxbert.model.activations import Activation
-from jaxbert.model.axes import Hidden
+from jaxbert.model.axes import Hidden, Sizes
 
 
 def lookup(table: Float[Array, "v d"], index: Int[Array, "b t"]) -> Float[Array, "b t d"]:
@@ -50,13 +48,7 @@ class Projection(nnx.Module):
     """
 
     def __init__(
-        self,
-        spec: str,
-        sizes: Mapping[str, int],
-        *,
-        rngs: nnx.Rngs,
-        std: float,
-        use_bias: bool = True,
+        self, spec: str, sizes: Sizes, *, rngs: nnx.Rngs, std: float, use_bias: bool = True
     ) -> None:
         """Draw the weights; sizes gives the size of each letter."""
         operands, result = spec.split("->")
@@ -82,7 +74,7 @@ class Projection(nnx.Module):
 class LayerNorm(nnx.Module):
     """layer_norm over the model width, with a learned scale and shift."""
 
-    def __init__(self, sizes: Mapping[str, int], eps: float) -> None:
+    def __init__(self, sizes: Sizes, eps: float) -> None:
         """Start as the plain normalisation: scale one, shift zero."""
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((sizes["d"],), jnp.float32))
@@ -94,22 +86,13 @@ class LayerNorm(nnx.Module):
         return layer_norm(x, scale, shift, self.eps, (-1,))
 
 
-class Identity(nnx.Module):
-    """x -> x: a norm where an encoder has none."""
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Return the argument."""
-        return x
-
-
 class Mlp(nnx.Module):
     """W2 act(W1 x + b1) + b2, BERT's feed-forward (arXiv:1810.04805, section 3)."""
 
     def __init__(
         self,
-        sizes: Mapping[str, int],
+        sizes: Sizes,
         activation: Activation,
-        *,
         rngs: nnx.Rngs,
         std: float,
         use_bias: bool = True,
@@ -132,9 +115,7 @@ class Glu(nnx.Module):
     stores them the other way round, its rule turns them.
     """
 
-    def __init__(
-        self, sizes: Mapping[str, int], activation: Activation, *, rngs: nnx.Rngs, std: float
-    ) -> None:
+    def __init__(self, sizes: Sizes, activation: Activation, rngs: nnx.Rngs, std: float) -> None:
         """Draw both products; the first has no bias."""
         self.activation = activation
         self.up = Projection("btd,dgf->btgf", sizes, rngs=rngs, std=std, use_bias=False)

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from jaxbert.errors import InputError
 from jaxbert.model.axes import Hidden, Positions, Queries
 from jaxbert.model.layers import lookup
 from jaxbert.model.module import Module
@@ -114,13 +113,3 @@ class Alibi(Position):
     def bias(self) -> Bias:  # type: ignore[override]
         """Computed from the positions wherever it is needed; never a table."""
         return AlibiBias(jnp.asarray(alibi_slopes(self.num_heads), jnp.float32))
-
-
-def check_heads(scheme: Position, num_heads: int) -> None:
-    """Refuse a bias for another number of heads: one head would silently do for all."""
-    for leaf in jax.tree.leaves(scheme.bias):
-        if leaf.ndim == 0 or leaf.shape[0] != num_heads:
-            raise InputError(
-                f"a bias of {type(scheme).__name__} has an array of shape {leaf.shape}; its first "
-                f"axis must be the {num_heads} heads"
-            )

@@ -4,19 +4,26 @@ Source: the remote code jinaai/jina-bert-v2-qk-post-norm; LayerNorm of queries a
 et al., arXiv:2010.04245, but over all heads together.
 """
 
-from collections.abc import Mapping
-
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxbert.model.axes import Hidden, Queries
+from jaxbert.model.axes import Hidden, Queries, Sizes
 from jaxbert.model.layers import LayerNorm, layer_norm
+
+
+class Identity(nnx.Module):
+    """x -> x: the norm of queries and keys, or after the last layer, in an encoder without one."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the argument."""
+        return x
 
 
 class QueryKeyNorm(nnx.Module):
     """layer_norm over all heads together: the axes n and h of `b n t h`."""
 
-    def __init__(self, sizes: Mapping[str, int], eps: float) -> None:
+    def __init__(self, sizes: Sizes, eps: float) -> None:
         """Start as the plain normalisation: scale one, shift zero."""
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((sizes["n"], sizes["h"]), jnp.float32))
@@ -31,7 +38,7 @@ class QueryKeyNorm(nnx.Module):
 class SecondResidual(nnx.Module):
     """(x, a) -> LayerNorm(x + a): the layer's input x is added a second time."""
 
-    def __init__(self, sizes: Mapping[str, int], eps: float) -> None:
+    def __init__(self, sizes: Sizes, eps: float) -> None:
         """Make the norm, as the plain normalisation."""
         self.norm = LayerNorm(sizes, eps)
 

@@ -4,7 +4,7 @@ BERT: arXiv:1810.04805, section 3. JinaBERT: arXiv:2310.19923, section 3. Both a
 follows each residual sum, and none follows the last layer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,24 +12,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxbert.errors import InputError
-from jaxbert.model.attention import Attend, attend, probabilities
-from jaxbert.model.axes import (
-    Hidden,
-    Ids,
-    Keys,
-    Positions,
-    Queries,
-    Scores,
-    Segments,
-    Types,
-    Values,
-)
+from jaxbert.model.attention import Attend, attend, check_heads, probabilities
+from jaxbert.model.axes import Heads, Hidden, Ids, Positions, Queries, Scores, Segments, Types
 from jaxbert.model.chunked import chunked
-from jaxbert.model.components import Components, MakeFeedForward, components_of
+from jaxbert.model.components import Components, Make, components_of
 from jaxbert.model.config import EncoderConfig
-from jaxbert.model.layers import Projection, lookup
-from jaxbert.model.position import Position, check_heads
+from jaxbert.model.layers import lookup
+from jaxbert.model.module import stack_layers
+from jaxbert.model.position import Position
 
 
 class Inputs(NamedTuple):
@@ -54,13 +44,13 @@ class Embeddings(nnx.Module):
 
     def __init__(self, config: EncoderConfig, components: Components, *, rngs: nnx.Rngs) -> None:
         """Draw both tables."""
-        sizes = config.sizes
 
-        def draw(rows: str) -> nnx.Param[jax.Array]:
-            noise = jax.random.normal(rngs.params(), (sizes[rows], sizes["d"]), jnp.float32)
+        def table(rows: str) -> nnx.Param[jax.Array]:
+            shape = (config.sizes[rows], config.sizes["d"])
+            noise = jax.random.normal(rngs.params(), shape, jnp.float32)
             return nnx.Param(config.initializer_range * noise)
 
-        self.word, self.token_type = draw("v"), draw("k")
+        self.word, self.token_type = table("v"), table("k")
         self.norm = components.norm()
 
     @jax.named_scope("embeddings")
@@ -73,25 +63,14 @@ class Embeddings(nnx.Module):
 class SelfAttention(nnx.Module):
     """Tokens look at tokens: softmax(q k^T / sqrt(h) + bias) v, heads joined and projected."""
 
-    def __init__(
-        self,
-        config: EncoderConfig,
-        components: Components,
-        *,
-        rngs: nnx.Rngs,
-        use_bias: bool = True,
-    ) -> None:
+    def __init__(self, components: Components, *, rngs: nnx.Rngs) -> None:
         """Draw the four projections; the norms of queries and keys are mostly the identity."""
-        std = config.initializer_range
-
-        def project(spec: str) -> Projection:
-            return Projection(spec, config.sizes, rngs=rngs, std=std, use_bias=use_bias)
-
-        self.query, self.key, self.value = (project("btd,dnh->btnh") for _ in range(3))
-        self.out = project("bnth,nhd->btd")
+        project = components.projection
+        self.query, self.key, self.value = (project("btd,dnh->btnh", rngs=rngs) for _ in range(3))
+        self.out = project("bnth,nhd->btd", rngs=rngs)
         self.query_norm, self.key_norm = components.query_norm(), components.key_norm()
 
-    def heads(self, x: Hidden, metadata: AttentionMetadata) -> tuple[Queries, Keys, Values]:
+    def heads(self, x: Hidden, metadata: AttentionMetadata) -> Heads:
         """Queries, keys and values by head, with the scheme's rotation on the first two."""
         scheme, positions, _ = metadata
         projections = (self.query, self.key, self.value)
@@ -102,43 +81,24 @@ class SelfAttention(nnx.Module):
 
     @jax.named_scope("attention")
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
-        """attention computes the context; the metadata say who may see whom, and from where."""
+        """attention computes the context; metadata says who may see whom, and from where."""
         scheme, positions, segments = metadata
-        q, k, v = self.heads(x, metadata)
-        context = attention(q, k, v, scheme.bias, positions, segments)
+        context = attention(*self.heads(x, metadata), scheme.bias, positions, segments)
         return self.out(context).astype(x.dtype)
-
-    def probabilities(self, x: Hidden, metadata: AttentionMetadata) -> Scores:
-        """Who looks at whom, by the dense definition: rows over s sum to one."""
-        scheme, positions, segments = metadata
-        q, k, _ = self.heads(x, metadata)
-        return probabilities(q, k, scheme.bias, positions, segments)
-
-
-MakeSelfAttention = Callable[..., SelfAttention]
 
 
 class Layer(nnx.Module):
     """a = norm(x + attention(x)); r = a, or norm(x + a); norm(r + feed_forward(r))."""
 
     def __init__(
-        self,
-        config: EncoderConfig,
-        components: Components,
-        *,
-        rngs: nnx.Rngs,
-        attention: MakeSelfAttention = SelfAttention,
+        self, components: Components, *, rngs: nnx.Rngs, attention: Make = SelfAttention
     ) -> None:
         """Draw all weights of one layer."""
-        self.attention = attention(config, components, rngs=rngs)
+        self.attention = attention(components, rngs=rngs)
         self.attention_norm = components.norm()
         self.rejoin = components.second_residual()
-        self.feed_forward = components.feed_forward(rngs)
+        self.feed_forward = components.feed_forward(rngs=rngs)
         self.output_norm = components.norm()
-
-    def attention_input(self, x: Hidden) -> Hidden:
-        """What self-attention reads: the states as they come."""
-        return x
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
         """The states after this layer."""
@@ -146,31 +106,6 @@ class Layer(nnx.Module):
         r = self.rejoin(x, a)
         with jax.named_scope("feed_forward"):
             return chunked(lambda r: self.output_norm(r + self.feed_forward(r)), r)
-
-
-def start(embeddings: Any, scheme: Position, inputs: Inputs) -> tuple[Hidden, AttentionMetadata]:
-    """The states before the first layer, and what all layers go by."""
-    metadata = AttentionMetadata(scheme, inputs.positions, inputs.segments)
-    return embeddings(inputs, scheme), metadata
-
-
-# Called as the classes Layer and Embeddings are.
-MakeLayer = Callable[..., Any]
-MakeEmbeddings = Callable[..., Any]
-
-
-def stacked(layers: Sequence[Any], number: int) -> Any:
-    """One layer whose weights have the leading axis l; all must be built alike to be scanned."""
-    if len(layers) != number:
-        raise InputError(f"there are {len(layers)} layers where the config says {number}")
-    structure: Any = jax.tree.structure(layers[0])
-    for i, layer in enumerate(layers):
-        if jax.tree.structure(layer) != structure:
-            raise InputError(
-                f"layer {i} is built otherwise than layer 0, so they cannot be scanned; make what "
-                "differs an array in both"
-            )
-    return jax.tree.map(lambda *same: jnp.stack(same), *layers)
 
 
 class Transformer(nnx.Module):
@@ -181,31 +116,24 @@ class Transformer(nnx.Module):
         config: EncoderConfig,
         *,
         rngs: nnx.Rngs,
-        position: Position | None = None,
-        feed_forward: MakeFeedForward | None = None,
-        attention: Attend | None = None,
         components: Components | None = None,
-        embeddings: MakeEmbeddings = Embeddings,
-        layers: Sequence[MakeLayer] | None = None,
+        attention: Attend | None = None,
+        layers: Sequence[Make] | None = None,
+        embeddings: Make = Embeddings,
     ) -> None:
-        """Random weights; what config names, or what is given here.
+        """Random weights. components: what config names if None; layers: a maker for each.
 
-        feed_forward is called with rngs once per layer. components replaces all that config names.
-        embeddings and layers (one maker for each layer) are called as the classes here are:
         layer_variants.py has pre-norm layers, and layers with position schemes of their own.
         """
         components = components_of(config) if components is None else components
-        if feed_forward is not None:
-            components = components._replace(feed_forward=feed_forward)
         makers = [Layer] * config.num_layers if layers is None else layers
-        own = [make(config, components, rngs=rngs) for make in makers]
         self.config = config
+        self.layers = stack_layers([make(components, rngs=rngs) for make in makers], config)
         self.embeddings = embeddings(config, components, rngs=rngs)
-        self.position = components.position(rngs) if position is None else position
-        check_heads(self.position, config.num_heads)
-        self.layers = stacked(own, config.num_layers)
+        self.position = components.position(rngs=rngs)
         self.final_norm = components.final_norm()
         self.attention = attend if attention is None else attention
+        check_heads(self.position, config.num_heads)
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -216,9 +144,14 @@ class Transformer(nnx.Module):
         """Layer i by itself."""
         return jax.tree.map(lambda stacked: stacked[i], self.layers)
 
+    def embed(self, inputs: Inputs) -> tuple[Hidden, AttentionMetadata]:
+        """The states before the first layer, and what all layers go by."""
+        metadata = AttentionMetadata(self.position, inputs.positions, inputs.segments)
+        return self.embeddings(inputs, self.position), metadata
+
     def forward(self, inputs: Inputs) -> Hidden:
         """The states after the last layer; for use inside jit, on prepared inputs."""
-        x, metadata = start(self.embeddings, self.position, inputs)
+        x, metadata = self.embed(inputs)
 
         def step(x: Hidden, layer: nnx.Module) -> tuple[Hidden, None]:
             return layer(x, metadata, self.attention), None
@@ -227,7 +160,7 @@ class Transformer(nnx.Module):
 
     def forward_states(self, inputs: Inputs) -> tuple[Hidden, Float[Array, "l b t d"]]:
         """The states after the embeddings, and those after each layer (without the final norm)."""
-        first, metadata = start(self.embeddings, self.position, inputs)
+        first, metadata = self.embed(inputs)
 
         def step(x: Hidden, layer: nnx.Module) -> tuple[Hidden, Hidden]:
             x = layer(x, metadata, self.attention)
@@ -237,9 +170,13 @@ class Transformer(nnx.Module):
 
     def forward_attentions(self, inputs: Inputs) -> list[Scores]:
         """The attention probabilities of each layer, by the dense definition."""
-        x, metadata = start(self.embeddings, self.position, inputs)
+        x, metadata = self.embed(inputs)
         maps = []
-        for layer in map(self.layer, range(self.config.num_layers)):
-            maps.append(layer.attention.probabilities(layer.attention_input(x), metadata))
-            x = layer(x, metadata, self.attention)
+
+        def recording(q: Queries, k: Any, v: Any, *where: Any) -> Queries:
+            maps.append(probabilities(q, k, *where))
+            return self.attention(q, k, v, *where)
+
+        for i in range(self.config.num_layers):
+            x = self.layer(i)(x, metadata, recording)
         return maps

@@ -18,10 +18,10 @@ from scipy.stats import spearmanr
 from jaxbert import Embedder
 from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.tensors import open_folder, read_tensors
-from jaxbert.model import layers, reference
+from jaxbert.model import activations, reference
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
-FORMS = {"erf": layers.gelu, "erfc": partial(jax.nn.gelu, approximate=False)}
+FORMS = {"erf": activations.gelu, "erfc": partial(jax.nn.gelu, approximate=False)}
 
 
 def error_of(gelu):
@@ -68,7 +68,7 @@ def sts(folder):
 
 def main():
     texts = json.loads((GOLDEN / "minilm" / "texts.json").read_text(encoding="utf-8"))
-    truth = exact(texts, with_gelu(layers.gelu))
+    truth = exact(texts, with_gelu(activations.gelu))
     print("| gelu | error | vectors, float32 | vectors, bfloat16 |")
     print("|---|---|---|---|")
     for name, form in FORMS.items():

@@ -16,13 +16,13 @@ from jax.lax import Precision
 from jaxbert import Embedder
 from jaxbert.checkpoint import hub
 from jaxbert.inference.batches import Padded
-from jaxbert.inference.engine import vectors
-from jaxbert.inference.runner import Program
+from jaxbert.inference.forward import vectors
+from jaxbert.inference.programs import Program
 from jaxbert.inference.unrolled import Unrolled
 from jaxbert.model.attention import attend
 from jaxbert.model.attention.dense import LOWEST, attention_mask
 from jaxbert.model.head import PoolingHead
-from jaxbert.model.layers import Projection
+from jaxbert.model.transformer import SelfAttention
 
 SHAPES = [(1, 16), (16, 32), (4, 128), (2, 256)]
 product = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_type=jnp.float32)
@@ -38,18 +38,18 @@ def chosen(q, k, v, bias, positions, segments):
     return (context / jnp.where(total == 0.0, 1.0, total)).astype(q.dtype)
 
 
-def one_einsum(self, x):
-    """The product laid out by its own einsum."""
-    states, own = self.product.split("->")[0].split(",")
-    out = self.layout.split("->")[1]
-    y = product(f"{states},{own}->{out}", x, self.weight[...])
-    if self.bias is None:
-        return y
-    return y + jnp.expand_dims(self.bias[...].astype(jnp.float32), self.unshared)
+def heads_in_one_einsum(self, x, metadata):
+    """Queries, keys and values, each laid out by the einsum that computes it."""
+
+    def project(projection):
+        y = product("btd,dnh->bnth", x, projection.weight[...])
+        return (y + projection.bias[...].astype(jnp.float32)[None, :, None, :]).astype(x.dtype)
+
+    return tuple(map(project, (self.query, self.key, self.value)))
 
 
 def variants(dtype):
-    """Programs by name, and which of them need the other product while they are traced."""
+    """Programs by name, and which of them need other heads while they are traced."""
 
     def parts(attention=attend):
         embedder = Embedder.from_pretrained(
@@ -65,19 +65,19 @@ def variants(dtype):
     return {
         "as it is": program(*parts()),
         "layers in a scan": Program(vectors, *parts()),
-        "products laid out by one einsum": program(*parts()),
-        "mask chosen, not added": program(*parts(chosen)),
+        "projection and layout in one einsum": program(*parts()),
+        "mask by `where`, not added": program(*parts(chosen)),
         "gelu through erfc": program(erfc, head),
     }
 
 
 def compile_all(programs, arrays):
-    natural = Projection.__call__
+    natural = SelfAttention.heads
     for name, program in programs.items():
-        Projection.__call__ = one_einsum if "einsum" in name else natural
+        SelfAttention.heads = heads_in_one_einsum if "einsum" in name else natural
         jax.clear_caches()  # a layer traced for another variant must not be taken
         program(*arrays).block_until_ready()
-    Projection.__call__ = natural
+    SelfAttention.heads = natural
 
 
 def main():

@@ -24,7 +24,7 @@ from jaxbert.checkpoint.tensors import UnverifiedModelWarning, open_folder
 from jaxbert.inference.batches import Padded
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.planning import ByLength, Packing
-from jaxbert.inference.runner import run
+from jaxbert.inference.programs import run_jobs
 from jaxbert.model.head import POOLINGS
 from tests.models import CONFIGS, FOLDERS, GOLDEN, make
 
@@ -45,7 +45,7 @@ def rows_of(tokens, rows, length):
 def vectors(engine, tokens, batches):
     found = [None] * len(tokens)
     jobs = ((batch.members, batch.fill(tokens)) for batch in batches)
-    for members, result in run(engine.vectors, jobs, np.array(0, np.int32)):
+    for members, result in run_jobs(engine.vectors, jobs, np.array(0, np.int32)):
         for member, row in zip(members, result, strict=False):
             found[member] = row
     return np.stack(found).astype(np.float64)

@@ -88,7 +88,6 @@ def made(embedder, source, out, size):
         output=Output(format_of(out), finish, "float32", (), bad_rows, metadata),
         bad_rows=bad_rows,
         report=Silence(),
-        width=width,
         size=size,
     )
 

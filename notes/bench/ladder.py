@@ -14,14 +14,14 @@ from jaxbert.inference.planning import ByLength, ByText, Packing
 from jaxbert.text.tokenizer import Tokenizer
 
 PLANNERS = {
-    "2 rungs a doubling": ByLength(steps=2, packing=None),
+    "2 buckets per doubling": ByLength(steps=2, packing=None),
     "4": ByLength(steps=4, packing=None),
     "8": ByLength(steps=8, packing=None),
     "16": ByLength(steps=16, packing=None),
     "8, up to 32 tokens in rows of 64": ByLength(steps=8),
     "8, up to 64 tokens in rows of 128": ByLength(packing=Packing(longest=64, length=128)),
     "8, up to 128 tokens in rows of 256": ByLength(packing=Packing(longest=128, length=256)),
-    "by text (deterministic)": ByText(),
+    "shape by text (deterministic)": ByText(),
 }
 ROWS = {
     "mixed, 256": (256, None),

@@ -20,9 +20,9 @@ from jaxbert.checkpoint import hub
 from jaxbert.inference.batches import Padded
 
 KINDS = {
-    "products of weights": re.compile(r"f32\[\d+,\d+\]: dot$"),
+    "matrix products with weights": re.compile(r"f32\[\d+,\d+\]: dot$"),
     "scores and softmax": re.compile(r"dot .*exponential"),
-    "values": re.compile(r"f32\[[\d,]+\]: dot$"),
+    "product with the values": re.compile(r"f32\[[\d,]+\]: dot$"),
     "sums of softmax and norms": re.compile(r"reduce"),
     "gelu": re.compile(r"erf"),
 }

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from jaxbert.corpus.progress import OFTEN, SELDOM, Progress, Silence, duration
-from jaxbert.inference.runner import Stats
+from jaxbert.inference.stats import Stats
 
 
 class Clock:

@@ -17,7 +17,7 @@ import jax
 for option in {options!r}: jax.config.update(*option)
 import numpy as np
 from jaxbert.inference import compilation_cache as cache
-from jaxbert.inference.runner import Program
+from jaxbert.inference.programs import Program
 loaded = []
 real = cache.load
 cache.load = lambda *given: loaded.append(real(*given)) or loaded[-1]

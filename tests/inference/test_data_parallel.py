@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxbert import Embedder
-from jaxbert.inference.data_parallel import DataParallel, OneDevice, stacks
+from jaxbert.inference.data_parallel import DataParallel, OneDevice, device_batches
 from jaxbert.inference.planning import ByLength, ByText
 from tests.models import write_folder
 
@@ -50,7 +50,7 @@ def test_every_text_is_in_one_stack(planner, number):
     tokens = [np.full(1 + i % 43, i + 1, np.int32) for i in range(97)]
     batches = planner.plan([len(ids) for ids in tokens])
     seen = []
-    for members, filled in stacks(batches, tokens, number):
+    for members, filled in device_batches(batches, tokens, number):
         assert len(members) <= number
         assert {len(array) for array in jax.tree.leaves(filled)} == {number}
         for own, ids, segments in zip(members, filled.ids, filled.segments, strict=False):

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from jaxbert.errors import InputError
 from jaxbert.inference.batches import Packed, Padded
-from jaxbert.inference.planning import CHIP, CORE, ByLength, ByText, Packing, by_length, cores, rung
+from jaxbert.inference.planning import (
+    CHIP,
+    CORE,
+    ByLength,
+    ByText,
+    Packing,
+    bucket,
+    by_length,
+    cores,
+)
 
 COUNTS = st.lists(st.integers(0, 300), max_size=120)
 SHORT = st.lists(st.integers(0, 40), max_size=120)
@@ -25,14 +34,14 @@ PLANNERS = [
 
 def test_the_ladder():
     def rungs(steps, most):
-        return sorted({rung(tokens, steps) for tokens in range(most)})
+        return sorted({bucket(tokens, steps) for tokens in range(most)})
 
     assert rungs(2, 1025) == [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
     assert rungs(8, 65) == [16, 32, 48, 64]
     assert rungs(8, 513)[-9:] == [256, 288, 320, 352, 384, 416, 448, 480, 512]
     for tokens in range(129, 1025):
-        assert tokens <= rung(tokens, 8) < 9 / 8 * tokens
-        assert tokens <= rung(tokens, 2) < 1.5 * tokens
+        assert tokens <= bucket(tokens, 8) < 9 / 8 * tokens
+        assert tokens <= bucket(tokens, 2) < 1.5 * tokens
 
 
 @pytest.mark.parametrize("planner", PLANNERS)
@@ -79,14 +88,14 @@ def test_shapes_are_few(counts):
 
 
 def ladder_of(most):
-    return {rung(tokens, 8) for tokens in range(most + 1)}
+    return {bucket(tokens, 8) for tokens in range(most + 1)}
 
 
 def test_usual_shapes_are_those_that_plans_have():
     planner = ByLength()
     usual = {(batch.rows, batch.length, type(batch)) for batch in planner.usual(500)}
     for count in (3, 16, 17, 61, 250, 500):
-        full = planner.full(rung(count, 8), None)
+        full = planner.full(bucket(count, 8), None)
         for counts in ([count], [count] * (full if count > 32 else 1)):
             for batch in planner.plan(counts):
                 assert (batch.rows, batch.length, type(batch)) in usual
@@ -139,22 +148,22 @@ def test_rows_are_filled_with_their_texts():
     np.testing.assert_array_equal(padded.ids, [[7, 8, 9, 0], [5, 6, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_array_equal(padded.segments, [[1, 1, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_array_equal(padded.positions, [[0, 1, 2, 3]])
-    assert padded.places is None
+    assert padded.token_index is None
 
     packing = Packing(longest=3, length=5, texts=3)
     packed = packing.batch([[2, 0], [3, 1]], 3).fill(tokens)
     np.testing.assert_array_equal(packed.ids, [[7, 8, 9, 5, 6], [3, 0, 0, 0, 0], [0] * 5])
     np.testing.assert_array_equal(packed.segments, [[1, 1, 1, 2, 2], [3, 0, 0, 0, 0], [0] * 5])
     np.testing.assert_array_equal(packed.positions, [[0, 1, 2, 0, 1], [0] * 5, [0] * 5])
-    places = [[0, 1, 2], [3, 4, -1], [5, -1, -1], *[[-1] * 3] * 6]
-    np.testing.assert_array_equal(packed.places, places)
+    token_index = [[0, 1, 2], [3, 4, -1], [5, -1, -1], *[[-1] * 3] * 6]
+    np.testing.assert_array_equal(packed.token_index, token_index)
 
 
 @pytest.mark.parametrize("planner", [ByLength(), ByLength(packing=None), by_length("tpu", None)])
 def test_texts_of_one_length_fill_their_batches(planner):
     for count in (*range(0, 80), 129, 140, 257, 270, 512, 513):
         batches = planner.plan([count] * 150)
-        full = planner.full(rung(count, planner.steps), None)
+        full = planner.full(bucket(count, planner.steps), None)
         assert len(batches) <= -(-150 // full) + 6, count
 
 

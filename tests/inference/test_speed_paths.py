@@ -14,7 +14,8 @@ from jaxbert.inference.batches import Padded
 from jaxbert.inference.engine import vectors
 from jaxbert.inference.inputs import prepare
 from jaxbert.inference.planning import ByLength, Packing
-from jaxbert.inference.runner import Program, Stats
+from jaxbert.inference.programs import Program
+from jaxbert.inference.stats import Stats
 from jaxbert.inference.unrolled import Unrolled
 from jaxbert.model.head import POOLINGS, PoolingHead
 from tests.models import CONFIGS, encoder, write_folder
@@ -95,7 +96,7 @@ def test_windows_and_their_batches_give_every_text_its_vector(folder, monkeypatc
         return real(self, part, *more)
 
     monkeypatch.setattr(embedder.tokenizer.__class__, "__call__", watched)
-    monkeypatch.setattr("jaxbert.inference.request.windows", lambda texts, _: small(texts))
+    monkeypatch.setattr("jaxbert.inference.request.text_windows", lambda texts, _: small(texts))
     close(embedder.encode(texts), expected, COMPANY, norms)
     assert len(seen) > 3
     assert sum(seen) == len(texts)
@@ -107,7 +108,7 @@ def small(texts):
 
 def test_bad_texts_are_named_by_their_place_in_the_whole_list(folder, monkeypatch):
     embedder = Embedder.from_pretrained(folder)
-    monkeypatch.setattr("jaxbert.inference.request.windows", lambda texts, _: small(texts))
+    monkeypatch.setattr("jaxbert.inference.request.text_windows", lambda texts, _: small(texts))
     with pytest.raises(InputTypeError, match="text 13 is a int"):
         embedder.encode(["a"] * 13 + [7])
     with pytest.raises(InputError, match="text 11 has a lone surrogate at character 1"):

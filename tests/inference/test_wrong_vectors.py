@@ -1,14 +1,18 @@
 """A vector that cannot be right is not returned, and the text that it is of is named."""
 
+import copy
+
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxbert import Embedder
 from jaxbert.checkpoint.modules import Normalize
 from jaxbert.checkpoint.stack import Stack
 from jaxbert.errors import ComputationError, InputError, TextError
-from tests.models import CONFIGS, encoder, published, raw_config, write_folder
+from jaxbert.model.attention import dense
+from tests.models import CONFIGS, encoder, published, randomised, raw_config, write_folder
 
 TEXTS = ["a b c", "d e", "q"]
 UNIT = (Normalize(),)
@@ -67,3 +71,24 @@ def test_the_text_with_an_unknown_id_or_too_many_tokens_is_named(tmp_path):
     with pytest.raises(TextError, match="text 1 has 42 tokens, but this model learned") as caught:
         own.encode(["a", "b " * 40], max_length=99)
     assert caught.value.text == 1
+
+
+CHANGES = {
+    "one weight": lambda encoder: encoder.embeddings.word.set_value(
+        2 * encoder.embeddings.word[...]
+    ),
+    "all weights": lambda encoder: nnx.update(encoder, nnx.state(randomised(encoder, seed=5))),
+    "attention": lambda encoder: setattr(encoder, "attention", dense),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("of", [lambda own: own, copy.copy, copy.deepcopy])
+def test_an_encoder_changed_in_place_does_not_run_with_its_old_weights(plain, change, of):
+    own = copy.deepcopy(plain)
+    own.encode(TEXTS)
+    change(own.encoder)
+    with pytest.raises(InputError, match="the encoder was changed after this Embedder was made"):
+        of(own).encode(TEXTS)
+    new = Embedder(own.encoder, own.tokenizer, own.stack)
+    assert new.encode(TEXTS).shape == (len(TEXTS), 15)

@@ -17,7 +17,6 @@ from jaxbert.model import reference
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.layers import Mlp
 from jaxbert.model.position import Alibi
-from jaxbert.model.transformer import start
 from tests.models import CONFIGS, FOLDERS, arrays, encoder, make, published, raw_config
 from tests.tolerances import (
     BFLOAT16,
@@ -118,7 +117,7 @@ def test_scanned_layers_are_a_loop_over_layers(name):
 
     @jax.jit
     def loop(model):
-        first, metadata = start(model.embeddings, model.position, inputs)
+        first, metadata = model.embed(inputs)
         states = [first]
         for i in range(model.config.num_layers):
             states.append(model.layer(i)(states[-1], metadata, model.attention))

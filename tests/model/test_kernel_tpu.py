@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from jaxbert.model.attention.dense import dense
+from jaxbert.model.attention import dense
 from jaxbert.model.attention.tpu import Tpu, tpu
 from jaxbert.model.position import Alibi, Bias
 from tests.model.test_positions import BIASES
@@ -122,8 +122,9 @@ def test_serves_a_scanned_encoder():
     [(1, 128, 128), (128, 128, 128), (131, 256, 256), (513, 512, 1024), (8191, 512, 1024)],
 )
 def test_tiles_are_no_larger_than_the_text(t, queries, keys):
-    assert tpu.settings(t)[:2] == (queries, keys)
-    assert Tpu(queries=1024, keys=512).settings(t)[:2] == (keys, queries)
+    q = jnp.zeros((1, 1, t, 8), jnp.float32)
+    assert tpu.tiling(q, None)[:2] == (queries, keys)
+    assert Tpu(queries=1024, keys=512).tiling(q, None)[:2] == (keys, queries)
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(512, 768), (64, 512), (0, 128)])

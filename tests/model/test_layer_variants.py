@@ -16,7 +16,6 @@ from jaxbert.model.components import components_of
 from jaxbert.model.layer_variants import LayerScheme, PreNormLayer, RmsNorm
 from jaxbert.model.layers import Projection, lookup
 from jaxbert.model.position_schemes import T5Bias
-from jaxbert.model.transformer import SelfAttention
 from tests.models import arrays, randomised
 from tests.tolerances import ENCODER, FUNCTION, VISIBLE, close, off
 
@@ -64,22 +63,22 @@ class Unscaled(nnx.Module):
 
 def t5(attention=None):
     components = components_of(CONFIG)._replace(
-        norm=lambda: RmsNorm(SIZES, EPS),
+        position=partial(T5Bias, N, std=1.0, num_buckets=8, max_distance=7),
+        projection=partial(Projection, sizes=SIZES, std=1.0, use_bias=False),
+        norm=partial(RmsNorm, SIZES, EPS),
         query_norm=Unscaled,
         feed_forward=Relu,
-        final_norm=lambda: RmsNorm(SIZES, EPS),
+        final_norm=partial(RmsNorm, SIZES, EPS),
     )
-    layer = partial(PreNormLayer, attention=partial(SelfAttention, use_bias=False))
 
     def make():
         return Encoder(
             CONFIG,
             rngs=nnx.Rngs(0),
-            position=T5Bias(N, rngs=nnx.Rngs(1), std=1.0, num_buckets=8, max_distance=7),
             attention=attention,
             components=components,
             embeddings=WordEmbeddings,
-            layers=[layer] * L,
+            layers=[PreNormLayer] * L,
         )
 
     return randomised(jax.eval_shape(make))
@@ -157,8 +156,7 @@ def windows(widths):
         partial(PreNormLayer, attention=partial(LayerScheme, scheme=Window(width)))
         for width in widths
     ]
-    model = Encoder(CONFIG, rngs=nnx.Rngs(2), layers=layers)
-    return model
+    return Encoder(CONFIG, rngs=nnx.Rngs(2), layers=layers)
 
 
 def test_layers_may_have_position_schemes_of_their_own():

@@ -14,9 +14,18 @@ from typing import Any, ClassVar
 import jax
 
 from jaxbert.errors import InputError
-from jaxbert.model.attention.base import Attend, Attention, check_arguments, name_of, score_bytes
+from jaxbert.model.attention.base import (
+    Attend,
+    Attention,
+    DenseAttention,
+    check_arguments,
+    check_heads,
+    dense,
+    name_of,
+    score_bytes,
+)
 from jaxbert.model.attention.blockwise import Blockwise, blockwise
-from jaxbert.model.attention.dense import DenseAttention, dense, probabilities
+from jaxbert.model.attention.dense import probabilities
 from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
@@ -141,6 +150,7 @@ __all__ = [
     "Blockwise",
     "attend",
     "blockwise",
+    "check_heads",
     "dense",
     "is_exact",
     "name_of",

@@ -1,15 +1,17 @@
 """What every implementation of attention is: a name, the memory of its scores, and a call."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxbert.errors import InputError, InputTypeError
+from jaxbert.model.attention.dense import dense_attention
 from jaxbert.model.axes import Queries
-from jaxbert.model.position import Bias
+from jaxbert.model.position import Bias, Position
 
 # attention(q, k, v, bias, positions, segments): an implementation, or a function of your own.
 Attend = Callable[..., Queries]
@@ -31,6 +33,24 @@ class Attention(Protocol):
 
     def __call__(self, *arguments: Any) -> Queries:
         """Of q, k, v [b, n, t, h], a Bias or None, positions [#b, t] and segments [b, t]."""
+
+
+@dataclass(frozen=True)
+class DenseAttention:
+    """dense_attention as an implementation."""
+
+    name: ClassVar[str] = "dense"
+
+    def __call__(self, *arguments: Any) -> Queries:
+        """Arguments and shapes as in dense_attention."""
+        return dense_attention(*arguments)
+
+    def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
+        """float32 scores [b, n, t, t], a mask [b, 1, t, t], and the bias [n, t, t]."""
+        return 4 * (b * (n + 1) + (n if bias else 0)) * t * t
+
+
+dense = DenseAttention()
 
 
 def name_of(attention: Any) -> str:
@@ -69,3 +89,13 @@ def check_arguments(q: Any, k: Any, v: Any, bias: Any, positions: Any, segments:
         )
     if bias is not None and not isinstance(bias, Bias):
         raise InputTypeError(f"bias is a {type(bias).__name__}; pass a jaxbert.Bias or None")
+
+
+def check_heads(scheme: Position, num_heads: int) -> None:
+    """Refuse a bias for another number of heads: one head would silently do for all."""
+    for leaf in jax.tree.leaves(scheme.bias):
+        if leaf.ndim == 0 or leaf.shape[0] != num_heads:
+            raise InputError(
+                f"a bias of {type(scheme).__name__} has an array of shape {leaf.shape}; its first "
+                f"axis must be the {num_heads} heads"
+            )

@@ -1,8 +1,5 @@
 """The definition of attention, written out: every other implementation is tested against it."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,41 +12,22 @@ from jaxbert.model.position import Bias
 LOWEST = float(np.finfo(np.float32).min)
 
 
-@dataclass(frozen=True)
-class DenseAttention:
+def dense_attention(
+    q: Queries, k: Keys, v: Values, bias: Bias | None, positions: Positions, segments: Segments
+) -> Queries:
     """softmax(q k^T / sqrt(h) + bias) v; zeros for queries in segment 0.
 
     Differs: divides after the value product, [t, h] numbers instead of [t, s]; softmax in float32.
     """
-
-    name: ClassVar[str] = "dense"
-
-    def __call__(
-        self,
-        q: Queries,
-        k: Keys,
-        v: Values,
-        bias: Bias | None,
-        positions: Positions,
-        segments: Segments,
-    ) -> Queries:
-        """Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t]."""
-        weights = unnormalized_weights(q, k, bias, positions, segments)
-        context = jnp.einsum(
-            "bnts,bnsh->bnth",
-            weights.astype(v.dtype),
-            v,
-            precision=Precision.HIGHEST,
-            preferred_element_type=jnp.float32,
-        )
-        return (context / softmax_denominator(weights)).astype(q.dtype)
-
-    def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
-        """float32 scores [b, n, t, t], a mask [b, 1, t, t], and the bias [n, t, t]."""
-        return 4 * (b * (n + 1) + (n if bias else 0)) * t * t
-
-
-dense = DenseAttention()
+    weights = unnormalized_weights(q, k, bias, positions, segments)
+    values = jnp.einsum(
+        "bnts,bnsh->bnth",
+        weights.astype(v.dtype),
+        v,
+        precision=Precision.HIGHEST,
+        preferred_element_type=jnp.float32,
+    )
+    return (values / softmax_denominator(weights)).astype(q.dtype)
 
 
 def probabilities(

@@ -1,4 +1,4 @@
-"""The runner: programs per shape, results in order, windows of texts, the next one begun."""
+"""Programs per shape, results in order, windows of texts, the next one begun."""
 
 import threading
 
@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxbert.inference.batches import Filled
+from jaxbert.inference.batches import BatchArrays
 from jaxbert.inference.planning import ByLength, ByText
-from jaxbert.inference.runner import Program, Stats, Tally, ahead, run, windows
+from jaxbert.inference.prefetch import WindowSize, prefetched, text_windows
+from jaxbert.inference.programs import Program, run_jobs
+from jaxbert.inference.stats import Stats, StatsCounter
 
 
 @pytest.mark.parametrize("planner", [ByLength(budget=200, packing=None), ByText(budget=200)])
@@ -18,7 +20,7 @@ def test_rows_come_back_to_their_texts(planner, counts):
     tokens = [np.full(count, i + 1, np.int32) for i, count in enumerate(counts)]
     jobs = ((batch.members, batch.fill(tokens)) for batch in planner.plan(counts, 8))
     sums = np.zeros(len(counts))
-    for members, rows in run(lambda filled: filled.ids * filled.segments, jobs):
+    for members, rows in run_jobs(lambda filled: filled.ids * filled.segments, jobs):
         assert len(members) == len(rows)
         sums[members] = rows.sum(axis=1)
     np.testing.assert_array_equal(sums, [count * (i + 1) for i, count in enumerate(counts)])
@@ -41,9 +43,9 @@ def test_a_program_is_compiled_once_per_shape():
 
 def test_arrays_that_are_not_there_are_another_shape():
     zeros = np.zeros((1, 2), np.int32)
-    program = Program(lambda batch: batch.ids if batch.places is None else batch.places)
-    assert program(Filled(zeros, zeros, zeros, None)).shape == (1, 2)
-    assert program(Filled(zeros, zeros, zeros, np.zeros((3, 4), np.int32))).shape == (3, 4)
+    program = Program(lambda batch: batch.ids if batch.token_index is None else batch.token_index)
+    assert program(BatchArrays(zeros, zeros, zeros, None)).shape == (1, 2)
+    assert program(BatchArrays(zeros, zeros, zeros, np.zeros((3, 4), np.int32))).shape == (3, 4)
 
 
 def test_jobs_are_taken_as_they_are_needed():
@@ -54,7 +56,7 @@ def test_jobs_are_taken_as_they_are_needed():
             taken.append(i)
             yield np.array([i]), np.full(1, i)
 
-    results = run(lambda x: x, jobs())
+    results = run_jobs(lambda x: x, jobs())
     next(results)
     assert taken == [0, 1]  # one result, and one on its way
     assert [int(rows[0]) for _, rows in results] == [1, 2, 3, 4]
@@ -66,7 +68,7 @@ def test_jobs_are_taken_as_they_are_needed():
     most=st.tuples(st.integers(1, 5), st.integers(1, 15)),
 )
 def test_windows_hold_every_text_in_order_and_are_bounded(texts, extra, most):
-    parts = list(windows(texts, extra, most))
+    parts = list(text_windows(texts, extra, WindowSize(*most)))
     assert [text for _, part in parts for text in part] == texts
     for first, part in parts:
         assert list(texts[first : first + len(part)]) == list(part)
@@ -81,23 +83,23 @@ def test_the_next_part_is_begun_before_the_last_is_used():
         begun[i].set()
         return i
 
-    for i, result in enumerate(ahead(work, range(4))):
+    for i, result in enumerate(prefetched(work, range(4))):
         assert result == i
         assert i == 3 or begun[i + 1].wait(timeout=60)
         assert i > 1 or not begun[i + 2].is_set()
-    assert list(ahead(work, [3])) == [3]
-    assert list(ahead(work, [])) == []
+    assert list(prefetched(work, [3])) == [3]
+    assert list(prefetched(work, [])) == []
 
 
 def test_an_error_in_a_part_reaches_the_caller_in_its_place():
-    results = ahead(lambda i: 6 // i, [3, 2, 0, 1])
+    results = prefetched(lambda i: 6 // i, [3, 2, 0, 1])
     assert [next(results), next(results)] == [2, 3]
     with pytest.raises(ZeroDivisionError):
         next(results)
 
 
 def test_stats_add_up_and_subtract():
-    tally = Tally()
+    tally = StatsCounter()
     tally.add(texts=3, tokens=30, slots=40, batches=2, seconds=1.5)
     before = tally.total
     tally.add(texts=1, tokens=8, slots=16, seconds=0.5)

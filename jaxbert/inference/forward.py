@@ -1,0 +1,42 @@
+"""What one program computes of a batch: states of tokens, or vectors of texts."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxbert.inference.batches import BatchArrays
+from jaxbert.model.axes import Hidden, Mask
+from jaxbert.model.head import PoolingHead
+from jaxbert.model.transformer import Inputs, Transformer
+
+
+def rows_by_text(hidden: Hidden, token_index: jax.Array) -> tuple[Hidden, Mask]:
+    """Rows [b, t, d] that several texts share -> a row per text [m, u, d], and where it has tokens.
+
+    token_index [m, u] holds indices into b * t, -1 beyond the end of a text.
+    """
+    flat = hidden.reshape(-1, hidden.shape[-1]).at[token_index]
+    own = flat.get(mode="fill", fill_value=0, wrap_negative_indices=False)
+    return own, token_index >= 0
+
+
+def states(encoder: Transformer, batch: BatchArrays) -> tuple[Hidden, Mask]:
+    """A batch of m texts -> its last states, a row per text [m, t, d], and where it has tokens."""
+    ids, segments, positions = map(jnp.asarray, batch[:3])
+    hidden = encoder.forward(Inputs(ids, segments, jnp.zeros_like(ids), positions))
+    if batch.token_index is None:
+        return hidden, segments != 0
+    return rows_by_text(hidden, jnp.asarray(batch.token_index))
+
+
+def vectors(
+    encoder: Transformer, head: PoolingHead, batch: BatchArrays, skipped: jax.Array
+) -> jax.Array:
+    """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
+    hidden, mask = states(encoder, batch)
+    index = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, :]
+    return head(hidden, mask & (index >= skipped))
+
+
+def token_states(encoder: Transformer, batch: BatchArrays) -> jax.Array:
+    """A batch of m texts -> the states of all tokens [m, t, d] in float32."""
+    return states(encoder, batch)[0].astype(jnp.float32)
