@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxbert import __version__
-from jaxbert.checkpoint.tensor_names import FAMILIES
+from jaxbert.checkpoint.tensor_names.families import FAMILIES
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
 from jaxbert.verify.compare import TOLERANCE

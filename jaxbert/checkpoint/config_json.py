@@ -15,7 +15,7 @@ from jaxbert.checkpoint.config_keys import (
     refuse_unknown,
     unknown,
 )
-from jaxbert.checkpoint.storage import typed
+from jaxbert.checkpoint.json_file import typed
 from jaxbert.errors import CheckpointError, ConfigError, shown
 from jaxbert.model.config import EncoderConfig
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxbert.checkpoint.storage import typed
+from jaxbert.checkpoint.json_file import typed
 from jaxbert.errors import CheckpointError, shown
 
 # Keys that must have one of these values, for any other changes the arithmetic. An absent key is

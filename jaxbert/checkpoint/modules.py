@@ -15,8 +15,9 @@ import numpy as np
 
 from jaxbert.checkpoint.config_keys import says_nothing
 from jaxbert.checkpoint.files import is_there, unreadable
-from jaxbert.checkpoint.storage import FLOATS, headers, read_json, read_object, readers, typed
+from jaxbert.checkpoint.json_file import optional, read_json, read_object, typed
 from jaxbert.checkpoint.sums import check_listed
+from jaxbert.checkpoint.tensor_file import FLOATS, headers, readers
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.model.head import Dense, Normalize, Pooling
 
@@ -100,11 +101,6 @@ def inside(folder: Path, path: str, file: Path) -> Path:
     if mode is not None and not stat.S_ISDIR(mode):
         raise CheckpointError(f"{file} names {shown(path)}, which is no folder; restore it")
     return own
-
-
-def optional(file: Path) -> dict[str, Any]:
-    """The object in the file; empty where there is no file."""
-    return read_object(file) if is_there(file) else {}
 
 
 def check_keys(

@@ -12,14 +12,15 @@ from safetensors.numpy import save_file
 
 from jaxbert.checkpoint.config_json import config_and_family, raw_config
 from jaxbert.checkpoint.describing import KEEP, check_encoder, check_stack
+from jaxbert.checkpoint.json_file import write
 from jaxbert.checkpoint.module import weights
 from jaxbert.checkpoint.modules import OLD_FLAGS
 from jaxbert.checkpoint.replacing import check_alone, replaced
 from jaxbert.checkpoint.stack import Stack, read_stack
-from jaxbert.checkpoint.storage import FLOATS, Entry
-from jaxbert.checkpoint.tensor_names import Rule
+from jaxbert.checkpoint.tensor_file import FLOATS, Entry
+from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensors import Checkpoint, save
-from jaxbert.errors import CheckpointError, shown
+from jaxbert.errors import CheckpointError
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.head import Dense, Normalize, Pooling
 
@@ -212,12 +213,3 @@ def save_dense(step: Dense, folder: Path) -> None:
     if step.bias is not None:
         tensors["linear.bias"] = np.ascontiguousarray(step.bias)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def write(file: Path, contents: Any) -> None:
-    """Contents as a JSON file."""
-    try:
-        text = json.dumps(contents, indent=2, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file.name} cannot say {shown(contents)} ({error})") from error
-    file.write_bytes(text + b"\n")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxbert.checkpoint.json_file import optional, typed
 from jaxbert.checkpoint.modules import (
-    optional,
     read_dense,
     read_modules,
     read_normalize,
@@ -18,7 +18,6 @@ from jaxbert.checkpoint.modules import (
     read_transformer,
     unread,
 )
-from jaxbert.checkpoint.storage import typed
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.model.config import LARGEST, EncoderConfig
 from jaxbert.model.head import Dense, Normalize, Pooling

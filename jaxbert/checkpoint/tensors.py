@@ -19,19 +19,20 @@ from safetensors.numpy import save_file
 
 from jaxbert.checkpoint.config_json import config_and_family, not_used
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.names import check_layers, common_prefix, listing, sort_out
-from jaxbert.checkpoint.storage import (
+from jaxbert.checkpoint.json_file import read_object
+from jaxbert.checkpoint.tensor_file import (
     FLOATS,
     INTEGERS,
     Entry,
     aligned,
     check_numbers,
     headers,
-    read_object,
     readers,
     weight_files,
 )
-from jaxbert.checkpoint.tensor_names import FAMILIES, Rule, rules
+from jaxbert.checkpoint.tensor_names.families import FAMILIES, rules
+from jaxbert.checkpoint.tensor_names.rule import Rule
+from jaxbert.checkpoint.tensor_names.spelling import check_layers, common_prefix, listing, sort_out
 from jaxbert.errors import CheckpointError
 from jaxbert.model.config import EncoderConfig
 

@@ -15,7 +15,7 @@ from jaxbert.checkpoint.kinds import embedder_stack
 from jaxbert.checkpoint.modules import transformer_folder
 from jaxbert.checkpoint.stack import Stack
 from jaxbert.checkpoint.sums import sha256
-from jaxbert.checkpoint.tensor_names import FAMILIES
+from jaxbert.checkpoint.tensor_names.families import FAMILIES
 from jaxbert.checkpoint.tensors import Checkpoint, open_folder, read_tensors
 from jaxbert.encoder import Encoder
 from jaxbert.errors import printable, shown

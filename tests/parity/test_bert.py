@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxbert.checkpoint.config_json import ACTIVATIONS, config_and_family
-from jaxbert.checkpoint.tensor_names import rules
+from jaxbert.checkpoint.tensor_names.families import rules
 from jaxbert.encoder import Encoder
 from tests.models import arrays, published
 from tests.parity.torch_models import SIZES, bert, hidden_states, tensors
