@@ -27,7 +27,7 @@ from jax import export
 import jaxbert
 from jaxbert.arguments import integer
 from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.modules import read_modules
+from jaxbert.checkpoint.sentence_transformers.modules_json import read_modules
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError

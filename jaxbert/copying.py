@@ -16,7 +16,7 @@ from weakref import ReferenceType, ref
 import jax
 
 from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.checkpoint.tensors import Checkpoint, open_folder
 from jaxbert.encoder import Encoder

@@ -14,8 +14,8 @@ from jaxbert import copying
 from jaxbert.arguments import as_list, flag, integer, names
 from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.kinds import embedder_stack
-from jaxbert.checkpoint.modules import transformer_folder
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.modules_json import transformer_folder
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import Checkpoint, open_folder
 from jaxbert.encoder import Encoder
 from jaxbert.inference.engine import Engine

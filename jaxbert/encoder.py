@@ -12,8 +12,8 @@ from jax.typing import DTypeLike
 from jaxbert.arguments import integer, names
 from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.module import load, weights
-from jaxbert.checkpoint.modules import transformer_folder
 from jaxbert.checkpoint.saving import save_encoder
+from jaxbert.checkpoint.sentence_transformers.modules_json import transformer_folder
 from jaxbert.checkpoint.tensors import Checkpoint, open_folder
 from jaxbert.inference.inputs import ArrayInput, check_dtype, check_parts, prepare
 from jaxbert.inference.memory import check_memory

@@ -9,7 +9,7 @@ from jaxbert import copying
 from jaxbert.checkpoint.describing import check_own
 from jaxbert.checkpoint.replacing import destination
 from jaxbert.checkpoint.saving import save_model
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.encoder import Encoder
 from jaxbert.errors import InputTypeError

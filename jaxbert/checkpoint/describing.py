@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxbert.checkpoint.module import weights
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensor_file import FLOATS
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.model.attention import is_exact

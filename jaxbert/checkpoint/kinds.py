@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.stack import Stack, read_stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
 from jaxbert.checkpoint.tensor_names.spelling import spelled_out
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.errors import CheckpointError

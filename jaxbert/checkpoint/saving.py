@@ -14,9 +14,9 @@ from jaxbert.checkpoint.config_json import config_and_family, raw_config
 from jaxbert.checkpoint.describing import KEEP, check_encoder, check_stack
 from jaxbert.checkpoint.json_file import write
 from jaxbert.checkpoint.module import weights
-from jaxbert.checkpoint.modules import OLD_FLAGS
 from jaxbert.checkpoint.replacing import check_alone, replaced
-from jaxbert.checkpoint.stack import Stack, read_stack
+from jaxbert.checkpoint.sentence_transformers.modules_json import OLD_FLAGS
+from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
 from jaxbert.checkpoint.tensor_file import FLOATS, Entry
 from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensors import Checkpoint, save

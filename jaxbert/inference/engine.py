@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import ComputationError, TextError
 from jaxbert.inference.batches import Filled
 from jaxbert.inference.data_parallel import devices_for

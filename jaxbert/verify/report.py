@@ -12,8 +12,8 @@ from jax.typing import DTypeLike
 from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.files import is_there
 from jaxbert.checkpoint.kinds import embedder_stack
-from jaxbert.checkpoint.modules import transformer_folder
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.modules_json import transformer_folder
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.checkpoint.tensor_names.families import FAMILIES
 from jaxbert.checkpoint.tensors import Checkpoint, open_folder, read_tensors

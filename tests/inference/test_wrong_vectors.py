@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from jaxbert import Embedder
-from jaxbert.checkpoint.modules import Normalize
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import ComputationError, InputError, TextError
+from jaxbert.model.head import Normalize
 from tests.models import CONFIGS, encoder, published, raw_config, write_folder
 
 TEXTS = ["a b c", "d e", "q"]

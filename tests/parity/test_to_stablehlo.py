@@ -19,7 +19,7 @@ pytest.importorskip("flatbuffers")
 
 import jaxbert
 from jaxbert import Embedder, Position
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.model.attention import ATTENTIONS
 from jaxbert.model.head import Dense, Normalize, Pooling

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxbert.checkpoint.json_file import optional, typed
-from jaxbert.checkpoint.modules import (
+from jaxbert.checkpoint.sentence_transformers.modules_json import (
     read_dense,
     read_modules,
     read_normalize,
