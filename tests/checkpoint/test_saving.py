@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tokenizers import normalizers
 
 from jaxbert import Embedder, Encoder
-from jaxbert.checkpoint.sentence_transformers.modules_json import MODES
+from jaxbert.checkpoint.sentence_transformers.pooling import MODES
 from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
 from jaxbert.errors import CheckpointError
 from jaxbert.model.attention import ATTENTIONS, Blockwise, dense

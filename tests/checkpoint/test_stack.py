@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxbert.checkpoint.sentence_transformers.modules_json import MODES
+from jaxbert.checkpoint.sentence_transformers.pooling import MODES
 from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
 from jaxbert.embedder import Embedder
 from jaxbert.errors import CheckpointError

@@ -1,45 +1,22 @@
-"""The modules of a sentence-transformers folder: which there are, and what each one says.
+"""modules.json: which modules a folder has, in which order, and in which folders they are.
 
-Source: sentence-transformers 6.2 and the older files it still reads: modules.json, 1_Pooling,
-2_Dense, 2_Normalize, sentence_bert_config.json.
+Source: sentence-transformers 6.2.
 """
 
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
-import numpy as np
-
-from jaxbert.checkpoint.config_keys import says_nothing
 from jaxbert.checkpoint.files import is_there, unreadable
-from jaxbert.checkpoint.json_file import optional, read_json, read_object, typed
+from jaxbert.checkpoint.json_file import read_json, typed, write
 from jaxbert.checkpoint.sums import check_listed
-from jaxbert.checkpoint.tensor_file import FLOATS, headers, readers
 from jaxbert.errors import CheckpointError, shown
-from jaxbert.model.head import Dense, Normalize, Pooling
 
 MODULES = "modules.json"
 # What sentence-transformers calls the folder of a module.
 MODULE = re.compile(r"\d+_[A-Za-z]\w*")
-# In the order in which several old flags are concatenated.
-OLD_FLAGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-MODES = tuple(OLD_FLAGS.values())
-# The activations of a Dense module, by the last part of torch's class name.
-ACTIVATIONS = ("Tanh", "Identity", "ReLU", "GELU", "SiLU", "Sigmoid")
-TRANSFORMER_FILES = tuple(
-    f"sentence_{name}_config.json"
-    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
 
 
 def transformer_folder(folder: Path) -> Path:
@@ -103,123 +80,17 @@ def inside(folder: Path, path: str, file: Path) -> Path:
     return own
 
 
-def check_keys(
-    raw: Mapping[str, Any], file: Path, known: Collection[str], ignore: Collection[str]
-) -> None:
-    """Refuse a key that nobody here has read about, unless it says nothing."""
-    for key in unread(raw, {*known, *ignore}):
-        raise CheckpointError(
-            f"{file} has {key} = {shown(raw[key])}, which is not understood; if it does not change "
-            f'the vectors, pass ignore_config=("{key}",)'
-        )
+def write_modules(folder: Path, kinds: Sequence[str]) -> list[Path]:
+    """Write the list of a Transformer in the folder itself and of the modules behind it.
 
-
-def unread(raw: Mapping[str, Any], known: Collection[str]) -> list[str]:
-    """The keys that nobody reads and that say something."""
-    return [key for key, value in raw.items() if key not in known and not says_nothing(value)]
-
-
-def check_reads_the_vector(raw: Mapping[str, Any], file: Path) -> None:
-    """A module after pooling must read and write the pooled vector."""
-    for key in ("module_input_name", "module_output_name"):
-        if raw.get(key, "sentence_embedding") not in ("sentence_embedding", None):
-            raise CheckpointError(f"{file} has {key} = {shown(raw[key])}; not understood")
-
-
-# What is passed on to transformers' classes, by its old and its new names.
-ARGUMENTS = tuple(
-    "model_args tokenizer_args config_args model_kwargs processor_kwargs config_kwargs".split()
-)
-NAMES = frozenset({"module_input_name", "module_output_name"})
-DENSE = NAMES | {"in_features", "out_features", "bias", "activation_function"}
-
-
-def read_transformer(folder: Path, ignore: Collection[str]) -> dict[str, Any]:
-    """sentence_bert_config.json, or the first of its old names that is there."""
-    for name in TRANSFORMER_FILES:
-        if is_there(folder / name):
-            raw = read_object(folder / name)
-            break
-    else:
-        return {}
-    for key in ARGUMENTS:
-        given = typed(raw, key, Mapping, {}, folder / name) or {}
-        # Permission to run code, which is never asked for here; the tensors decide what this is.
-        raw[key] = {k: value for k, value in given.items() if k != "trust_remote_code"}
-    settings = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config"}
-    settings |= {"unpad_inputs"}  # how a batch is laid out, not what is computed
-    check_keys(raw, folder / name, settings | {"module_output_name"}, ignore)
-    modalities = typed(raw, "modality_config", Mapping, {}, folder / name)
-    text = typed(modalities, "text", Mapping, {}, folder / name)
-    given = {
-        "transformer_task": raw.get("transformer_task", "feature-extraction"),
-        "module_output_name": raw.get("module_output_name", "token_embeddings"),
-        "method": text.get("method", "forward"),
-        "method_output_name": text.get("method_output_name", "last_hidden_state"),
-    }
-    expected = ("feature-extraction", "token_embeddings", "forward", "last_hidden_state")
-    for (key, value), good in zip(given.items(), expected, strict=True):
-        if value != good:
-            raise CheckpointError(
-                f"{folder / name} has {key} = {shown(value)}; only {good!r} is understood"
-            )
-    return raw
-
-
-def read_pooling(folder: Path, ignore: Collection[str]) -> Pooling:
-    """1_Pooling/config.json; old flags count only where the new pooling_mode is absent."""
-    file = folder / "config.json"
-    raw = read_object(file)
-    known = {"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt"}
-    check_keys(raw, file, known | set(OLD_FLAGS), ignore)
-    flagged = [mode for flag, mode in OLD_FLAGS.items() if typed(raw, flag, bool, False, file)]
-    chosen = typed(raw, "pooling_mode", str | list, flagged or "mean", file)
-    modes = (chosen,) if isinstance(chosen, str) else tuple(chosen)
-    for mode in modes or (None,):
-        if mode not in MODES:
-            raise CheckpointError(
-                f"{file} has the pooling mode {shown(mode)}; understood are: {', '.join(MODES)}"
-            )
-    return Pooling(modes, typed(raw, "include_prompt", bool, True, file))
-
-
-def read_normalize(folder: Path, ignore: Collection[str]) -> Normalize:
-    """config.json of a Normalize module; the folder may be absent."""
-    raw = optional(folder / "config.json")
-    check_keys(raw, folder / "config.json", NAMES, ignore)
-    check_reads_the_vector(raw, folder / "config.json")
-    return Normalize()
-
-
-def read_dense(folder: Path, ignore: Collection[str]) -> Dense:
-    """config.json and model.safetensors of a Dense module."""
-    config = folder / "config.json"
-    raw = read_object(config)
-    check_keys(raw, config, DENSE, ignore)
-    check_reads_the_vector(raw, config)
-    name = str(raw.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    activation = name.rsplit(".", 1)[-1]
-    if not name.startswith("torch.nn.") or activation not in ACTIVATIONS:
-        raise CheckpointError(
-            f"{config} has activation_function {shown(name)}; understood are torch.nn's "
-            f"{', '.join(ACTIVATIONS)}"
-        )
-    file = folder / "model.safetensors"
-    if not is_there(file):
-        raise CheckpointError(f"{folder} has no model.safetensors; save the model as safetensors")
-    entries = list(headers(file))
-    for entry in entries:
-        if entry.dtype not in FLOATS:
-            raise CheckpointError(f"{file} stores {entry.name} as {entry.dtype}; not understood")
-    shapes: dict[str, tuple[Any, ...]] = {
-        "linear.weight": (raw.get("out_features"), raw.get("in_features"))
-    }
-    if typed(raw, "bias", bool, True, config):
-        shapes["linear.bias"] = (raw.get("out_features"),)
-    if {entry.name: entry.shape for entry in entries} != shapes:
-        raise CheckpointError(
-            f"{file} does not hold what its config.json says ({shown(shapes)}); restore it"
-        )
-    with readers([file], "zero_weights" in ignore) as read:
-        tensors = {entry.name: read(entry).astype(np.float32) for entry in entries}
-    return Dense(tensors["linear.weight"], tensors.get("linear.bias"), activation)
+    kinds are the modules' names, such as Pooling. Returns the folder of each, which is then there.
+    """
+    paths = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds, start=1))]
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(zip(paths, ["Transformer", *kinds], strict=True))
+    ]
+    write(folder / MODULES, listed)
+    for path in paths[1:]:
+        (folder / path).mkdir(exist_ok=True)
+    return [folder / path for path in paths[1:]]

@@ -1,30 +1,31 @@
-"""The rest of a sentence-transformers folder -> Stack: what happens to the token states.
+"""Everything that a sentence-transformers folder says beside the encoder <-> Stack.
 
-Source: sentence-transformers 6.2, config_sentence_transformers.json and the modules of modules.py.
+Source: sentence-transformers 6.2.
 """
 
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from jaxbert.checkpoint.json_file import optional, typed
-from jaxbert.checkpoint.sentence_transformers.modules_json import (
-    read_dense,
-    read_modules,
-    read_normalize,
-    read_pooling,
+from jaxbert.checkpoint.json_file import typed
+from jaxbert.checkpoint.sentence_transformers.dense import read_dense, write_dense
+from jaxbert.checkpoint.sentence_transformers.modules_json import read_modules, write_modules
+from jaxbert.checkpoint.sentence_transformers.normalize import read_normalize, write_normalize
+from jaxbert.checkpoint.sentence_transformers.pooling import read_pooling, write_pooling
+from jaxbert.checkpoint.sentence_transformers.settings import (
+    PROMPTS,
+    SETTINGS_FILE,
+    read_settings,
+    write_settings,
+)
+from jaxbert.checkpoint.sentence_transformers.transformer import (
+    max_length,
     read_transformer,
-    unread,
+    write_transformer,
 )
 from jaxbert.errors import CheckpointError, shown
-from jaxbert.model.config import LARGEST, EncoderConfig
+from jaxbert.model.config import EncoderConfig
 from jaxbert.model.head import Dense, Normalize, Pooling
-
-log = logging.getLogger(__name__)
-
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Stack:
     after: tuple[Dense | Normalize, ...] = ()
     max_length: int = 512  # tokens of a text, special tokens included; longer texts are truncated
     lower_case: bool = False
-    prompts: dict[str, str] = field(default_factory=lambda: {"query": "", "document": ""})
+    prompts: dict[str, str] = field(default_factory=lambda: dict(PROMPTS))
     default_prompt_name: str | None = None
     similarity: str = "cosine"
     truncate_dim: int | None = None
@@ -105,66 +106,25 @@ def check_widths(
             width = step.weight.shape[0]
 
 
-SETTINGS_FILE = "config_sentence_transformers.json"
-SETTINGS = frozenset(
-    "__version__ prompts default_prompt_name similarity_fn_name truncate_dim model_type".split()
-)
+def save_stack(stack: Stack, hidden_size: int, folder: Path) -> None:
+    """Write modules.json and what it lists, with the names that every version reads.
 
-
-def read_settings(file: Path, ignore: Collection[str]) -> dict[str, Any]:
-    """Prompts, similarity and truncation of config_sentence_transformers.json.
-
-    Other keys sentence-transformers passes over too, so they have not changed published vectors.
+    hidden_size is the width of the states that the pooling takes.
     """
-    raw = optional(file)
-    if {"repository", "commit", "files"} <= raw.keys():
-        raise CheckpointError(
-            f"{file} holds what a SOURCE.json of convert/from_hub.py holds; fetch the folder again"
-        )
-    others = unread(raw, {*SETTINGS, *ignore})
-    if others:
-        log.info("%s has keys that change nothing: %s", file, shown(others))
-    if raw.get("model_type") not in (None, "SentenceTransformer"):
-        raise CheckpointError(
-            f"{file} describes a {shown(raw['model_type'])}, not a SentenceTransformer"
-        )
-    similarity = typed(raw, "similarity_fn_name", str | None, "cosine", file) or "cosine"
-    if similarity not in SIMILARITIES:
-        raise CheckpointError(
-            f"{file} has similarity_fn_name {shown(similarity)}; understood: "
-            f"{', '.join(SIMILARITIES)}"
-        )
-    given = typed(raw, "prompts", Mapping, {}, file)
-    prompts = Stack().prompts | {key: typed(given, key, str, "", file) for key in given}
-    name = typed(raw, "default_prompt_name", str | None, None, file)
-    if name is not None and name not in prompts:
-        raise CheckpointError(f"{file} has default_prompt_name {shown(name)}, but no such prompt")
-    return {
-        "prompts": prompts,
-        "default_prompt_name": name,
-        "similarity": similarity,
-        "truncate_dim": typed(raw, "truncate_dim", int | None, None, file),
-        "not_used": tuple(f"{shown(key)[1:-1]} = {shown(raw[key])}" for key in others),
-    }
-
-
-def max_length(
-    folder: Path, transformer: Mapping[str, Any], config: EncoderConfig, ignore: Collection[str]
-) -> int:
-    """max_seq_length where given; else the smaller of the tokenizer's and the config's length."""
-    given = typed(transformer, "max_seq_length", int | float | None, None, folder)
-    if given is None or "max_seq_length" in ignore:
-        own = optional(folder / "tokenizer_config.json")
-        length = typed(own, "model_max_length", int | float | None, None, folder)
-        given = config.max_positions if length is None else min(length, config.max_positions)
-    if given != int(given) or not 1 <= given <= LARGEST:
-        raise CheckpointError(
-            f"{folder} has the maximum length {shown(given)}; it must be a whole number from 1"
-        )
-    if config.position == "learned" and given > config.max_positions:
-        raise CheckpointError(
-            f"{folder} has max_seq_length = {int(given)}, but the model has {config.max_positions} "
-            'positions; lower it in the file, or pass ignore_config=("max_seq_length",) to cut '
-            "texts there"
-        )
-    return int(given)
+    modules: list[Pooling | Dense | Normalize] = [stack.pooling, *stack.after]
+    paths = write_modules(folder, [type(step).__name__ for step in modules])
+    write_transformer(folder, stack.max_length, stack.lower_case)
+    write_settings(
+        folder / SETTINGS_FILE,
+        stack.prompts,
+        stack.default_prompt_name,
+        stack.similarity,
+        stack.truncate_dim,
+    )
+    for path, step in zip(paths, modules, strict=True):
+        if isinstance(step, Pooling):
+            write_pooling(path, step, hidden_size)
+        elif isinstance(step, Dense):
+            write_dense(path, step)
+        else:
+            write_normalize(path)
