@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from jaxbert.checkpoint.config_fields import ACTIVATION, FEED_FORWARD, NUMBERS, POSITION
 from jaxbert.checkpoint.json_file import typed
 from jaxbert.errors import CheckpointError, shown
 
@@ -23,13 +24,11 @@ REQUIRED: Mapping[str, tuple[Any, ...]] = {
     "alibi_scaling": (None, 1, False),
     "emb_pooler": (None, "mean"),
 }
-# Keys that are read below.
-HANDLED = frozenset(
-    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act "
-    "type_vocab_size max_position_embeddings layer_norm_eps initializer_range hidden_dropout_prob "
-    "attention_probs_dropout_prob position_embedding_type feed_forward_type auto_map "
-    "architectures".split()
-)
+# Keys that are read.
+HANDLED = frozenset(key.name for key in (*NUMBERS, POSITION, FEED_FORWARD, ACTIVATION)) | {
+    "auto_map",
+    "architectures",
+}
 # Keys that do not touch the arithmetic of the encoder: training, generation, heads, bookkeeping.
 HARMLESS = frozenset(
     "_name_or_path _commit_hash transformers_version torch_dtype dtype classifier_dropout "

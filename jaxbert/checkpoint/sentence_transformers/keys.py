@@ -1,4 +1,4 @@
-"""What all files of modules have in common: keys that are not read, and names of what is passed on.
+"""Checks that all files of modules share: for unknown keys, and for what a module reads.
 
 Source: sentence-transformers 6.2.
 """
