@@ -151,9 +151,9 @@ def test_verify_without_a_tokenizer(capsys):
 
 
 def test_verify_fails_when_the_encoder_is_wrong(folder, capsys, monkeypatch):
-    from jaxbert.model import layers
+    from jaxbert.model import activations
 
-    monkeypatch.setitem(layers.ACTIVATIONS, "gelu", layers.gelu_tanh)
+    monkeypatch.setitem(activations.ACTIVATIONS, "gelu", activations.gelu_tanh)
     assert run("verify", folder) == 1
     assert "DIFFERS from the float64 reference" in capsys.readouterr().out
 

@@ -212,7 +212,7 @@ def test_trained_weights_travel(folder):
 def test_a_part_that_was_exchanged_travels(folder):
     own = Embedder.from_pretrained(folder)
     own.encoder.attention = dense
-    assert again(own).encoder.attention is dense
+    assert again(own).encoder.attention == dense
 
 
 def test_a_model_saved_over_its_folder_is_found_there(folder):

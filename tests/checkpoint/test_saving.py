@@ -309,7 +309,7 @@ SURGERY = {
         "layers are not .*layers.feed_forward.activation is",
     ),
     "eps": (patched("embeddings.norm.eps", 0.1), "embeddings are not .*norm.eps is 0.1"),
-    "product": (patched("layers.attention.query.spec", "btd,dnh->bthn"), "query.product"),
+    "product": (patched("layers.attention.query.spec", "btd,dnh->bthn"), "query.spec"),
     "head norm": (
         lambda own: setattr(own.layers.attention, "query_norm", stacked(QueryKeyNorm, own)),
         "layers are not .*query_norm",

@@ -14,7 +14,7 @@ from jaxbert.checkpoint import hub
 from jaxbert.embedder import Embedder
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError
-from jaxbert.model import layers
+from jaxbert.model import activations
 from jaxbert.text.tokenizer import Tokenizer
 from jaxbert.verify import published
 from jaxbert.verify.published import Published
@@ -217,7 +217,7 @@ def test_what_is_left_beside_the_tanh_approximation_is_that_approximation(
     ours = [own for own in published.published(hub.DEFAULT_MODEL) if "at once" in own.how]
     ours = [own for own in ours if "tanh" in own.how]
     assert {own.value for own in ours} == {"mean", "cls", "token"}
-    monkeypatch.setitem(layers.ACTIVATIONS, "gelu", layers.gelu_tanh)
+    monkeypatch.setitem(activations.ACTIVATIONS, "gelu", activations.gelu_tanh)
     theirs = parts(minilm)
     for own in ours:
         exact, approximate = (published.check(own, *found) for found in (minilm_parts, theirs))
