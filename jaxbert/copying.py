@@ -16,9 +16,10 @@ from weakref import ReferenceType, ref
 import jax
 
 from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.opening import OpenedModel, open_again
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
-from jaxbert.checkpoint.tensors import Checkpoint, open_folder
+from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError, ModelNotFoundError
 from jaxbert.inference.runner import Tally
@@ -40,16 +41,17 @@ class Origin:
     marks: dict[str, Mark]  # of config.json and the weight files
 
     @classmethod
-    def of(cls, name: Any, root: Path, stored: Checkpoint, ignore: Sequence[str]) -> Self:
-        """The origin of what `stored` describes, below a resolved folder."""
+    def of(cls, opened: OpenedModel) -> Self:
+        """The origin of an opened model."""
+        root, stored = opened.folder, opened.stored
         files = ["config.json", *(file.name for file in stored.files)]
         snapshot = root.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", root.name)
         return cls(
-            name=str(name),
+            name=opened.name,
             root=root.absolute(),
             inner=stored.folder.relative_to(root).as_posix(),
             revision=root.name if snapshot else None,
-            ignore_config=tuple(ignore),
+            ignore_config=opened.ignore_config,
             marks={file: mark(stored.folder / file) for file in files},
         )
 
@@ -161,12 +163,11 @@ def opened(
                 f"{path} is not the file that the embedder had when it was pickled; load the model "
                 "again with from_pretrained, or restore the folder"
             )
-    stored = open_folder(origin.folder, ignore_config=origin.ignore_config)
+    again = open_again(origin.name, origin.root, origin.folder, origin.ignore_config)
     encoder = Encoder.from_checkpoint(
-        stored, dtype=found.dtype, attention=found.attention, device=device
+        again.stored, dtype=found.dtype, attention=found.attention, device=device
     )
-    origin = Origin.of(origin.name, origin.root, stored, origin.ignore_config)
-    return encoder, replace(origin, revision=found.origin.revision), stored
+    return encoder, replace(Origin.of(again), revision=found.origin.revision), again.stored
 
 
 def restored(state: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -241,7 +242,7 @@ def moved(own: Any, place: Path) -> None:
     )
     own.stored = replace(own.stored, folder=place, entries=entries, unused=unused)
     if own.origin is not None:
-        own.origin = Origin.of(place, place, own.stored, own.origin.ignore_config)
+        own.origin = Origin.of(OpenedModel(str(place), place, own.stored, own.origin.ignore_config))
         own.held = Held(own.encoder)
 
 

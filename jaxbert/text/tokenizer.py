@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 
 from jaxbert.arguments import plain_text
+from jaxbert.checkpoint.opening import OpenedModel
 from jaxbert.errors import InputError, TextError
 from jaxbert.text.panics import caught
 from jaxbert.text.shortening import Shortening
@@ -76,6 +77,16 @@ class Tokenizer:
         own = cls(opened.backend, opened.side)
         own.folder = folder
         return own
+
+    @classmethod
+    def of_model(cls, opened: OpenedModel, lower_case: bool) -> Self:
+        """The tokenizer of an opened model, whose ids the model has; see `from_folder`."""
+        return cls.from_folder(
+            opened.tokenizer_folder,
+            lower_case,
+            opened.ignore_config,
+            vocab_size=opened.stored.config.vocab_size,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: the tokenizer as its JSON, and no lock."""
