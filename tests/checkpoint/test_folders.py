@@ -350,7 +350,7 @@ def test_a_masked_language_model_warns_unless_it_was_made_to_embed(tmp_path):
 def test_warnings_are_of_the_line_that_asked_for_the_model(tmp_path):
     masked = with_head(tmp_path / "a", {"cls.predictions.bias": np.ones(31, "f4")})
     for folder in (masked, write_folder(tmp_path / "b", "qk-norm")):
-        with pytest.warns(UserWarning) as caught:
+        with pytest.warns(UserWarning, match="is ") as caught:
             Embedder.from_pretrained(folder)
         assert [one.filename for one in caught] == [__file__]
 
