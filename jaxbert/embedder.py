@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert import copying
 from jaxbert.arguments import as_list, flag, integer
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
-from jaxbert.checkpoint.tensors import Checkpoint
+from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
@@ -40,17 +39,19 @@ class Embedder(Settings, Portable):
         stack: Stack | None = None,
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        source: Source | None = None,
     ) -> None:
         """Put a model together; without a stack: means, not normalised, of up to 512 tokens.
 
-        planner decides the shapes of batches.
+        planner decides the shapes of batches. source is for from_pretrained and for pickles: where
+        the encoder's weights came from, so that they are written back as they were and need not
+        travel. A subclass with a constructor of its own passes it on.
         """
         check_made(encoder, tokenizer, stack)
         super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
         self.engine = Engine(encoder, self.stack, planner, devices)
-        self.stored: Checkpoint | None = None  # where the weights came from
-        self.origin: copying.Origin | None = None  # the same, as other processes find it
-        self.held = copying.Held(encoder)
+        self.source = source
 
     @classmethod
     def from_pretrained(
@@ -85,10 +86,8 @@ class Embedder(Settings, Portable):
             opened.stored, dtype=dtype, attention=attention, device=device
         )
         planner = ByText(longest=encoder.position.limit) if deterministic else None
-        own = cls(encoder, tokenizer, stack, planner, devices)
-        own.stored = opened.stored
-        own.origin = copying.Origin.of(opened)
-        return own
+        source = Source.of(opened, encoder)
+        return cls(encoder, tokenizer, stack, planner, devices, source=source)
 
     @property
     def encoder(self) -> Encoder:
