@@ -52,7 +52,7 @@ def state(own: Any) -> dict[str, Any]:
     """Everything that a pickle of an embedder holds."""
     check_pickles(own.planner, "planner")
     more = {name: value for name, value in vars(own).items() if name not in OWN}
-    encoder = weights_of(own.encoder, own.source)
+    encoder = weights_of(own.encoder, own._source)
     return {
         "encoder": encoder,
         "tokenizer": own.tokenizer,
@@ -64,7 +64,7 @@ def state(own: Any) -> dict[str, Any]:
 
 
 # The fields of an Embedder that are made again.
-OWN = ("engine", "tokenizer", "source", "_stack", "_hidden_size")
+OWN = ("engine", "tokenizer", "_source", "_stack", "_hidden_size")
 
 
 def indices_of(devices: Sequence[jax.Device] | None) -> list[int] | None:

@@ -51,7 +51,7 @@ class Embedder(Settings, Portable):
         check_made(encoder, tokenizer, stack)
         super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
         self.engine = Engine(encoder, self.stack, planner, devices)
-        self.source = source
+        self._source = source
 
     @classmethod
     def from_pretrained(

@@ -39,17 +39,17 @@ class Portable:
 
     _home: ClassVar[type]  # the class whose arguments are encoder, tokenizer, stack, ...
     tokenizer: Tokenizer
-    source: Source | None
+    _source: Source | None
 
     @property
     def stored(self) -> Checkpoint | None:
         """The record of the folder that the weights came from; None where there was no folder."""
-        return None if self.source is None else self.source.stored
+        return None if self._source is None else self._source.stored
 
     @property
     def origin(self) -> Origin | None:
         """That folder, as other processes find it; None where there was no folder."""
-        return None if self.source is None else self.source.origin
+        return None if self._source is None else self._source.origin
 
     @property
     def encoder(self) -> Encoder:
@@ -80,16 +80,16 @@ class Portable:
         check_own(self.tokenizer, Tokenizer, "a Tokenizer")
         ignore = () if self.origin is None else self.origin.ignore_config
         save_model(self.encoder, plain, self.tokenizer, self.stack, folder, self.stored, ignore)
-        self.move(destination(folder))
+        self._move(destination(folder))
 
-    def move(self, place: Path) -> None:
+    def _move(self, place: Path) -> None:
         """Note that the model was saved to place: if that was its own folder, its files changed.
 
         The weights are now those in place, and the tokenizer's files, which may have been in a
         folder below it, are there too.
         """
-        if self.source is not None:
-            self.source = self.source.moved(place, self.encoder)
+        if self._source is not None:
+            self._source = self._source.moved(place, self.encoder)
         if self.tokenizer.folder is not None and inside(self.tokenizer.folder, place):
             self.tokenizer.folder = place
 
