@@ -105,7 +105,7 @@ class Encoder(Copyable, Transformer):
             save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
 
     def layer(self, i: int) -> Any:
-        """Layer i by itself."""
+        """Layer i as a module by itself, whose weights have no leading axis l."""
         return super().layer(
             integer(i, "layer", -self.config.num_layers, self.config.num_layers - 1)
         )

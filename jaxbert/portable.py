@@ -53,12 +53,12 @@ class Portable:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder."""
+        """The encoder, which the subclass has."""
         raise NotImplementedError
 
     @property
     def stack(self) -> Stack:
-        """The stack."""
+        """The stack, which the subclass has."""
         raise NotImplementedError
 
     def __init_subclass__(cls) -> None:

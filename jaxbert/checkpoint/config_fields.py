@@ -3,8 +3,9 @@
 Source: transformers' BertConfig and the JinaBertConfig of JinaBERT's remote code.
 """
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from jaxbert.checkpoint.json_file import typed
@@ -31,7 +32,7 @@ GATES = {"geglu": "gelu", "reglu": "relu"}
 
 @dataclass(frozen=True)
 class Key:
-    """A key of config.json that holds a size, and the field of EncoderConfig that it fills."""
+    """A key of config.json that holds an integer, and the field of EncoderConfig that it fills."""
 
     name: str
     field: str
@@ -69,7 +70,7 @@ class NumberKey(Key):
 class WordKey(Key):
     """A key that holds one of a few words, and our word for each of them."""
 
-    words: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def read(self, raw: Mapping[str, Any]) -> Any:
         """Our word for the value; CheckpointError lists what is understood."""
@@ -90,6 +91,7 @@ class WordKey(Key):
 POSITION = WordKey("position_embedding_type", "position", "absolute", POSITIONS)
 FEED_FORWARD = WordKey("feed_forward_type", "feed_forward", "original", FEED_FORWARDS)
 ACTIVATION = WordKey("hidden_act", "activation", "gelu", ACTIVATIONS)
+# In the order in which they are read, so that the first fault is the one that is reported.
 NUMBERS = (
     Key("vocab_size", "vocab_size"),
     Key("hidden_size", "hidden_size"),
@@ -103,3 +105,4 @@ NUMBERS = (
     NumberKey("hidden_dropout_prob", "hidden_dropout", 0.1),
     NumberKey("attention_probs_dropout_prob", "attention_dropout", 0.1),
 )
+KEYS = (*NUMBERS, POSITION, FEED_FORWARD, ACTIVATION)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxbert.checkpoint.config_fields import ACTIVATION, FEED_FORWARD, NUMBERS, POSITION
+from jaxbert.checkpoint.config_fields import KEYS
 from jaxbert.checkpoint.json_file import typed
 from jaxbert.errors import CheckpointError, shown
 
@@ -25,10 +25,7 @@ REQUIRED: Mapping[str, tuple[Any, ...]] = {
     "emb_pooler": (None, "mean"),
 }
 # Keys that are read.
-HANDLED = frozenset(key.name for key in (*NUMBERS, POSITION, FEED_FORWARD, ACTIVATION)) | {
-    "auto_map",
-    "architectures",
-}
+HANDLED = frozenset(key.name for key in KEYS) | {"auto_map", "architectures"}
 # Keys that do not touch the arithmetic of the encoder: training, generation, heads, bookkeeping.
 HARMLESS = frozenset(
     "_name_or_path _commit_hash transformers_version torch_dtype dtype classifier_dropout "

@@ -44,7 +44,7 @@ class Origin:
 
     @property
     def folder(self) -> Path:
-        """Where the weights are."""
+        """The folder with config.json and the weights."""
         return self.root / self.inner
 
     def unchanged(self) -> bool:

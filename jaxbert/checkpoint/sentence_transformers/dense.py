@@ -57,7 +57,7 @@ def read_dense(folder: Path, ignore: Collection[str]) -> Dense:
 
 
 def write_dense(folder: Path, step: Dense) -> None:
-    """Write config.json and model.safetensors."""
+    """Write config.json and model.safetensors into the module's folder."""
     place = "linear" if step.activation == "Identity" else "activation"
     config = {
         "in_features": step.weight.shape[1],

@@ -20,5 +20,5 @@ def read_normalize(folder: Path, ignore: Collection[str]) -> Normalize:
 
 
 def write_normalize(folder: Path) -> None:
-    """Write an empty config.json."""
+    """Write an empty config.json into the module's folder."""
     write(folder / "config.json", {})
