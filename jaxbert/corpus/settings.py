@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxbert import __version__
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.corpus.processor import processor
 from jaxbert.corpus.rows import Reading, Source
