@@ -50,10 +50,10 @@ def put_in_place(partial: Path, folder: Path) -> None:
 def understood(folder: Path, program: str) -> bool:
     """Open the folder with all of jaxbert's checks, and print what it is, or why it is refused."""
     # Waits until here, so that --help and what needs no model do without jax.
-    from jaxbert.verify.report import describe, open_model
+    from jaxbert.verify.report import describe, load_model
 
     try:
-        model = open_model(folder, revision=None, ignore_config=(), dtype="float32")
+        model = load_model(folder, revision=None, ignore_config=(), dtype="float32")
     except JaxbertError as error:
         print(f"{program}: {folder} is kept, but refused: {one_line(error)}", file=sys.stderr)
         return False

@@ -33,7 +33,7 @@ from common import (
 )
 
 from jaxbert.checkpoint.hub import clean_token, without
-from jaxbert.checkpoint.storage import read_object
+from jaxbert.checkpoint.json_file import read_object
 from jaxbert.checkpoint.sums import SOURCE, digests, git_sha1, sha256
 from jaxbert.cli import one_line
 

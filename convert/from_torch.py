@@ -33,8 +33,9 @@ from common import (
 )
 
 from jaxbert.checkpoint.files import opened_file, pointer
-from jaxbert.checkpoint.storage import opened, read_object
+from jaxbert.checkpoint.json_file import read_object
 from jaxbert.checkpoint.sums import SOURCE, sha256
+from jaxbert.checkpoint.tensor_file import opened
 from jaxbert.cli import one_line
 
 PROGRAM = "from_torch.py"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from common import NotDoneError, beside, put_in_place, run, vacant
 
-from jaxbert.checkpoint.tensor_names import FAMILIES
+from jaxbert.checkpoint.tensor_names.families import FAMILIES
 from jaxbert.embedder import Embedder
 from jaxbert.verify.compare import TEXTS
 

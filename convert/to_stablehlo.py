@@ -26,8 +26,7 @@ from jax import export
 
 import jaxbert
 from jaxbert.arguments import integer
-from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.modules import read_modules
+from jaxbert.checkpoint.sentence_transformers.modules_json import read_modules
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
@@ -36,7 +35,7 @@ from jaxbert.inference.engine import vectors
 from jaxbert.model.attention import ATTENTIONS, KERNELS, implementation, named
 from jaxbert.model.head import PoolingHead
 from jaxbert.verify.compare import TEXTS
-from jaxbert.verify.report import Model, open_model
+from jaxbert.verify.report import Model, load_model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The largest difference of a component between artefact and live model, over the vector's norm.
@@ -258,9 +257,9 @@ def description_file(out: Path) -> Path:
     return out.with_name(f"{out.name}.json")
 
 
-def weight_files(folder: Path, model: Model) -> list[Path]:
+def weight_files(model: Model) -> list[Path]:
     """The encoder's, and those of Dense modules."""
-    dense = [path for kind, path in read_modules(folder) if kind == "Dense"]
+    dense = [path for kind, path in read_modules(model.opened.folder) if kind == "Dense"]
     return [*model.stored.files, *(path / "model.safetensors" for path in dense)]
 
 
@@ -274,8 +273,8 @@ def described(
     options: argparse.Namespace, attention: str, model: Model, made: export.Exported
 ) -> dict[str, Any]:
     """What OUT.json says; no dates and no paths, so that it is the same wherever it is made."""
-    folder, stack = hub.resolve(options.name, revision=options.revision), model.stack
-    given, files = Path(options.name), weight_files(folder, model)
+    folder, stack = model.opened.folder, model.stack
+    given, files = Path(options.name), weight_files(model)
     return {
         "model": given.resolve().name if given.is_dir() else options.name,
         "revision": options.revision,
@@ -316,7 +315,7 @@ def convert(options: argparse.Namespace) -> bool:
     """Export, prove, write, and say so; whether the artefact may be used."""
     check_arguments(options)
     attention = chosen(options.attention, options.platform, options.length, options.batch)
-    model = open_model(
+    model = load_model(
         options.name,
         revision=options.revision,
         ignore_config=tuple(options.ignore_config),

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from jaxbert import __version__
-from jaxbert.checkpoint.tensor_names import FAMILIES
+from jaxbert.checkpoint.tensor_names.families import FAMILIES
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
 from jaxbert.verify.compare import TOLERANCE
-from jaxbert.verify.report import Model, open_model, side_by_side
+from jaxbert.verify.report import Model, load_model, side_by_side
 
 
 class NotComparedError(Exception):
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = warn
-            model = open_model(
+            model = load_model(
                 options.name,
                 revision=options.revision,
                 ignore_config=tuple(options.ignore_config),

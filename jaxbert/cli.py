@@ -151,9 +151,9 @@ def run_similarity(options: argparse.Namespace) -> int:
 
 def run_info(options: argparse.Namespace) -> int:
     """What the folder holds, as it is understood here."""
-    from jaxbert.verify.report import describe, open_model
+    from jaxbert.verify.report import describe, load_model
 
-    model = open_model(**model_arguments(options))
+    model = load_model(**model_arguments(options))
     interrupts.check()
     streams.answer(describe(model))
     return 0
@@ -162,13 +162,13 @@ def run_info(options: argparse.Namespace) -> int:
 def run_verify(options: argparse.Namespace) -> int:
     """0 if every layer agrees with the reference and all published vectors come out, else 1."""
     from jaxbert.verify import published
-    from jaxbert.verify.report import open_model, verify_against_published, verify_against_reference
+    from jaxbert.verify.report import load_model, verify_against_published, verify_against_reference
 
     arguments = model_arguments(options)
     if options.published is not None:
         published.published(options.published)  # an unknown name is refused before any work
     known = options.published or published.identify(arguments["name"])
-    model = open_model(**arguments)
+    model = load_model(**arguments)
     interrupts.check()
     text, agreed = verify_against_reference(model, options.dtype)
     streams.answer(text)

@@ -6,89 +6,21 @@ attention always travel; locks, threads and compiled programs never do.
 """
 
 import copy
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
-from weakref import ReferenceType, ref
+from typing import Any, NamedTuple
 
 import jax
 
 from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.opening import open_again
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.checkpoint.source import Origin, Source
 from jaxbert.checkpoint.sums import sha256
-from jaxbert.checkpoint.tensors import Checkpoint, open_folder
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError, ModelNotFoundError
 from jaxbert.model.copyable import check_pickles
-
-# A file's size, its time of change and its place on the disk: others after every change.
-Mark = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The folder of a model that was opened, and how its files were then."""
-
-    name: str  # as it was asked for: a path or a name on the hub
-    root: Path  # the model's folder, absolute
-    inner: str  # from there to the folder with the weights
-    revision: str | None  # the commit, where it came from the hub
-    ignore_config: tuple[str, ...]
-    marks: dict[str, Mark]  # of config.json and the weight files
-
-    @classmethod
-    def of(cls, name: Any, root: Path, stored: Checkpoint, ignore: Sequence[str]) -> Self:
-        """The origin of what `stored` describes, below a resolved folder."""
-        files = ["config.json", *(file.name for file in stored.files)]
-        snapshot = root.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", root.name)
-        return cls(
-            name=str(name),
-            root=root.absolute(),
-            inner=stored.folder.relative_to(root).as_posix(),
-            revision=root.name if snapshot else None,
-            ignore_config=tuple(ignore),
-            marks={file: mark(stored.folder / file) for file in files},
-        )
-
-    @property
-    def folder(self) -> Path:
-        """Where the weights are."""
-        return self.root / self.inner
-
-    def unchanged(self) -> bool:
-        """Whether the files are still those that were opened."""
-        try:
-            return all(mark(self.folder / file) == old for file, old in self.marks.items())
-        except OSError:
-            return False
-
-    def sums(self) -> dict[str, str]:
-        """The SHA-256 of each file."""
-        return {file: sha256(self.folder / file) for file in self.marks}
-
-
-def mark(file: Path) -> Mark:
-    """What tells whether a file was changed."""
-    found = file.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-class Held:
-    """Which weights and parts an encoder has now, without keeping them alive."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        """Remember the arrays themselves: they cannot be changed, only exchanged."""
-        leaves, self.tree = jax.tree.flatten(encoder)
-        self.leaves: list[ReferenceType[Any]] = [ref(leaf) for leaf in leaves]
-
-    def by(self, encoder: Encoder) -> bool:
-        """Whether the encoder still has them."""
-        leaves, tree = jax.tree.flatten(encoder)
-        return self.tree == tree and all(  # type: ignore[operator]
-            leaf is old() for leaf, old in zip(leaves, self.leaves, strict=True)
-        )
 
 
 class Weights(NamedTuple):
@@ -103,21 +35,23 @@ class Weights(NamedTuple):
 # --- into a pickle -------------------------------------------------------------------------------
 
 
-def weights_of(encoder: Encoder, origin: Origin | None, held: Held) -> Weights | Encoder:
+def weights_of(encoder: Encoder, source: Source | None) -> Weights | Encoder:
     """What travels for an encoder: its folder, or itself where the folder holds other weights."""
-    if origin is None or not held.by(encoder) or not origin.unchanged():
+    if source is None or not source.has(encoder):
         return encoder
     check_pickles(encoder.attention, "attention")
-    sums = origin.sums()
+    sums = source.origin.sums()
     dtype = encoder.embeddings.word[...].dtype.name
-    return Weights(origin, sums, dtype, encoder.attention) if origin.unchanged() else encoder
+    # The files may have been written while their sums were computed.
+    unchanged = source.origin.unchanged()
+    return Weights(source.origin, sums, dtype, encoder.attention) if unchanged else encoder
 
 
 def state(own: Any) -> dict[str, Any]:
     """Everything that a pickle of an embedder holds."""
     check_pickles(own.planner, "planner")
     more = {name: value for name, value in vars(own).items() if name not in OWN}
-    encoder = weights_of(own.encoder, own.origin, own.held)
+    encoder = weights_of(own.encoder, own._source)
     return {
         "encoder": encoder,
         "tokenizer": own.tokenizer,
@@ -129,7 +63,7 @@ def state(own: Any) -> dict[str, Any]:
 
 
 # The fields of an Embedder that are made again.
-OWN = ("engine", "tokenizer", "stored", "origin", "held", "_stack", "_hidden_size")
+OWN = ("engine", "tokenizer", "_source", "_stack", "_hidden_size")
 
 
 def indices_of(devices: Sequence[jax.Device] | None) -> list[int] | None:
@@ -143,15 +77,13 @@ def indices_of(devices: Sequence[jax.Device] | None) -> list[int] | None:
 # --- out of a pickle -----------------------------------------------------------------------------
 
 
-def opened(
-    found: Weights | Encoder, device: jax.Device | None
-) -> tuple[Encoder, Origin | None, Checkpoint | None]:
+def opened(found: Weights | Encoder, device: jax.Device | None) -> tuple[Encoder, Source | None]:
     """The encoder of a pickle on a device, and where it came from.
 
     Raises ModelNotFoundError where its folder is not here, CheckpointError where it is another.
     """
     if isinstance(found, Encoder):
-        return found, None, None
+        return found, None
     origin = located(found.origin)
     for file, expected in found.sums.items():
         path = origin.folder / file
@@ -160,20 +92,20 @@ def opened(
                 f"{path} is not the file that the embedder had when it was pickled; load the model "
                 "again with from_pretrained, or restore the folder"
             )
-    stored = open_folder(origin.folder, ignore_config=origin.ignore_config)
+    again = open_again(origin.name, origin.root, origin.folder, origin.ignore_config)
     encoder = Encoder.from_checkpoint(
-        stored, dtype=found.dtype, attention=found.attention, device=device
+        again.stored, dtype=found.dtype, attention=found.attention, device=device
     )
-    origin = Origin.of(origin.name, origin.root, stored, origin.ignore_config)
-    return encoder, replace(origin, revision=found.origin.revision), stored
+    source = Source.of(again, encoder)
+    return encoder, replace(source, origin=replace(source.origin, revision=origin.revision))
 
 
-def restored(state: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of Embedder for what `state` gave, and the fields to set on it."""
+def restored(state: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of Embedder, by name, for what `state` gave."""
     devices = devices_at(state["devices"])
-    encoder, origin, stored = opened(state["encoder"], devices[0] if devices else None)
-    parts = (state["tokenizer"], state["stack"], state["planner"], devices)
-    return (encoder, *parts), {**state["more"], "origin": origin, "stored": stored}
+    encoder, source = opened(state["encoder"], devices[0] if devices else None)
+    given = {name: state[name] for name in ("tokenizer", "stack", "planner")}
+    return {"encoder": encoder, **given, "devices": devices, "source": source}
 
 
 def located(origin: Origin) -> Origin:
@@ -225,24 +157,3 @@ def copied(own: Any, memo: dict[int, Any] | None = None) -> Any:
         new.tokenizer = copy.deepcopy(own.tokenizer, memo)
         new.engine = own.engine.copied(copy.deepcopy(own.encoder, memo))
     return new
-
-
-def moved(own: Any, place: Path) -> None:
-    """After saving into the folder that the model came from, what it names is found there."""
-    if own.tokenizer.folder is not None and inside(own.tokenizer.folder, place):
-        own.tokenizer.folder = place
-    if own.stored is None or not inside(own.stored.folder, place):
-        return
-    entries, unused = (
-        {name: replace(entry, file=place / entry.file.name) for name, entry in some.items()}
-        for some in (own.stored.entries, own.stored.unused)
-    )
-    own.stored = replace(own.stored, folder=place, entries=entries, unused=unused)
-    if own.origin is not None:
-        own.origin = Origin.of(place, place, own.stored, own.origin.ignore_config)
-        own.held = Held(own.encoder)
-
-
-def inside(folder: Path, place: Path) -> bool:
-    """Whether a folder is this one or below it."""
-    return folder.resolve().is_relative_to(place)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import jax
@@ -10,13 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert import copying
-from jaxbert.arguments import as_list, flag, integer, names
-from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.kinds import embedder_stack
-from jaxbert.checkpoint.modules import transformer_folder
-from jaxbert.checkpoint.stack import Stack
-from jaxbert.checkpoint.tensors import Checkpoint, open_folder
+from jaxbert.arguments import as_list, flag, integer
+from jaxbert.checkpoint.opening import open_model
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
@@ -43,17 +39,19 @@ class Embedder(Settings, Portable):
         stack: Stack | None = None,
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        source: Source | None = None,
     ) -> None:
         """Put a model together; without a stack: means, not normalised, of up to 512 tokens.
 
-        planner decides the shapes of batches.
+        planner decides the shapes of batches. source is for from_pretrained and for pickles: where
+        the encoder's weights came from, so that they are written back as they were and need not
+        travel. A subclass with a constructor of its own passes it on.
         """
         check_made(encoder, tokenizer, stack)
         super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
         self.engine = Engine(encoder, self.stack, planner, devices)
-        self.stored: Checkpoint | None = None  # where the weights came from
-        self.origin: copying.Origin | None = None  # the same, as other processes find it
-        self.held = copying.Held(encoder)
+        self._source = source
 
     @classmethod
     def from_pretrained(
@@ -79,22 +77,17 @@ class Embedder(Settings, Portable):
         (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and CheckpointError.
         """
         devices = check_devices(devices)  # before a model is fetched
-        ignore_config = names(ignore_config, "ignore_config")
         deterministic = flag(deterministic, "deterministic")
-        folder = Path(hub.resolve(name, revision=revision, token=token))
-        inner = transformer_folder(folder)
-        stored = open_folder(inner, ignore_config=ignore_config)
-        stack = embedder_stack(folder, stored, ignore_config)
-        tokenizer = Tokenizer.from_folder(
-            inner, stack.lower_case, ignore_config, vocab_size=stored.config.vocab_size
-        )
+        opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
+        stack = opened.read_stack()
+        tokenizer = Tokenizer.of_model(opened, stack.lower_case)
         device = devices[0] if devices else None
-        encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention, device=device)
+        encoder = Encoder.from_checkpoint(
+            opened.stored, dtype=dtype, attention=attention, device=device
+        )
         planner = ByText(longest=encoder.position.limit) if deterministic else None
-        own = cls(encoder, tokenizer, stack, planner, devices)
-        own.stored = stored
-        own.origin = copying.Origin.of(name, folder, stored, ignore_config)
-        return own
+        source = Source.of(opened, encoder)
+        return cls(encoder, tokenizer, stack, planner, devices, source=source)
 
     @property
     def encoder(self) -> Encoder:

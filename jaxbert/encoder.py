@@ -9,12 +9,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from jaxbert.arguments import integer, names
-from jaxbert.checkpoint import hub
+from jaxbert.arguments import integer
 from jaxbert.checkpoint.module import load, weights
-from jaxbert.checkpoint.modules import transformer_folder
+from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.saving import save_encoder
-from jaxbert.checkpoint.tensors import Checkpoint, open_folder
+from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.inference.inputs import ArrayInput, check_dtype, check_parts, prepare
 from jaxbert.inference.memory import check_memory
 from jaxbert.model.attention import Attend, dense
@@ -75,10 +74,8 @@ class Encoder(Copyable, Transformer):
         anything missing, left over, misshapen, not finite or not understood; ignore_config names
         keys of config.json that may be passed over. attention=None chooses by length and platform.
         """
-        ignore_config = names(ignore_config, "ignore_config")
-        folder = transformer_folder(hub.resolve(name, revision=revision, token=token))
-        stored = open_folder(folder, ignore_config=ignore_config)
-        return cls.from_checkpoint(stored, dtype=dtype, attention=attention)
+        opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
+        return cls.from_checkpoint(opened.stored, dtype=dtype, attention=attention)
 
     @classmethod
     def from_checkpoint(
@@ -107,7 +104,7 @@ class Encoder(Copyable, Transformer):
             save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
 
     def layer(self, i: int) -> Any:
-        """Layer i by itself."""
+        """Layer i as a module by itself, whose weights have no leading axis l."""
         return super().layer(
             integer(i, "layer", -self.config.num_layers, self.config.num_layers - 1)
         )

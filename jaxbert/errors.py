@@ -1,6 +1,11 @@
 """What can go wrong, by name; every message is one sentence that says what to do."""
 
+import os
+import sys
 import unicodedata
+import warnings
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Characters of a message, and of one value in it; names in a checkpoint may have millions.
@@ -100,3 +105,12 @@ class WriteError(JaxbertError, OSError):
 
 class ModelNotFoundError(JaxbertError, FileNotFoundError):
     """A model name that is no folder here and could not be fetched."""
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """Warn at the line that called this package, however deep in it the reason was found."""
+    package, level = f"{Path(__file__).parent}{os.sep}", 1
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -1,6 +1,7 @@
 """A whole model that can be saved as a folder, copied, and sent to another process."""
 
 import os
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from flax import nnx
@@ -9,7 +10,8 @@ from jaxbert import copying
 from jaxbert.checkpoint.describing import check_own
 from jaxbert.checkpoint.replacing import destination
 from jaxbert.checkpoint.saving import save_model
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.checkpoint.source import Origin, Source, inside
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.encoder import Encoder
 from jaxbert.errors import InputTypeError
@@ -37,17 +39,26 @@ class Portable:
 
     _home: ClassVar[type]  # the class whose arguments are encoder, tokenizer, stack, ...
     tokenizer: Tokenizer
-    stored: Checkpoint | None
-    origin: copying.Origin | None
+    _source: Source | None
+
+    @property
+    def stored(self) -> Checkpoint | None:
+        """The record of the folder that the weights came from; None where there was no folder."""
+        return None if self._source is None else self._source.stored
+
+    @property
+    def origin(self) -> Origin | None:
+        """That folder, as other processes find it; None where there was no folder."""
+        return None if self._source is None else self._source.origin
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder."""
+        """The encoder, which the subclass has."""
         raise NotImplementedError
 
     @property
     def stack(self) -> Stack:
-        """The stack."""
+        """The stack, which the subclass has."""
         raise NotImplementedError
 
     def __init_subclass__(cls) -> None:
@@ -69,7 +80,18 @@ class Portable:
         check_own(self.tokenizer, Tokenizer, "a Tokenizer")
         ignore = () if self.origin is None else self.origin.ignore_config
         save_model(self.encoder, plain, self.tokenizer, self.stack, folder, self.stored, ignore)
-        copying.moved(self, destination(folder))
+        self._move(destination(folder))
+
+    def _move(self, place: Path) -> None:
+        """Note that the model was saved to place: if that was its own folder, its files changed.
+
+        The weights are now those in place, and the tokenizer's files, which may have been in a
+        folder below it, are there too.
+        """
+        if self._source is not None:
+            self._source = self._source.moved(place, self.encoder)
+        if self.tokenizer.folder is not None and inside(self.tokenizer.folder, place):
+            self.tokenizer.folder = place
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: weights, or the folder that has them, and everything else."""
@@ -77,9 +99,8 @@ class Portable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the weights again, and put the model together."""
-        parts, more = copying.restored(state)
-        self._home.__init__(self, *parts)  # type: ignore[misc]
-        vars(self).update(more)
+        self._home.__init__(self, **copying.restored(state))  # type: ignore[misc]
+        vars(self).update(state["more"])
 
     def __copy__(self) -> Self:
         """An embedder with settings of its own, which shares the encoder and the programs."""

@@ -22,7 +22,7 @@ from flax import nnx
 
 import jaxbert
 from jaxbert import Embedder, Encoder, EncoderConfig, JaxbertError
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, SIZES, encoder, word_tokenizer, write_folder
 

@@ -10,7 +10,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from jaxbert.checkpoint.tensor_names import rules
+from jaxbert.checkpoint.tensor_names.families import rules
 from jaxbert.encoder import Encoder
 from jaxbert.model.config import EncoderConfig
 

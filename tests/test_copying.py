@@ -15,11 +15,11 @@ from flax import nnx
 
 from jaxbert import Embedder, Encoder, copying
 from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.modules import Dense, Normalize, Pooling
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import CheckpointError, InputError, InputTypeError, ModelNotFoundError
 from jaxbert.inference.planning import ByText
 from jaxbert.model.attention import Blockwise, dense
+from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, arrays, encoder, randomised, word_tokenizer, write_folder
 

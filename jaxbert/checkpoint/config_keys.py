@@ -9,7 +9,8 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxbert.checkpoint.storage import typed
+from jaxbert.checkpoint.config_fields import KEYS
+from jaxbert.checkpoint.json_file import typed
 from jaxbert.errors import CheckpointError, shown
 
 # Keys that must have one of these values, for any other changes the arithmetic. An absent key is
@@ -23,13 +24,8 @@ REQUIRED: Mapping[str, tuple[Any, ...]] = {
     "alibi_scaling": (None, 1, False),
     "emb_pooler": (None, "mean"),
 }
-# Keys that are read below.
-HANDLED = frozenset(
-    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act "
-    "type_vocab_size max_position_embeddings layer_norm_eps initializer_range hidden_dropout_prob "
-    "attention_probs_dropout_prob position_embedding_type feed_forward_type auto_map "
-    "architectures".split()
-)
+# Keys that are read.
+HANDLED = frozenset(key.name for key in KEYS) | {"auto_map", "architectures"}
 # Keys that do not touch the arithmetic of the encoder: training, generation, heads, bookkeeping.
 HARMLESS = frozenset(
     "_name_or_path _commit_hash transformers_version torch_dtype dtype classifier_dropout "

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxbert.checkpoint.module import weights
-from jaxbert.checkpoint.stack import Stack
-from jaxbert.checkpoint.storage import FLOATS
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.checkpoint.tensor_file import FLOATS
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.model.attention import is_exact
 from jaxbert.model.config import EncoderConfig

@@ -1,15 +1,14 @@
 """Whether a folder is that of an embedder, or of a model that does something else with a text."""
 
 import re
-import warnings
 from collections.abc import Collection
 from pathlib import Path
 
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.stack import Stack, read_stack
-from jaxbert.checkpoint.tensor_names import spelled_out
+from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
+from jaxbert.checkpoint.tensor_names.spelling import spelled_out
 from jaxbert.checkpoint.tensors import Checkpoint
-from jaxbert.errors import CheckpointError
+from jaxbert.errors import CheckpointError, warn_caller
 
 # The tensors of the head of a classifier or reranker, and that of a masked language model.
 ANSWERS = re.compile(r"(classifier|qa_outputs|score)\..+")
@@ -48,9 +47,8 @@ def check_embeds(stored: Checkpoint, folder: Path) -> None:
             "and makes no vectors of them; Encoder gives the states of its encoder"
         )
     if not listed and any(FILLS.search(name) for name in names):
-        warnings.warn(
+        warn_caller(
             f"{folder} is a masked language model, which was not trained to embed texts (it has "
             "cls.predictions and no modules.json); vectors are the means of its states",
             NotAnEmbedderWarning,
-            stacklevel=3,
         )

@@ -24,6 +24,7 @@ from jaxbert.errors import (
     WriteError,
     shown,
 )
+from jaxbert.process.disk import sync
 
 # The folder that the new files are written into.
 PARTIAL = ".jaxbert-*.partial"
@@ -188,15 +189,6 @@ def check_vacant(place: Path, names: list[str]) -> None:
 def really_folder(path: Path) -> bool:
     """Whether this is a folder itself, and no link to one."""
     return path.is_dir() and not path.is_symlink()
-
-
-def sync(path: Path) -> None:
-    """What the operating system holds of a file is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- the swap ------------------------------------------------------------------------------------

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from jaxbert.checkpoint.config_json import config_and_family, raw_config
 from jaxbert.checkpoint.describing import KEEP, check_encoder, check_stack
 from jaxbert.checkpoint.module import weights
-from jaxbert.checkpoint.modules import OLD_FLAGS
 from jaxbert.checkpoint.replacing import check_alone, replaced
-from jaxbert.checkpoint.stack import Stack, read_stack
-from jaxbert.checkpoint.storage import FLOATS, Entry
-from jaxbert.checkpoint.tensor_names import Rule
+from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack, save_stack
+from jaxbert.checkpoint.tensor_file import FLOATS, Entry
+from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensors import Checkpoint, save
-from jaxbert.errors import CheckpointError, shown
+from jaxbert.errors import CheckpointError
 from jaxbert.model.config import EncoderConfig
-from jaxbert.model.head import Dense, Normalize, Pooling
+from jaxbert.model.head import Dense
 
 Make = Callable[[EncoderConfig], Any]
 
@@ -157,67 +155,3 @@ def entry(rule: Rule, held: Mapping[str, Any], folder: Path) -> Entry:
     own = rule.own_part(held[rule.path])
     dtype = next(key for key, numpy in FLOATS.items() if numpy == own.dtype.name)
     return Entry(rule.name, folder / "model.safetensors", dtype, rule.published_shape(own.shape))
-
-
-def save_stack(stack: Stack, hidden_size: int, folder: Path) -> None:
-    """modules.json and what it lists, with the names that every sentence-transformers reads."""
-    modules: list[Pooling | Dense | Normalize] = [stack.pooling, *stack.after]
-    paths = ["", *(f"{i}_{type(step).__name__}" for i, step in enumerate(modules, start=1))]
-    kinds = ["Transformer", *(type(step).__name__ for step in modules)]
-    listed = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(zip(paths, kinds, strict=True))
-    ]
-    write(folder / "modules.json", listed)
-    settings = {"max_seq_length": stack.max_length, "do_lower_case": stack.lower_case}
-    write(folder / "sentence_bert_config.json", settings)
-    described = {
-        "prompts": stack.prompts,
-        "default_prompt_name": stack.default_prompt_name,
-        "similarity_fn_name": stack.similarity,
-    }
-    width = {} if stack.truncate_dim is None else {"truncate_dim": stack.truncate_dim}
-    write(folder / "config_sentence_transformers.json", described | width)
-    for path, step in zip(paths[1:], modules, strict=True):
-        (folder / path).mkdir(exist_ok=True)
-        if isinstance(step, Pooling):
-            write(folder / path / "config.json", pooling_config(step, hidden_size))
-        elif isinstance(step, Dense):
-            save_dense(step, folder / path)
-        else:
-            write(folder / path / "config.json", {})
-
-
-def pooling_config(pooling: Pooling, hidden_size: int) -> dict[str, Any]:
-    """The old flags, which every version reads, unless the modes have an order of their own."""
-    size = {"word_embedding_dimension": hidden_size, "include_prompt": pooling.include_prompt}
-    flags = {flag: mode in pooling.modes for flag, mode in OLD_FLAGS.items()}
-    if pooling.modes == tuple(mode for mode in OLD_FLAGS.values() if mode in pooling.modes):
-        return size | flags
-    size["embedding_dimension"] = size.pop("word_embedding_dimension")
-    return size | {"pooling_mode": list(pooling.modes)}
-
-
-def save_dense(step: Dense, folder: Path) -> None:
-    """config.json and model.safetensors of a Dense module."""
-    place = "linear" if step.activation == "Identity" else "activation"
-    config = {
-        "in_features": step.weight.shape[1],
-        "out_features": step.weight.shape[0],
-        "bias": step.bias is not None,
-        "activation_function": f"torch.nn.modules.{place}.{step.activation}",
-    }
-    write(folder / "config.json", config)
-    tensors = {"linear.weight": np.ascontiguousarray(step.weight)}
-    if step.bias is not None:
-        tensors["linear.bias"] = np.ascontiguousarray(step.bias)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def write(file: Path, contents: Any) -> None:
-    """Contents as a JSON file."""
-    try:
-        text = json.dumps(contents, indent=2, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file.name} cannot say {shown(contents)} ({error})") from error
-    file.write_bytes(text + b"\n")

@@ -28,12 +28,12 @@ Hash = Callable[[int], Any]
 
 
 def plain_sha256(size: int) -> Any:
-    """SHA-256 of the bytes."""
+    """A SHA-256 of the bytes alone, whatever their number."""
     return hashlib.sha256()
 
 
 def plain_sha1(size: int) -> Any:
-    """SHA-1 of the bytes."""
+    """A SHA-1 of the bytes alone, whatever their number."""
     return hashlib.sha1(usedforsecurity=False)
 
 

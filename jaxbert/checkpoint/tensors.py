@@ -6,7 +6,6 @@ Reading iterates the target and consumes the source: nothing stays unfilled, not
 import json
 import logging
 import os
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,20 +18,21 @@ from safetensors.numpy import save_file
 
 from jaxbert.checkpoint.config_json import config_and_family, not_used
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.names import check_layers, common_prefix, listing, sort_out
-from jaxbert.checkpoint.storage import (
+from jaxbert.checkpoint.json_file import read_object
+from jaxbert.checkpoint.tensor_file import (
     FLOATS,
     INTEGERS,
     Entry,
     aligned,
     check_numbers,
     headers,
-    read_object,
     readers,
     weight_files,
 )
-from jaxbert.checkpoint.tensor_names import FAMILIES, Rule, rules
-from jaxbert.errors import CheckpointError
+from jaxbert.checkpoint.tensor_names.families import FAMILIES, rules
+from jaxbert.checkpoint.tensor_names.rule import Rule
+from jaxbert.checkpoint.tensor_names.spelling import check_layers, common_prefix, listing, sort_out
+from jaxbert.errors import CheckpointError, warn_caller
 from jaxbert.model.config import EncoderConfig
 
 log = logging.getLogger(__name__)
@@ -116,11 +116,10 @@ def open_folder(
     if unread:
         log.info("config.json of %s has keys that change nothing: %s", folder, ", ".join(unread))
     if not FAMILIES[family].verified:
-        warnings.warn(
+        warn_caller(
             f"{folder} is {FAMILIES[family].title}: this arithmetic is inferred from the tensors "
             "and has not been compared with its published code",
             UnverifiedModelWarning,
-            stacklevel=3,
         )
     zeros = "zero_weights" in ignore_config
     stored = Checkpoint(folder, raw, config, family, entries, unused, unread, zeros)

@@ -12,6 +12,7 @@ from typing import Any
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.errors import JaxbertError
 from jaxbert.errors import WriteError as WriteError
+from jaxbert.process.disk import sync
 
 SEAL = "record_sha256"
 
@@ -31,15 +32,6 @@ def is_regular(file: Path) -> bool:
         return stat.S_ISREG(os.lstat(file).st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return False
-
-
-def sync(path: Path) -> None:
-    """What the operating system holds of a file, or of a folder's list of names, is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def bytes_sha256(contents: bytes) -> str:

@@ -20,10 +20,10 @@ from jaxbert.corpus.files import (
     measured,
     read_record,
     sibling,
-    sync,
     write_record,
 )
 from jaxbert.errors import InputError
+from jaxbert.process.disk import sync
 
 # What a run leaves, each with what its name ends in.
 ENDINGS = {"vectors": "", "ids": ".ids.jsonl", "rejects": ".rejects.jsonl"}

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxbert import __version__
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.corpus.files import bytes_sha256
 from jaxbert.corpus.output import as_stored

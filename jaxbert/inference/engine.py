@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 import jax
 import numpy as np
 
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import ComputationError, InputError, TextError
 from jaxbert.inference.batches import BatchArrays
 from jaxbert.inference.data_parallel import devices_for

@@ -1,13 +1,12 @@
 """What `encode` gives, and what it makes of vectors: width, length one, precision; long texts."""
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from jaxbert.arguments import choice, flag
-from jaxbert.errors import InputError, shown
+from jaxbert.errors import InputError, shown, warn_caller
 from jaxbert.inference.quantise import (
     Precision,
     Ranges,
@@ -110,11 +109,10 @@ class LongTexts:
         """One warning for all texts that were cut, if that was asked for."""
         if self.what == "warn" and self.found:
             text = max(self.found, key=self.found.__getitem__)
-            warnings.warn(
+            warn_caller(
                 f"{len(self.found)} texts were cut to {self.most} tokens; the longest is text "
                 f"{text} with {self.found[text]}",
                 LongTextWarning,
-                stacklevel=4,
             )
 
 

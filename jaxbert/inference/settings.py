@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxbert.arguments import as_list, choice, flag, integer
-from jaxbert.checkpoint.stack import SIMILARITIES, Stack
+from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.inference.outputs import Finish
 from jaxbert.inference.quantise import Precision, Ranges

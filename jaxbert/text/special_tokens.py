@@ -12,7 +12,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.storage import read_object
+from jaxbert.checkpoint.json_file import read_object
 from jaxbert.errors import CheckpointError, shown
 
 # The special tokens that have a name of their own, and those of a BertTokenizer.

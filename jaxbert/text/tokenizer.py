@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 
 from jaxbert.arguments import plain_text
+from jaxbert.checkpoint.opening import OpenedModel
 from jaxbert.errors import InputError, TextError
 from jaxbert.text.panics import caught
 from jaxbert.text.shortening import Shortening
@@ -41,17 +42,21 @@ class Tokens(NamedTuple):
 class Tokenizer:
     """A folder's tokenizer without its stored padding; truncation is set by each call.
 
+    `folder` is where its files came from, None if from nowhere: they are what is saved. Set it to
+    None after a change of `backend`, to save the tokenizer as it is now.
     Differs: all-MiniLM-L6-v2 stores truncation to 128 in tokenizer.json, where the model takes 256.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, side: Side) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, side: Side, *, folder: Path | None = None
+    ) -> None:
         """Wrap a tokenizer of the tokenizers library; side is where long texts are cut."""
         backend.no_padding()
         self.backend = backend
         self.side = side
         # What lies behind so many characters cannot be told where texts are cut on the left.
         self.shortening = Shortening.of(backend) if side == "right" else None
-        self.folder: Path | None = None  # where its files came from, if they did
+        self.folder = folder
         # The library keeps truncation as a state of the tokenizer; threads must not share it.
         self.lock = Lock()
 
@@ -73,9 +78,17 @@ class Tokenizer:
         package the latter; ignore_config names keys to pass over.
         """
         opened = open_files(folder, lower_case, ignore_config, vocab_size)
-        own = cls(opened.backend, opened.side)
-        own.folder = folder
-        return own
+        return cls(opened.backend, opened.side, folder=folder)
+
+    @classmethod
+    def of_model(cls, opened: OpenedModel, lower_case: bool) -> Self:
+        """The tokenizer of an opened model, whose ids the model has; see `from_folder`."""
+        return cls.from_folder(
+            opened.tokenizer_folder,
+            lower_case,
+            opened.ignore_config,
+            vocab_size=opened.stored.config.vocab_size,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: the tokenizer as its JSON, and no lock."""

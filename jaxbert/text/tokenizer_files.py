@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import normalizers
 
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.storage import read_object
+from jaxbert.checkpoint.json_file import read_object
 from jaxbert.checkpoint.sums import read_text
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.text import tokenizer_json

@@ -9,14 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.kinds import embedder_stack
-from jaxbert.checkpoint.modules import transformer_folder
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.opening import OpenedModel, open_model
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
-from jaxbert.checkpoint.tensor_names import FAMILIES
-from jaxbert.checkpoint.tensors import Checkpoint, open_folder, read_tensors
+from jaxbert.checkpoint.tensor_names.families import FAMILIES
+from jaxbert.checkpoint.tensors import Checkpoint, read_tensors
 from jaxbert.encoder import Encoder
 from jaxbert.errors import printable, shown
 from jaxbert.model import reference
@@ -31,13 +29,18 @@ from jaxbert.verify.published import Outcome, Published, check, published
 class Model(NamedTuple):
     """A folder, opened: its tokenizer may be missing, for a bare encoder can be checked too."""
 
-    stored: Checkpoint
+    opened: OpenedModel
     encoder: Encoder
     stack: Stack
     tokenizer: Tokenizer | None
 
+    @property
+    def stored(self) -> Checkpoint:
+        """The record of the weights."""
+        return self.opened.stored
 
-def open_model(
+
+def load_model(
     name: str | os.PathLike[str],
     *,
     revision: str | None,
@@ -45,20 +48,14 @@ def open_model(
     dtype: DTypeLike,
     attention: Attend = attend,
 ) -> Model:
-    """Load all parts of a model, strictly."""
-    folder = hub.resolve(name, revision=revision)
-    inner = transformer_folder(folder)
-    stored = open_folder(inner, ignore_config=ignore_config)
-    stack = embedder_stack(folder, stored, ignore_config)
+    """All parts of a model, its weights too; the errors are those of Embedder.from_pretrained."""
+    opened = open_model(name, revision=revision, ignore_config=ignore_config)
+    stack = opened.read_stack()
+    inner = opened.tokenizer_folder
     bare = not any(is_there(inner / name) for name in ("tokenizer.json", "vocab.txt"))
-    tokenizer = None
-    if not bare:
-        tokenizer = Tokenizer.from_folder(
-            inner, stack.lower_case, ignore_config, vocab_size=stored.config.vocab_size
-        )
-    return Model(
-        stored, Encoder.from_checkpoint(stored, dtype=dtype, attention=attention), stack, tokenizer
-    )
+    tokenizer = None if bare else Tokenizer.of_model(opened, stack.lower_case)
+    encoder = Encoder.from_checkpoint(opened.stored, dtype=dtype, attention=attention)
+    return Model(opened, encoder, stack, tokenizer)
 
 
 # --- info --------------------------------------------------------------------------------------

@@ -18,14 +18,13 @@ import numpy as np
 
 from jaxbert import Embedder, Encoder
 from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.modules import Pooling
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import UnverifiedModelWarning, open_folder
 from jaxbert.inference.batches import Padded
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.planning import ByLength, Packing
 from jaxbert.inference.programs import run_jobs
-from jaxbert.model.head import POOLINGS
+from jaxbert.model.head import POOLINGS, Pooling
 from tests.models import CONFIGS, FOLDERS, GOLDEN, make
 
 SHORT = [(1, 16), (2, 16), (4, 16), (8, 16), (32, 16), (1, 32), (2, 32), (1, 48), (1, 64), (8, 64)]

@@ -101,7 +101,7 @@ def tiny():
 
     from jaxbert import Embedder, Encoder, EncoderConfig
     from jaxbert.checkpoint import hub
-    from jaxbert.checkpoint.stack import Stack
+    from jaxbert.checkpoint.sentence_transformers.stack import Stack
     from jaxbert.inference.planning import ByText
     from jaxbert.text.tokenizer import Tokenizer
 

@@ -28,7 +28,7 @@ def one(number):
 
     from jaxbert import Embedder, Encoder, EncoderConfig
     from jaxbert.checkpoint import hub
-    from jaxbert.checkpoint.stack import Stack
+    from jaxbert.checkpoint.sentence_transformers.stack import Stack
     from jaxbert.text.tokenizer import Tokenizer
 
     config = EncoderConfig.bert(

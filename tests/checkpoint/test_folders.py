@@ -18,7 +18,7 @@ from jaxbert.checkpoint.zeros import check_zeros
 from jaxbert.embedder import Embedder
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError
-from jaxbert.verify.report import describe, open_model
+from jaxbert.verify.report import describe, load_model
 from tests.models import CONFIGS, arrays, encoder, published, raw_config, write_folder
 
 OLD = "sentence_transformers.models."
@@ -347,6 +347,14 @@ def test_a_masked_language_model_warns_unless_it_was_made_to_embed(tmp_path):
     Embedder.from_pretrained(with_head(tmp_path / "b", head, **modules))
 
 
+def test_warnings_are_of_the_line_that_asked_for_the_model(tmp_path):
+    masked = with_head(tmp_path / "a", {"cls.predictions.bias": np.ones(31, "f4")})
+    for folder in (masked, write_folder(tmp_path / "b", "qk-norm")):
+        with pytest.warns(UserWarning, match="is ") as caught:
+            Embedder.from_pretrained(folder)
+        assert [one.filename for one in caught] == [__file__]
+
+
 def test_a_folder_with_an_adapter_is_refused(tmp_path):
     folder = write_folder(tmp_path, adapter_config={"peft_type": "LORA"})
     with pytest.raises(CheckpointError, match="and an adapter"):
@@ -372,7 +380,7 @@ PLAIN = {
 def test_keys_that_transformers_passes_over_are_taken_and_named(tmp_path, caplog):
     folder = write_folder(tmp_path, config=raw_config(CONFIGS["bert-gelu"]) | PLAIN)
     with caplog.at_level("INFO", logger="jaxbert"):
-        model = open_model(folder, revision=None, ignore_config=(), dtype="float32")
+        model = load_model(folder, revision=None, ignore_config=(), dtype="float32")
     assert "output_past = True" in describe(model)
     assert "emb_size = 312" in model.stored.not_used
     assert not any("structure" in key for key in model.stored.not_used)

@@ -12,9 +12,9 @@ import pytest
 
 from jaxbert import Embedder, Encoder
 from jaxbert.checkpoint import replacing
-from jaxbert.checkpoint.modules import Dense, Normalize, Pooling
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import CheckpointError, InputError, InputTypeError, JaxbertError, WriteError
+from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import WORDS, encoder, randomised, sharded, word_tokenizer, write_folder
 

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 from tokenizers import normalizers
 
 from jaxbert import Embedder, Encoder
-from jaxbert.checkpoint.modules import MODES
-from jaxbert.checkpoint.stack import Stack, read_stack
+from jaxbert.checkpoint.sentence_transformers.pooling import MODES
+from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
 from jaxbert.errors import CheckpointError
 from jaxbert.model.attention import ATTENTIONS, Blockwise, dense
 from jaxbert.model.config import EncoderConfig

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxbert.checkpoint.modules import MODES
-from jaxbert.checkpoint.stack import Stack, read_stack
+from jaxbert.checkpoint.sentence_transformers.pooling import MODES
+from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
 from jaxbert.embedder import Embedder
 from jaxbert.errors import CheckpointError
 from jaxbert.model.head import Dense, Normalize, Pooling

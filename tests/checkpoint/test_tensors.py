@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jaxbert.checkpoint.tensor_names import Rule
+from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensors import open_folder, save
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError

@@ -150,7 +150,7 @@ from jaxbert.verify import report
 for action in (
     lambda: jaxbert.Embedder.from_pretrained(sys.argv[1]),
     lambda: jaxbert.Encoder.from_pretrained(sys.argv[1]),
-    lambda: report.open_model(sys.argv[1], revision=None, ignore_config=(), dtype="float32"),
+    lambda: report.load_model(sys.argv[1], revision=None, ignore_config=(), dtype="float32"),
     lambda: jaxbert.mean_pool([[[1.0]]], [[1]]),
 ):
     try: action()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxbert import Embedder, Encoder
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import open_folder
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.batches import Padded

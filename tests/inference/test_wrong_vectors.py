@@ -8,10 +8,10 @@ import pytest
 from flax import nnx
 
 from jaxbert import Embedder
-from jaxbert.checkpoint.modules import Normalize
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import ComputationError, InputError, TextError
 from jaxbert.model.attention import dense
+from jaxbert.model.head import Normalize
 from tests.models import CONFIGS, encoder, published, randomised, raw_config, write_folder
 
 TEXTS = ["a b c", "d e", "q"]

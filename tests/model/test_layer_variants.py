@@ -1,5 +1,6 @@
 """Encoders of other shapes without a flag in a forward pass: T5's layers, ModernBERT's windows."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -9,9 +10,14 @@ import pytest
 from flax import nnx
 
 from jaxbert import Bias, Encoder, EncoderConfig, Position
-from jaxbert.errors import InputError
+from jaxbert.errors import CheckpointError, InputError
 from jaxbert.model import reference
-from jaxbert.model.attention import Blockwise
+from jaxbert.model.attention import Blockwise, dense
+from jaxbert.model.attention.dense import (
+    attention_scores,
+    softmax_denominator,
+    unnormalized_weights,
+)
 from jaxbert.model.components import components_of
 from jaxbert.model.layer_variants import LayerScheme, PreNormLayer, RmsNorm
 from jaxbert.model.layers import Projection, lookup
@@ -179,3 +185,32 @@ def test_layers_that_cannot_be_stacked_are_refused():
         Encoder(CONFIG, rngs=nnx.Rngs(0), layers=layers)
     with pytest.raises(InputError, match="3 layers where the config says 2"):
         Encoder(CONFIG, rngs=nnx.Rngs(0), layers=[PreNormLayer] * 3)
+
+
+class Capped(nnx.Module):
+    """Scores that cannot leave (-cap, cap), with a learned cap for each head."""
+
+    def __init__(self):
+        self.cap = nnx.Param(jnp.asarray([0.5, 2.0, 1e4], jnp.float32))
+
+    def __call__(self, q, k, v, bias, positions, segments):
+        cap = self.cap[...][None, :, None, None]
+        scores = cap * jnp.tanh(attention_scores(q, k, bias, positions) / cap)
+        weights = unnormalized_weights(scores, segments)
+        return jnp.einsum("bnts,bnsh->bnth", weights / softmax_denominator(weights), v)
+
+
+def test_an_attention_may_have_weights_of_its_own_and_change_scores(tmp_path):
+    wide = replace(CONFIG, initializer_range=1.0)
+    plain, capped = (Encoder(wide, rngs=nnx.Rngs(0), attention=own) for own in (dense, Capped()))
+    ids, mask, _ = arrays(3, length=T)
+    valid = mask == 1
+    assert off(np.asarray(capped(ids, mask))[valid], np.asarray(plain(ids, mask))[valid]) > VISIBLE
+    capped.attention.cap.set_value(jnp.full((N,), 1e6, jnp.float32))
+    close(np.asarray(capped(ids, mask))[valid], np.asarray(plain(ids, mask))[valid], ENCODER)
+    capped = Encoder(wide, rngs=nnx.Rngs(0), attention=Capped())
+    slope = jax.grad(lambda model: model(ids, mask)[0, 0, 0])(capped)
+    assert np.abs(slope.attention.cap[...][:2]).min() > 0
+    with pytest.raises(CheckpointError, match="attention is Capped"):
+        capped.save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxbert import mean_pool
-from jaxbert.checkpoint.modules import ACTIVATIONS, MODES
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.dense import ACTIVATIONS
+from jaxbert.checkpoint.sentence_transformers.pooling import MODES
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.model import head as pooling
 from jaxbert.model.head import POOLINGS, Dense, Normalize, Pooling, PoolingHead, normalize, pool
 from tests.tolerances import FUNCTION, close

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from jaxbert.checkpoint.tensor_names import spelled_out
+from jaxbert.checkpoint.tensor_names.spelling import spelled_out
 from jaxbert.model import reference
 from jaxbert.model.position import alibi_slopes
 from tests.models import FOLDERS

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxbert.checkpoint.config_json import ACTIVATIONS, config_and_family
-from jaxbert.checkpoint.tensor_names import rules
+from jaxbert.checkpoint.config_fields import ACTIVATIONS
+from jaxbert.checkpoint.config_json import config_and_family
+from jaxbert.checkpoint.tensor_names.families import rules
 from jaxbert.encoder import Encoder
 from tests.models import arrays, published
 from tests.parity.torch_models import SIZES, bert, hidden_states, tensors

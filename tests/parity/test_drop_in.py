@@ -22,7 +22,8 @@ from sentence_transformers.sentence_transformer.modules import Transformer
 
 import jaxbert
 from jaxbert import Embedder, Ranges
-from jaxbert.checkpoint.stack import SIMILARITIES, Stack
+from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.encoder import Encoder
 from jaxbert.inference.quantise import DTYPES
 from jaxbert.model.head import Dense, Normalize, Pooling

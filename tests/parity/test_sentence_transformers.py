@@ -20,8 +20,9 @@ from sentence_transformers.sentence_transformer.modules import (
 )
 
 from jaxbert import Embedder
-from jaxbert.checkpoint.modules import ACTIVATIONS, MODES, OLD_FLAGS
-from jaxbert.checkpoint.stack import SIMILARITIES
+from jaxbert.checkpoint.sentence_transformers.dense import ACTIVATIONS
+from jaxbert.checkpoint.sentence_transformers.pooling import MODES, OLD_FLAGS
+from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from tests.parity.torch_models import SIZES, save_model
 from tests.tolerances import FUNCTION, GOLDEN_ENCODER, MINILM, close, norms
 

@@ -19,12 +19,12 @@ pytest.importorskip("flatbuffers")
 
 import jaxbert
 from jaxbert import Embedder, Position
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
 from jaxbert.model.attention import ATTENTIONS
 from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.text.tokenizer import Tokenizer
-from jaxbert.verify.report import open_model
+from jaxbert.verify.report import load_model
 from tests.models import CONFIGS, GOLDEN, encoder, make, word_tokenizer, write_folder
 from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, MINILM, close, norms, off
 
@@ -321,7 +321,7 @@ def test_an_artefact_that_differs_is_not_written(program, tmp_path, capsys, monk
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 @pytest.mark.parametrize("attention", [name for name in ATTENTIONS if name != "auto"])
 def test_what_is_refused_is_what_jax_cannot_export(program, attention, platform, batch):
-    model = open_model(
+    model = load_model(
         JINA,
         revision=None,
         ignore_config=(),
@@ -448,9 +448,9 @@ class Counts(Position):
 def test_a_scheme_that_cannot_be_exported(
     program, tmp_path, capsys, monkeypatch, scheme, batch, reason
 ):
-    own = open_model(JINA, revision=None, ignore_config=(), dtype="float32")
+    own = load_model(JINA, revision=None, ignore_config=(), dtype="float32")
     strange = own._replace(encoder=make(CONFIGS["bert-gelu"], position=scheme()))
-    monkeypatch.setattr(program, "open_model", lambda *_, **__: strange)
+    monkeypatch.setattr(program, "load_model", lambda *_, **__: strange)
     error = refused(program, capsys, JINA, tmp_path / "x", *options(*batch))
     assert reason in error
     assert len(error) < 400

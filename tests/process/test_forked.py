@@ -79,7 +79,7 @@ for act in (
     lambda: jaxbert.Embedder.from_pretrained(FOLDER),
     lambda: jaxbert.Encoder.from_pretrained(FOLDER),
     lambda: jaxbert.Embedder(own.encoder, own.tokenizer),
-    lambda: report.open_model(FOLDER, revision=None, ignore_config=(), dtype="float32"),
+    lambda: report.load_model(FOLDER, revision=None, ignore_config=(), dtype="float32"),
     lambda: in_child(lambda: own.encode("a")),
     lambda: own.similarity(before, before).shape,
     lambda: own.count_tokens("a b"),

@@ -103,6 +103,6 @@ def test_models_are_saved_described_and_verified(folder, tmp_path, setting):
     with CONTEXTS[setting]():
         Embedder.from_pretrained(folder).save_pretrained(tmp_path / "whole")
         jaxbert.Encoder.from_pretrained(folder).save_pretrained(tmp_path / "encoder")
-        opened = report.open_model(folder, revision=None, ignore_config=(), dtype="float32")
+        opened = report.load_model(folder, revision=None, ignore_config=(), dtype="float32")
         assert report.describe(opened)
         assert report.verify_against_reference(opened, "float32")[1]

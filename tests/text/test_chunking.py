@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxbert import Embedder
-from jaxbert.checkpoint.modules import Normalize
-from jaxbert.checkpoint.stack import Pooling, Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, TextError
+from jaxbert.model.head import Normalize, Pooling
 from jaxbert.text.chunking import Parts, checked_spans, of_tokens, windows
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, make

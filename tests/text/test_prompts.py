@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from jaxbert import Embedder
-from jaxbert.checkpoint.stack import Stack
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, InputTypeError
 from tests.models import write_folder
 

@@ -1,5 +1,7 @@
 """The definition of attention, written out: every other implementation is tested against it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,8 @@ from jaxbert.model.axes import AttentionMask, Keys, Positions, Queries, Scores, 
 from jaxbert.model.position import Bias
 
 LOWEST = float(np.finfo(np.float32).min)
+# An einsum whose sums are float32, whatever goes in; a TPU would otherwise round to bfloat16.
+product = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_type=jnp.float32)
 
 
 def dense_attention(
@@ -19,14 +23,8 @@ def dense_attention(
 
     Differs: divides after the value product, [t, h] numbers instead of [t, s]; softmax in float32.
     """
-    weights = unnormalized_weights(q, k, bias, positions, segments)
-    values = jnp.einsum(
-        "bnts,bnsh->bnth",
-        weights.astype(v.dtype),
-        v,
-        precision=Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
-    )
+    weights = unnormalized_weights(attention_scores(q, k, bias, positions), segments)
+    values = product("bnts,bnsh->bnth", weights.astype(v.dtype), v)
     return (values / softmax_denominator(weights)).astype(q.dtype)
 
 
@@ -34,21 +32,19 @@ def probabilities(
     q: Queries, k: Keys, bias: Bias | None, positions: Positions, segments: Segments
 ) -> Scores:
     """softmax over s of q k^T / sqrt(h) + bias, [b, n, t, s] in float32."""
-    weights = unnormalized_weights(q, k, bias, positions, segments)
+    weights = unnormalized_weights(attention_scores(q, k, bias, positions), segments)
     return weights / softmax_denominator(weights)
 
 
-def unnormalized_weights(
-    q: Queries, k: Keys, bias: Bias | None, positions: Positions, segments: Segments
-) -> Scores:
-    """exp(q k^T / sqrt(h) + bias - max) in float32, exactly 0 where t may not see s."""
-    scores = jnp.einsum(
-        "bnth,bnsh->bnts", q, k, precision=Precision.HIGHEST, preferred_element_type=jnp.float32
-    )
-    scores = scores * (q.shape[-1] ** -0.5)
-    if bias is not None:
-        scores = scores + bias_table(bias, positions)
-    # A query that sees nothing has LOWEST everywhere; a maximum of LOWEST / 2 makes all its
+def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Positions) -> Scores:
+    """q k^T / sqrt(h) + bias, [b, n, t, s] in float32."""
+    scores = product("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5)
+    return scores if bias is None else scores + bias_table(bias, positions)
+
+
+def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
+    """exp(scores - their maximum over s), exactly 0 where query t may not attend to key s."""
+    # A query that attends to nothing has LOWEST everywhere; a maximum of LOWEST / 2 makes all its
     # exponentials 0, where its own maximum would make them 1.
     scores = scores + jnp.where(attention_mask(segments), 0.0, LOWEST)
     top = jnp.maximum(scores.max(axis=-1, keepdims=True), LOWEST / 2)

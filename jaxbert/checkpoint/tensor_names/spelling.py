@@ -1,13 +1,25 @@
-"""The names of stored tensors: their prefix, their layers, and which of them embeddings need."""
+"""How published names are spelled: prefixes, old spellings, and which tensors embeddings need."""
 
 import re
 from collections.abc import Collection, Mapping
 
-from jaxbert.checkpoint.storage import Entry
-from jaxbert.checkpoint.tensor_names import PREFIX, UNUSED, spelled_out
+from jaxbert.checkpoint.tensor_file import Entry
 from jaxbert.errors import CheckpointError, shown
 
 WORD = "embeddings.word_embeddings.weight"
+# Tensors that published checkpoints carry and embeddings never use: carried along, not computed.
+UNUSED = re.compile(
+    r"pooler\.dense\.(weight|bias)|embeddings\.(position_ids|token_type_ids)"
+    r"|cls\..+|classifier\..+|qa_outputs\..+|score\..+"
+)
+# Wrappers that put a prefix before every name.
+PREFIX = re.compile(r"((bert|model|0\.auto_model|auto_model|module|_orig_mod)\.)*")
+
+
+def spelled_out(name: str) -> str:
+    """LayerNorm.gamma and LayerNorm.beta, as TensorFlow's BERT had them, in today's spelling."""
+    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)
+    return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
 def common_prefix(found: Collection[str]) -> str:

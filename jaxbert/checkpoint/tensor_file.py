@@ -1,11 +1,10 @@
-"""The files of a folder: JSON and safetensors, opened with errors of our own.
+"""The tensors of a folder's safetensors files, read with errors of our own.
 
 Only safetensors are read: a pickle can run code, and no code of a checkpoint runs here.
 """
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxbert.checkpoint.files import is_there, opened_file
-from jaxbert.checkpoint.sums import check_sum, read_text
+from jaxbert.checkpoint.json_file import read_object
+from jaxbert.checkpoint.sums import check_sum
 from jaxbert.checkpoint.zeros import check_zeros
-from jaxbert.errors import CheckpointError, shown
+from jaxbert.errors import CheckpointError
 
 # Weights of trained encoders are below 100; a flipped high bit of an exponent makes 1e9 and more.
 LARGEST = 1e6
@@ -39,49 +39,6 @@ class Entry:
     file: Path
     dtype: str
     shape: tuple[int, ...]
-
-
-def read_json(file: Path) -> Any:
-    """The contents of a JSON file; CheckpointError where it is none, or names a key twice."""
-
-    def pairs(listed: list[tuple[str, Any]]) -> dict[str, Any]:
-        held = dict(listed)
-        if len(held) < len(listed):
-            twice = next(key for i, (key, _) in enumerate(listed) if key in dict(listed[:i]))
-            raise CheckpointError(f"{file} has the key {shown(twice)} twice; keep one of them")
-        return held
-
-    text = read_text(file)
-    try:
-        return json.loads(text, object_pairs_hook=pairs)
-    except CheckpointError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON ({error}); restore it") from error
-
-
-def read_object(file: Path) -> dict[str, Any]:
-    """The contents of a JSON file that must be an object."""
-    contents = read_json(file)
-    if not isinstance(contents, dict):
-        raise CheckpointError(f"{file} holds no JSON object; restore it")
-    return contents
-
-
-def typed(raw: Mapping[str, Any], key: str, kind: Any, default: Any, file: object) -> Any:
-    """raw[key], which must be of this type; the default where the key is absent.
-
-    bool is no int here: JSON keeps them apart, Python does not. NaN and infinity are no numbers.
-    """
-    value = raw.get(key, default)
-    if value is default:
-        return default
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        name = getattr(kind, "__name__", str(kind))
-        raise CheckpointError(f"{file} has {key} = {shown(value)}, which is no {name}; restore it")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise CheckpointError(f"{file} has {key} = {value!r}, which is no number; restore it")
-    return value
 
 
 def weight_files(folder: Path) -> list[Path]:

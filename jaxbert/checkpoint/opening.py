@@ -1,0 +1,65 @@
+"""A model's name or folder -> an opened model: the one way in, which every face takes."""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxbert.arguments import names
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.kinds import embedder_stack
+from jaxbert.checkpoint.sentence_transformers.modules_json import transformer_folder
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.checkpoint.tensors import Checkpoint, open_folder
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model's folder whose config and tensor headers were read and understood.
+
+    The numbers are read when an encoder is made of `stored`.
+    """
+
+    name: str  # as it was asked for: a path or a name on the hub
+    folder: Path  # the model's folder, where modules.json would be
+    stored: Checkpoint  # of the folder with config.json and the weights
+    ignore_config: tuple[str, ...]  # keys of the JSON files that may be passed over
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the files of the tokenizer are: beside config.json."""
+        return self.stored.folder
+
+    def read_stack(self) -> Stack:
+        """What stands behind the encoder, for faces that make vectors of texts.
+
+        Raises CheckpointError for a classifier or reranker, and for a module that is not
+        understood. Warns with NotAnEmbedderWarning for a masked language model.
+        """
+        return embedder_stack(self.folder, self.stored, self.ignore_config)
+
+
+def open_again(name: str, folder: Path, inner: Path, ignore_config: Collection[str]) -> OpenedModel:
+    """The model of a folder that is known already; inner is the folder with the weights.
+
+    Raises CheckpointError, and warns, as `open_folder` does.
+    """
+    ignore = tuple(ignore_config)
+    return OpenedModel(name, folder, open_folder(inner, ignore_config=ignore), ignore)
+
+
+def open_model(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    ignore_config: Collection[str] = (),
+) -> OpenedModel:
+    """The model of a folder or hub name.
+
+    ignore_config names keys of its JSON files that may be passed over. Raises ModelNotFoundError
+    where there is no such model, CheckpointError for what is damaged, missing or not understood.
+    """
+    ignore = names(ignore_config, "ignore_config")
+    folder = hub.resolve(name, revision=revision, token=token)
+    return open_again(os.fspath(name), folder, transformer_folder(folder), ignore)
