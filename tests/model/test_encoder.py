@@ -356,3 +356,17 @@ BAD_CONFIGS = {
 def test_a_config_that_is_none_names_its_field(field):
     with pytest.raises(ConfigError, match=field.split("_")[-1]):
         EncoderConfig.bert(**{**vars(CONFIGS["bert-gelu"]), **BAD_CONFIGS[field]})
+
+
+class Doubled(Encoder):
+    """A subclass with a forward pass of its own."""
+
+    def forward(self, inputs):
+        return 2 * super().forward(inputs)
+
+
+def test_a_forward_pass_of_a_subclass_is_what_a_call_runs():
+    config = CONFIGS["bert-gelu"]
+    ids, mask, _ = arrays(0)
+    plain, doubled = (kind(config, rngs=nnx.Rngs(0)) for kind in (Encoder, Doubled))
+    np.testing.assert_array_equal(doubled(ids, mask), 2 * plain(ids, mask))
