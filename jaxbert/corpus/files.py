@@ -9,10 +9,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from jaxbert.checkpoint.sums import sha256
 from jaxbert.errors import JaxbertError
 from jaxbert.errors import WriteError as WriteError
-from jaxbert.process.disk import sync
+from jaxbert.process.disk import file_sha256, sync
 
 SEAL = "record_sha256"
 
@@ -41,7 +40,7 @@ def bytes_sha256(contents: bytes) -> str:
 
 def measured(file: Path) -> dict[str, Any]:
     """The size and SHA-256 of a file."""
-    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
+    return {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 
 # --- writing -----------------------------------------------------------------------------------

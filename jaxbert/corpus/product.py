@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxbert.checkpoint.sums import sha256
 from jaxbert.corpus.files import (
     SEAL,
     DamagedRecordError,
@@ -23,7 +22,7 @@ from jaxbert.corpus.files import (
     write_record,
 )
 from jaxbert.errors import InputError
-from jaxbert.process.disk import sync
+from jaxbert.process.disk import file_sha256, sync
 
 # What a run leaves, each with what its name ends in.
 ENDINGS = {"vectors": "", "ids": ".ids.jsonl", "rejects": ".rejects.jsonl"}
@@ -80,7 +79,7 @@ class Product:
                 return (
                     f"{file} is damaged: it has {size} bytes, and its record says {told['bytes']}"
                 )
-            if sums and sha256(file) != told["sha256"]:
+            if sums and file_sha256(file) != told["sha256"]:
                 return f"{file} is damaged: its SHA-256 is not what its record says"
         return None
 

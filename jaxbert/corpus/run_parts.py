@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from jaxbert.checkpoint.sums import sha256
 from jaxbert.corpus.files import (
     DamagedRecordError,
     atomic_write,
@@ -31,6 +30,7 @@ from jaxbert.corpus.folder import Folder
 from jaxbert.corpus.locks import acquire
 from jaxbert.corpus.product import Product
 from jaxbert.errors import JaxbertError
+from jaxbert.process.disk import file_sha256
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +139,10 @@ class RunParts:
     def is_intact(self, k: int) -> bool:
         """Whether every byte of part k is what its record says."""
         record = self.read(k)
-        if record is None or sha256(self.data(k)) != record["sha256"]:
+        if record is None or file_sha256(self.data(k)) != record["sha256"]:
             return False
         rejects = record.get("rejects")
-        return not rejects or sha256(self.rejects(k)) == rejects["sha256"]
+        return not rejects or file_sha256(self.rejects(k)) == rejects["sha256"]
 
     def drop(self, k: int) -> None:
         """Remove part k, its record first."""
