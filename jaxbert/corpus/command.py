@@ -15,7 +15,7 @@ from jaxbert.corpus.output import Output
 from jaxbert.corpus.own import OwnFiles
 from jaxbert.corpus.progress import Progress, Silence
 from jaxbert.corpus.reader import InputSummary
-from jaxbert.corpus.rejects import judged, listed
+from jaxbert.corpus.rejects import judged, listed, reasons_beside
 from jaxbert.corpus.rows import Source
 from jaxbert.corpus.run import Report, Run
 from jaxbert.corpus.run_identity import carried_types, output_metadata, run_identity
@@ -50,7 +50,8 @@ def to_file(options: Options) -> int:
         if summary is not None:
             streams.say(f"{options.output} is complete already")
             rejected = listed(parts.output)
-            return judged(summary.rows - rejected, rejected, options.max_rejected)
+            written, reasons = summary.rows - rejected, reasons_beside(parts.output)
+            return judged(written, rejected, options.max_rejected, reasons)
         return worked(run, options.max_rejected)
 
 
@@ -170,7 +171,7 @@ def finished(run: Run, summary: InputSummary, max_rejected: float) -> int:
             f"{rows} vectors of width {about['vectors']['width']} in {parts.output}{more}; "
             f"{run.request.engine.stats}"
         )
-        return judged(rows, rejected, max_rejected)
+        return judged(rows, rejected, max_rejected, reasons_beside(parts.output))
     if parts.product.metadata() == about:
         streams.say(f"{parts.output} is complete: another worker has put the parts together")
         return 0

@@ -22,24 +22,25 @@ def share(text: str) -> float:
     return number
 
 
-def too_many(rows: int, rejected: int, most: float) -> str | None:
-    """What to say if more than this share of all rows was rejected; None if not."""
+def judged(rows: int, rejected: int, most: float, reasons: str) -> int:
+    """The exit status of a run that left out `rejected` rows beside those that it wrote.
+
+    REJECTED, and a sentence on stderr, if that is more than the share `most` of all; reasons says
+    where the reasons are.
+    """
     total = rows + rejected
     if rejected <= most * total:
-        return None
-    return (
-        f"{rejected} of {total} rows were rejected, more than --max-rejected {most:.3g} allows; "
-        "the others are written, see OUT.rejects.jsonl for the reasons"
-    )
-
-
-def judged(rows: int, rejected: int, most: float) -> int:
-    """The exit status of a run by the rows that it left out; too many are said."""
-    reason = too_many(rows, rejected, most)
-    if reason is None:
         return 0
-    streams.say(f"jaxbert: {reason}")
+    streams.say(
+        f"jaxbert: {rejected} of {total} rows were rejected, more than --max-rejected {most:.3g} "
+        f"allows; the others are written, and {reasons}"
+    )
     return REJECTED
+
+
+def reasons_beside(output: Path) -> str:
+    """Where the rejected rows of an output are listed, as a sentence."""
+    return f"{sibling(output, '.rejects.jsonl')} has the reasons"
 
 
 def listed(output: Path) -> int:

@@ -47,4 +47,4 @@ def to_stdout(options: Options) -> int:
             rows += len(columns.ids)
             rejected += len(part.rejected())
     streams.say(f"{rows} vectors of width {finish.width} in stdout")
-    return judged(rows, rejected, options.max_rejected)
+    return judged(rows, rejected, options.max_rejected, "the reasons are above")

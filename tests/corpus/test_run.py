@@ -431,8 +431,11 @@ def test_too_many_rejected_rows_end_with_a_status(model, tmp_path, capsys, most,
         assert embed(model, *options) == status
         error = capsys.readouterr().err
         assert ("2 of 63 rows were rejected, more than" in error) == (status == 4)
+        assert (f"{out}.rejects.jsonl has the reasons" in error) == (status == 4)
     assert np.load(out).shape == (61, 15)
     assert embed(model, source, "-o", "-", *options[3:]) == status
+    error = capsys.readouterr().err
+    assert "rejects.jsonl" not in error and ("the reasons are above" in error) == (status == 4)
 
 
 @pytest.mark.parametrize("most", ["-1", "5", "105%", "half", "nan"])
