@@ -41,14 +41,14 @@ def probabilities(
 def unnormalized_weights(
     q: Queries, k: Keys, bias: Bias | None, positions: Positions, segments: Segments
 ) -> Scores:
-    """exp(q k^T / sqrt(h) + bias - max) in float32, exactly 0 where t may not see s."""
+    """exp(q k^T / sqrt(h) + bias - max) in float32, exactly 0 where t does not attend to s."""
     scores = jnp.einsum(
         "bnth,bnsh->bnts", q, k, precision=Precision.HIGHEST, preferred_element_type=jnp.float32
     )
     scores = scores * (q.shape[-1] ** -0.5)
     if bias is not None:
         scores = scores + bias_table(bias, positions)
-    # A query that sees nothing has LOWEST everywhere; a maximum of LOWEST / 2 makes all its
+    # A query without a key has LOWEST everywhere; a maximum of LOWEST / 2 makes all its
     # exponentials 0, where its own maximum would make them 1.
     scores = scores + jnp.where(attention_mask(segments), 0.0, LOWEST)
     top = jnp.maximum(scores.max(axis=-1, keepdims=True), LOWEST / 2)
@@ -56,19 +56,19 @@ def unnormalized_weights(
 
 
 def softmax_denominator(weights: Float[Array, "... s"]) -> Float[Array, "... 1"]:
-    """The sum over keys, and 1 for a query that sees none, so that it gets zeros."""
+    """The sum over keys; 1 for a query without any, so that its context is zero."""
     total = weights.sum(axis=-1, keepdims=True)
     return jnp.where(total == 0.0, 1.0, total)
 
 
 def attention_mask(segments: Segments) -> AttentionMask:
-    """Query t may see key s where both are in one segment; none sees segment 0, the padding."""
+    """True where query t and key s are in one segment other than 0, which is padding."""
     q, k = segments[:, None, :, None], segments[:, None, None, :]
     return (q == k) & (k != 0)
 
 
 def bias_table(bias: Bias, positions: Positions) -> jax.Array:
-    """The bias of every head on whole rows, [#b, n, t, s]: the one place that writes it out."""
+    """The bias of every head on whole rows, [#b, n, t, s]; only dense attention computes it."""
 
     def one_row(pos: jax.Array) -> jax.Array:
         return jax.vmap(lambda head: head(pos, pos))(bias)
