@@ -30,7 +30,7 @@ class Components(NamedTuple):
 
 
 def components_of(config: EncoderConfig) -> Components:
-    """The components that config names."""
+    """The makers of the components that config names, for layers of its sizes."""
     sizes, std, eps = config.sizes, config.initializer_range, config.layer_norm_eps
     activation, use_bias = ACTIVATIONS[config.activation], config.feed_forward_bias
     positions: dict[str, Make] = {

@@ -22,7 +22,7 @@ class RmsNorm(nnx.Module):
     """
 
     def __init__(self, sizes: Sizes, eps: float) -> None:
-        """Initialise scale [d] to one."""
+        """Initialise scale [d] to one; there is no shift."""
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((sizes["d"],), jnp.float32))
 

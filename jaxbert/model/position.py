@@ -57,7 +57,7 @@ class Learned(Position):
     """x + table[pos]: one learned vector per position (BERT, arXiv:1810.04805, section 3)."""
 
     def __init__(self, max_positions: int, hidden_size: int, *, rngs: nnx.Rngs, std: float) -> None:
-        """Draw the table [max_positions, d]."""
+        """Draw the table [max_positions, d] from a normal distribution of width std."""
         shape = (max_positions, hidden_size)
         self.table = nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
 

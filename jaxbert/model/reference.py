@@ -42,7 +42,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 
 def relu(x: Tensor) -> Tensor:
-    """max(x, 0)."""
+    """max(x, 0), element by element."""
     return np.maximum(x, 0.0)
 
 

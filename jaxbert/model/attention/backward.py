@@ -154,8 +154,8 @@ def differentiable(forward: Forward, tiling: Tiling) -> Callable[..., Queries]:
         out, lse = forward(*arguments)
         return out, (arguments, out, lse)
 
-    def pull(kept: Any, d_out: Queries) -> tuple[Any, ...]:
-        (q, k, v, bias, positions, segments), out, lse = kept
+    def pull(residuals: Any, d_out: Queries) -> tuple[Any, ...]:
+        (q, k, v, bias, positions, segments), out, lse = residuals
         heads = partial(one_head, tiling)
         d_q, d_k, d_v, d_leaves = by_head(
             heads, bias, positions, segments, q, k, v, out, lse, d_out
