@@ -1,4 +1,4 @@
-"""What callers pass, checked: texts, numbers, arrays, paths, names, yes and no."""
+"""Checks of what callers pass: texts, numbers, arrays, paths, names, flags."""
 
 import operator
 import os
@@ -10,14 +10,14 @@ import numpy as np
 
 from jaxbert.errors import InputError, InputTypeError, TextError, shown
 
-# Iterables whose order or elements are not a list of texts.
+# Iterables without an order, or whose elements are not texts.
 UNORDERED = (bytes, bytearray, Mapping, set, frozenset)
-# What tables have: iterating them gives the names of their columns, or the columns.
+# Attributes of tables, which are iterated by column names or by columns.
 OF_TABLES = ("columns", "column_names")
 
 
 def as_list(inputs: Iterable[str]) -> list[str]:
-    """The texts as a list of plain str; what cannot be a list of texts is refused."""
+    """The texts as a list of plain str. Raises InputTypeError and TextError."""
     if is_table(inputs):
         raise InputTypeError(
             f"inputs is a {type(inputs).__name__}, whose elements are names and no texts; pass one "
@@ -27,29 +27,29 @@ def as_list(inputs: Iterable[str]) -> list[str]:
         raise InputTypeError(f"inputs is a {type(inputs).__name__}; pass a str or a list of str")
     try:
         texts = list(inputs)
-    except TypeError as error:  # an array without axes calls itself iterable
+    except TypeError as error:  # an array without axes claims to be iterable
         raise InputTypeError("inputs is an array without axes; pass a str or a list") from error
     return [plain_text(i, text) for i, text in enumerate(texts)]
 
 
 def is_table(inputs: object) -> bool:
-    """Whether it is iterated as names: a table of any library, or what has keys.
+    """Whether iterating gives names instead of texts: for tables of any library, and mappings.
 
-    A column has a dtype, and may have keys of its rows. The class is asked, for a property may
-    compute.
+    A column has a dtype, and may have keys of its rows. Attributes are looked up in the class,
+    since a property may compute.
     """
-    own = getattr(inputs, "__dict__", {})
+    attributes = getattr(inputs, "__dict__", {})
 
     def has(name: str) -> bool:
-        return name in own or hasattr(type(inputs), name)
+        return name in attributes or hasattr(type(inputs), name)
 
     return any(map(has, OF_TABLES)) or (has("keys") and has("__getitem__") and not has("dtype"))
 
 
 def plain_text(i: int, text: Any) -> str:
-    """The text as a plain str; what is no str, or no valid Unicode, is refused; i says which it is.
+    """Text i as a plain str, since a subclass may join, slice and print otherwise.
 
-    A subclass of str may join, slice and print otherwise.
+    Raises InputTypeError for anything but a str, TextError for invalid Unicode.
     """
     if not isinstance(text, str):
         raise InputTypeError(f"text {i} is a {type(text).__name__}; pass str")
@@ -68,7 +68,7 @@ def plain_text(i: int, text: Any) -> str:
 
 
 def integer(value: Any, name: str, low: int, high: int = 2**31 - 1) -> int:
-    """The value as an int in [low, high], from any type that is a whole number."""
+    """The value as an int in [low, high]. Raises InputTypeError and InputError."""
     try:
         number = operator.index(value)
     except TypeError as error:
@@ -79,51 +79,51 @@ def integer(value: Any, name: str, low: int, high: int = 2**31 - 1) -> int:
 
 
 def array(value: Any, name: str) -> np.ndarray:
-    """The value as a NumPy array of real numbers or booleans; InputTypeError for anything else."""
+    """The value as a NumPy array of real numbers or booleans. Raises InputTypeError."""
     try:
-        found = np.asarray(value)
-    except Exception as error:  # rows of different lengths, or whatever its own conversion raises
+        converted = np.asarray(value)
+    except Exception as error:  # rows of different lengths, or whatever the conversion raises
         raise InputTypeError(
             f"{name} is a {type(value).__name__}; pass an array of numbers"
         ) from error
-    if found.dtype.kind not in "fiub" and found.dtype.name != "bfloat16":
-        raise InputTypeError(f"{name} has dtype {shown(found.dtype)}; pass an array of numbers")
+    if converted.dtype.kind not in "fiub" and converted.dtype.name != "bfloat16":
+        raise InputTypeError(f"{name} has dtype {shown(converted.dtype)}; pass an array of numbers")
     if isinstance(value, np.ma.MaskedArray):
         raise InputTypeError(f"{name} is a masked array, whose mask would be lost; fill it first")
-    return found
+    return converted
 
 
 def flag(value: Any, name: str) -> bool:
-    """A yes or no; a text or an array is none."""
+    """The value as a bool, from True, False, 0 or 1. Raises InputTypeError for anything else."""
     if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
         raise InputTypeError(f"{name} is {shown(value)}; pass True or False")
     return bool(value)
 
 
 def choice(value: Any, name: str, choices: Iterable[str]) -> str:
-    """One of some words; InputError with all of them for anything else."""
+    """The value, which must be one of choices. Raises InputError, which lists them."""
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} is {shown(value)}; it must be one of: {', '.join(choices)}")
     return value
 
 
 def names(value: Any, name: str) -> tuple[str, ...]:
-    """Some names; a single str is refused, for its letters are not meant."""
-    found = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (None,)
-    if not all(isinstance(one, str) for one in found):
+    """Names as a tuple of str, from a list, tuple or set. Raises InputTypeError, also for a str."""
+    items = tuple(value) if isinstance(value, list | tuple | set | frozenset) else (None,)
+    if not all(isinstance(item, str) for item in items):
         raise InputTypeError(f'{name} is {shown(value)}; pass names, such as ("key",)')
-    return found
+    return items
 
 
 def path(value: Any, name: str) -> Path:
-    """A path from a str or a path; what no file system can name is refused."""
+    """The value as a Path. Raises InputTypeError, or InputError for an impossible name."""
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
     if not isinstance(text, str):
         raise InputTypeError(f"{name} is a {type(value).__name__}; pass a str or a path")
     try:
-        strange = not text or b"\0" in os.fsencode(text)
+        invalid = not text or b"\0" in os.fsencode(text)
     except UnicodeEncodeError:
-        strange = True
-    if strange:
+        invalid = True
+    if invalid:
         raise InputError(f"{shown(text)} cannot be the name of {name}; choose another")
     return Path(text)

@@ -1,4 +1,4 @@
-"""What can go wrong, by name; every message is one sentence that says what to do."""
+"""The exceptions of this package; every message is one sentence that says what to do."""
 
 import os
 import sys
@@ -8,14 +8,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-# Characters of a message, and of one value in it; names in a checkpoint may have millions.
+# The most characters of a message and of one value in it; names in a checkpoint may have millions.
 LONGEST_MESSAGE, LONGEST_VALUE = 2000, 160
-# Unicode's categories of what a terminal obeys or cannot print: controls, formats, lone surrogates.
+# Unicode categories that a terminal interprets or cannot print: controls, formats, surrogates.
 UNPRINTABLE = ("Cc", "Cf", "Cs")
 
 
 def printable(text: str, most: int = LONGEST_MESSAGE) -> str:
-    """The text on one line, unprintable characters escaped, its middle left out beyond `most`."""
+    """The text on one line, unprintable characters escaped; its middle is cut beyond `most`."""
     if len(text) > most:
         text = f"{text[: most * 2 // 3]} ... {text[len(text) - most // 3 :]}"
     line = " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
@@ -26,10 +26,10 @@ def printable(text: str, most: int = LONGEST_MESSAGE) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value from a file or a caller as it stands in a message: repr, short and printable."""
+    """A value from a file or a caller for a message: its repr, short and printable."""
     try:
         return printable(repr(value), LONGEST_VALUE)
-    except Exception:  # a repr of the user's own, or a number of thousands of digits
+    except Exception:  # a user's repr, or a number of thousands of digits
         return f"a {type(value).__name__}"
 
 
@@ -37,7 +37,7 @@ class JaxbertError(Exception):
     """Base of all errors raised on purpose by this package; its message is printable."""
 
     def __init__(self, message: str = "") -> None:
-        """Names from a checkpoint stand in messages, so escape sequences are made harmless."""
+        """Make the message printable: names from a checkpoint may hold escape sequences."""
         super().__init__(printable(message))
 
 
@@ -58,19 +58,19 @@ class InputTypeError(JaxbertError, TypeError):
 
 
 class InputChangedError(JaxbertError, ValueError):
-    """An input that is not what it was when a run began; nothing is mixed."""
+    """An input that has changed since a run began; results of both are never mixed."""
 
 
 class TextError(InputError):
-    """A text that the model cannot take; `text` is its index among those that were given."""
+    """A text that the model cannot take; `text` is its index among the inputs."""
 
     def __init__(self, text: int, reason: str) -> None:
-        """reason goes on from the name of the text: 'has 700 tokens, but ...'."""
+        """reason continues the sentence after the text: 'has 700 tokens, but ...'."""
         super().__init__(f"text {text} {reason}")
         self.text, self.reason = text, reason
 
     def __reduce__(self) -> tuple[type, tuple[int, str]]:
-        """A pickle of it, which another process raises, is made of its arguments."""
+        """Pickling keeps the arguments, so that another process can raise the error again."""
         return type(self), (self.text, self.reason)
 
 
@@ -78,12 +78,12 @@ class ComputationError(JaxbertError, ArithmeticError):
     """A vector that cannot be right; it is not returned. `text` is the first such text."""
 
     def __init__(self, name: str, text: int, fault: str = "is not finite") -> None:
-        """name says which text it is, to a reader; fault says what is wrong with its vector."""
+        """name is the text's in the message; fault says what is wrong with its vector."""
         super().__init__(f"the vector of {name} {fault}; check the weights with `jaxbert verify`")
         self.name, self.text, self.fault = name, text, fault
 
     def __reduce__(self) -> tuple[type, tuple[str, int, str]]:
-        """A pickle of it, which another process raises, is made of its arguments."""
+        """Pickling keeps the arguments, so that another process can raise the error again."""
         return type(self), (self.name, self.text, self.fault)
 
 
@@ -92,11 +92,11 @@ class DeviceUnavailableError(JaxbertError, RuntimeError):
 
 
 class ForkedProcessError(JaxbertError, RuntimeError):
-    """A process forked after JAX had begun to run: JAX's threads are missing, it would hang."""
+    """A process forked after JAX had started: JAX's threads are missing, so it would hang."""
 
 
 class DeviceMemoryError(JaxbertError, MemoryError):
-    """Texts that need more memory than the device has, by an estimate made before compiling."""
+    """Texts that need more memory than the device has, as estimated before compiling."""
 
 
 class WriteError(JaxbertError, OSError):
@@ -104,7 +104,7 @@ class WriteError(JaxbertError, OSError):
 
 
 class ModelNotFoundError(JaxbertError, FileNotFoundError):
-    """A model name that is no folder here and could not be fetched."""
+    """A model name that is no local folder and could not be fetched."""
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:

@@ -1,4 +1,4 @@
-"""An Embedder as an encoder of mteb 2, the benchmark; mteb is imported when one is made.
+"""An Embedder as an encoder of the benchmark mteb 2; mteb is imported when one is made.
 
 Source: mteb 2.26, models/models_protocols.py for the methods, and sentence_transformer_wrapper.py
 beside it for the prompts, so that scores can be compared with those of sentence-transformers.
@@ -15,7 +15,7 @@ from jaxbert.errors import InputError, JaxbertError
 
 
 class MtebMissingError(JaxbertError, ImportError):
-    """mteb, or a version that fits, is not installed."""
+    """mteb is not installed, or not in a version that is supported."""
 
 
 class MtebEncoder:
@@ -24,20 +24,20 @@ class MtebEncoder:
     def __init__(self, embedder: Embedder, name: str, revision: str | None = None) -> None:
         """name is "organisation/model"; mteb keeps results under it and the revision.
 
-        An embedder whose settings were changed (truncate_dim, prompts, dtype ...) needs a name or
-        a revision of its own, or mteb takes the results of another for its own.
+        An embedder whose settings were changed (truncate_dim, prompts, dtype ...) needs another
+        name or revision, or mteb would return the stored results of the unchanged one.
         """
         self.embedder = embedder
-        self.parts = parts()
+        self.mteb = mteb_objects()
         # An attribute, since mteb's wrappers replace it.
-        self.mteb_model_meta: Any = self.parts.ModelMeta.create_empty(
+        self.mteb_model_meta: Any = self.mteb.ModelMeta.create_empty(
             {
                 "name": checked_name(name),
                 "revision": revision,
                 "framework": ["JAX"],
                 "embed_dim": embedder.get_embedding_dimension(),
                 "max_tokens": embedder.max_seq_length,
-                "similarity_fn_name": self.parts.ScoringFunction(embedder.similarity_fn_name),
+                "similarity_fn_name": self.mteb.ScoringFunction(embedder.similarity_fn_name),
             }
         )
 
@@ -53,14 +53,14 @@ class MtebEncoder:
     ) -> np.ndarray:
         """One vector per text of a DataLoader, [n, d]; all texts go through one call of `encode`.
 
-        The prompt is the one that the model has for the task, else for the task's type, else for
-        queries or documents. options are those of `Embedder.encode`, from mteb's encode_kwargs;
-        batch_size is always among them, 32 if none was asked for, and an accelerator takes more.
-        Raises InputError for packed bits, TypeError for an option that there is not.
+        The prompt is the model's one for the task, else for the task's type, else for queries or
+        documents. options are those of `Embedder.encode`, from mteb's encode_kwargs;
+        mteb always passes batch_size, 32 by default, which is low for an accelerator. Raises
+        InputError for packed bits, TypeError for an unknown option.
         """
         refuse_bits(options.get("precision"))
         texts = [text for batch in inputs for text in batch["text"]]
-        prompt_name = self.parts.get_prompt_name(self.embedder.prompts, task_metadata, prompt_type)
+        prompt_name = self.mteb.get_prompt_name(self.embedder.prompts, task_metadata, prompt_type)
         encode = {
             None: self.embedder.encode,
             "query": self.embedder.encode_query,
@@ -75,16 +75,16 @@ class MtebEncoder:
         Differs from `Embedder.similarity`, which gives [1, 1]: mteb makes a float of it, which
         NumPy 2.4 refuses.
         """
-        found = self.embedder.similarity(a, b)
-        return found[0, 0] if np.ndim(a) == np.ndim(b) == 1 else found
+        matrix = self.embedder.similarity(a, b)
+        return matrix[0, 0] if np.ndim(a) == np.ndim(b) == 1 else matrix
 
     def similarity_pairwise(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """[n, d] and [n, d] -> [n]: the similarity of each a[i] with b[i]."""
         return self.embedder.similarity_pairwise(a, b)
 
 
-def parts() -> SimpleNamespace:
-    """What is used of mteb."""
+def mteb_objects() -> SimpleNamespace:
+    """The functions and classes of mteb that are used here. Raises MtebMissingError."""
     try:
         from mteb.models.abs_encoder import get_prompt_name
         from mteb.models.model_meta import ModelMeta, ScoringFunction
@@ -99,7 +99,7 @@ def parts() -> SimpleNamespace:
 
 
 def checked_name(name: str) -> str:
-    """A name that mteb can file results under; it checks only some of the names that it gets."""
+    """The name. Raises InputError unless it is "organisation/model", which mteb rarely checks."""
     halves = name.split("/")
     if len(halves) != 2 or not all(halves):
         raise InputError(f'name is {name!r}, but mteb needs "organisation/model"; pass such a name')
@@ -107,7 +107,7 @@ def checked_name(name: str) -> str:
 
 
 def refuse_bits(precision: Any) -> None:
-    """Packed bits, whose bytes mteb would compare as if each were a number."""
+    """Raise InputError for packed bits, whose bytes mteb would compare as numbers."""
     if precision in ("binary", "ubinary"):
         raise InputError(
             f"precision is {precision!r}, and mteb compares the packed bytes as numbers; leave it "

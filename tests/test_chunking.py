@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jaxbert import Embedder
 from jaxbert.errors import InputError, InputTypeError
-from jaxbert.text.chunking import Parts, checked_spans, of_tokens, windows
+from jaxbert.text.chunking import TokenSpans, checked_spans, of_tokens, token_windows
 from jaxbert.text.tokenizer import Tokens
 from tests.models import write_folder
 from tests.tolerances import COMPANY, VISIBLE, close, norms, off
@@ -146,12 +146,12 @@ def test_windows_cover_every_token_once_and_none_is_too_long(own, before, after,
     special = np.array([True] * before + [False] * own + [True] * after, bool)
     offsets = np.array([(max(i, 0), i + 1) for i in range(-before, own + after)]).reshape(-1, 2)
     offsets[special] = 0
-    parts = Parts.of(Tokens(np.arange(total), offsets.astype(np.int32), special), 0)
+    parts = TokenSpans.of(Tokens(np.arange(total), offsets.astype(np.int32), special), 0)
     into = np.full((total, 1), -1)
-    found = list(windows(parts, before + room + after, overlap))
+    found = list(token_windows(parts, before + room + after, overlap))
     for window in found:
         assert len(window.ids) <= before + room + after
-        window.place(window.ids[:, None], into)
+        window.copy_states(window.ids[:, None], into)
     if own:
         np.testing.assert_array_equal(into[:, 0], np.arange(total))
     for a, b in itertools.pairwise(found):

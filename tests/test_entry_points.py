@@ -19,7 +19,12 @@ PLAIN = {"__version__", "Bias", "Position", "JaxbertError", "TokenEmbeddings"}
 INNER = {
     *("Embedder.change", "Embedder.finish", "Embedder.request", "Embedder.check_width"),
     *("Embedder.check_prompts", "Encoder.run", "Encoder.prepared", "Encoder.from_checkpoint"),
-    *("Encoder.forward", "Encoder.forward_states", "Encoder.forward_attentions"),
+    *(
+        "Encoder.forward",
+        "Encoder.forward_embeddings",
+        "Encoder.forward_states",
+        "Encoder.forward_attentions",
+    ),
 }
 # In one process each, for it takes seconds to begin.
 GROUPS = {

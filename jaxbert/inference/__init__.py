@@ -1,1 +1,1 @@
-"""Token ids -> rows of results: batches, compiled programs, devices, memory."""
+"""From token ids to rows of results: batches, compiled programs, devices, memory."""

@@ -1,12 +1,12 @@
-"""Compiled programs are kept between processes, in files of our own; on by default.
+"""A cache of compiled programs on disk, shared by all processes of a user; on by default.
 
-JAX's persistent cache is one for the whole process: turned on here, it would take the user's
-programs too. So it stays as it is; whoever has turned it on has our programs in it, and none are
-kept here. `JAXBERT_CACHE` names another folder, or is `off`.
+JAX's persistent cache belongs to the whole process: turned on here, it would store the user's
+programs too. So it stays as it is; if the user has turned it on, it stores our programs and this
+one stores none. `JAXBERT_CACHE` names another folder, or is `off`.
 
-A compiled program is code, so the folder must be the user's own and closed to others, and so must
-each file. Everything is done through an open descriptor of the folder, so that nobody can put
-another in its place.
+A compiled program is code, so the folder and each file must belong to the user and be writable by
+nobody else. Everything is done through an open descriptor of the folder, so that nobody can replace
+it meanwhile.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from jax.stages import Compiled, Lowered
 from jaxbert.process.backend import option
 
 VARIABLE = "JAXBERT_CACHE"
-# JAX's own threshold, below which it keeps nothing; here another one counts, if the user sets it.
+# JAX's default threshold, below which it stores nothing; here only another value of it counts.
 DEFAULT_SECONDS = 1.0
 # Environment variables that XLA's compilers read.
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
@@ -40,11 +40,11 @@ log = logging.getLogger(__name__)
 
 
 class DamagedError(Exception):
-    """A file that does not hold what was written there."""
+    """A cache file whose contents are not what was written."""
 
 
 def processor() -> str:
-    """What tells processors apart: a program runs where it was compiled."""
+    """A hash of the processor's features: a program runs only where these are the same."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         features = sorted({line for line in lines if line.startswith(("flags", "Features"))})
@@ -54,7 +54,7 @@ def processor() -> str:
 
 
 def cores() -> int:
-    """How many cores the process may use: XLA divides work among them."""
+    """How many cores the process may use, which XLA divides work among."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -68,37 +68,37 @@ def default_folder() -> Path:
 
 
 def wanted() -> bool:
-    """Whether programs are kept here: not where this or JAX's cache is off, or JAX's is in use."""
+    """Whether programs are stored here: not where this or JAX's cache is off, or JAX's is used."""
     off = os.environ.get(VARIABLE, "").lower() == "off"
-    theirs = option("jax_compilation_cache_dir") or not option("jax_enable_compilation_cache")
-    return not off and not theirs
+    jax_decides = option("jax_compilation_cache_dir") or not option("jax_enable_compilation_cache")
+    return not off and not jax_decides
 
 
 @cache
 def folder(chosen: str) -> tuple[Path, int] | None:
-    """The folder and a descriptor of it, for the life of the process; None if it cannot be used."""
+    """The folder and its open descriptor, kept open; None, with a warning, if it cannot be used."""
     try:
         path = (Path(chosen).expanduser() if chosen else default_folder()).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
-        opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: nobody knows the home
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no home folder
         not_kept(str(error))
         return None
-    if not private(os.fstat(opened)):
-        os.close(opened)
+    if not private(os.fstat(descriptor)):
+        os.close(descriptor)
         not_kept(f"{path} is another user's or others may write there (chmod go-w closes a folder)")
         return None
-    return path, opened
+    return path, descriptor
 
 
-def private(found: os.stat_result) -> bool:
-    """Whether a file or folder is the user's own and nobody else may write it."""
-    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+def private(status: os.stat_result) -> bool:
+    """Whether a file or folder belongs to the user and nobody else may write it."""
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def not_kept(reason: str) -> None:
-    """The warning that there is no cache."""
+    """Log a warning that there is no cache, and why."""
     log.warning(
         "compiled programs are not kept: %s; name a folder in %s, or set it to off",
         reason,
@@ -108,7 +108,7 @@ def not_kept(reason: str) -> None:
 
 @cache
 def say_once(text: str) -> None:
-    """A warning in the log, the first time."""
+    """Log a warning, the first time that it is asked for."""
     log.warning(text)
 
 
@@ -116,26 +116,26 @@ def say_once(text: str) -> None:
 
 
 def through_cache(lowered: Lowered, devices: Sequence[jax.Device]) -> Compiled:
-    """The compiled program, read if it is there, else kept; trouble with files is said once."""
+    """The compiled program, read from the cache or stored there; file errors are logged once."""
     text = lowered.as_text()
-    place = folder(os.environ.get(VARIABLE, "")) if wanted() else None
-    if place is None or "callback" in text:  # which is an address in this process
+    cache = folder(os.environ.get(VARIABLE, "")) if wanted() else None
+    if cache is None or "callback" in text:  # which is an address in this process
         return lowered.compile()
-    path, opened = place
+    path, descriptor = cache
     name = f"{key(text, devices)}.program"
     try:
-        stored = read(opened, name)
+        stored = read(descriptor, name)
         if stored is not None:
             return load(stored, lowered, devices)
     except (OSError, DamagedError) as error:
         say_once(f"a compiled program in {path} is made anew: {error}")
         with suppress(OSError):
-            os.unlink(name, dir_fd=opened)
+            os.unlink(name, dir_fd=descriptor)
     start = time.perf_counter()
     compiled = lowered.compile()
     if time.perf_counter() - start >= kept_from():
         try:
-            write(opened, name, serialize_executable.serialize(compiled)[0])
+            write(descriptor, name, serialize_executable.serialize(compiled)[0])
         except (ValueError, NotImplementedError) as error:
             log.info("a program is not kept: %s", error)
         except OSError as error:
@@ -144,15 +144,15 @@ def through_cache(lowered: Lowered, devices: Sequence[jax.Device]) -> Compiled:
 
 
 def kept_from() -> float:
-    """Compilations of fewer seconds are not kept: none, unless the user has changed JAX's limit."""
+    """Seconds of the shortest compilation that is stored: 0 unless JAX's option was changed."""
     seconds = float(option("jax_persistent_cache_min_compile_time_secs"))
     return 0.0 if seconds == DEFAULT_SECONDS else seconds
 
 
 def key(text: str, devices: Sequence[jax.Device]) -> str:
-    """A sum of all that the compiled program depends on; what it may depend on counts too."""
+    """A hash of all that the compiled program depends on or may depend on."""
     client = devices[0].client
-    parts = [
+    dependencies = [
         text,
         jax.__version__,
         version("jaxlib"),
@@ -164,11 +164,11 @@ def key(text: str, devices: Sequence[jax.Device]) -> str:
         [os.environ.get(name) for name in FLAGS],
         sorted((name, repr(getattr(jax.config, name, None))) for name in jax.config.values),
     ]
-    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+    return hashlib.sha256("\0".join(map(str, dependencies)).encode()).hexdigest()
 
 
 def load(stored: bytes, lowered: Lowered, devices: Sequence[jax.Device]) -> Compiled:
-    """The program of the bytes. Raises DamagedError where JAX cannot make one of them."""
+    """The program from its stored bytes. Raises DamagedError where JAX cannot load them."""
     try:
         compiled = serialize_executable.deserialize_and_load(
             stored, lowered.in_tree, lowered.out_tree, devices[0].client, devices
@@ -179,21 +179,21 @@ def load(stored: bytes, lowered: Lowered, devices: Sequence[jax.Device]) -> Comp
     return compiled
 
 
-def read(opened: int, name: str) -> bytes | None:
-    """What was written under the name in the folder; None if there is none.
+def read(folder: int, name: str) -> bytes | None:
+    """The bytes that `write` stored under a name in the folder; None if there is no such file.
 
-    Raises DamagedError for anything but that, OSError for a link.
+    folder is an open descriptor. Raises DamagedError for any other file, OSError for a link.
     """
     try:
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=opened)
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     except FileNotFoundError:
         return None
     with open(file, "rb") as stream:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode) or not private(found):
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or not private(status):
             raise DamagedError("its file is another user's, or no file")
-        whole = stream.read()
-    digest, packed = whole[:DIGEST], whole[DIGEST:]
+        content = stream.read()
+    digest, packed = content[:DIGEST], content[DIGEST:]
     if hashlib.sha256(packed).digest() != digest:
         raise DamagedError("its file is damaged")
     try:
@@ -202,16 +202,16 @@ def read(opened: int, name: str) -> bytes | None:
         raise DamagedError(f"its file is damaged ({error})") from error
 
 
-def write(opened: int, name: str, program: bytes) -> None:
-    """Put the program under the name, all at once, behind a sum of its bytes."""
+def write(folder: int, name: str, program: bytes) -> None:
+    """Store a program under a name, after a hash of its bytes; the file appears complete."""
     packed = zlib.compress(program, 1)
-    beside = f"{name}.{secrets.token_hex(8)}"
+    temporary = f"{name}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
-        with open(os.open(beside, flags, 0o600, dir_fd=opened), "wb") as stream:
+        with open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as stream:
             stream.write(hashlib.sha256(packed).digest() + packed)
-        os.rename(beside, name, src_dir_fd=opened, dst_dir_fd=opened)
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):
-            os.unlink(beside, dir_fd=opened)
+            os.unlink(temporary, dir_fd=folder)
         raise

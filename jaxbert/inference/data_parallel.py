@@ -1,8 +1,8 @@
-"""Where batches run: on one device, or one batch on each of several; both have one interface.
+"""Batches on one device, or one batch on each of several, behind one interface.
 
-On several devices, batches of one shape are stacked on a leading axis that is laid over them;
-weights are on all of them. Nothing is exchanged between devices, and each runs the program of a
-single batch, so that results have the same bits as on one (of the same kind).
+On several devices, batches of one shape are stacked on a leading axis that is sharded over the
+devices; weights are replicated. Devices exchange nothing, and each runs the program of a single
+batch, so that results have the same bits as on one device (of the same kind).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,53 +18,53 @@ from jaxbert.inference.programs import Program
 from jaxbert.process.backend import device_of
 
 AXIS = "device"
-EVERYWHERE, APART = P(), P(AXIS)  # type: ignore[no-untyped-call]
+REPLICATED, SHARDED = P(), P(AXIS)  # type: ignore[no-untyped-call]
 
 
 class Devices(Protocol):
-    """Where batches run, and how their arrays and results are laid there."""
+    """The interface of OneDevice and DataParallel: programs, and arrays for them."""
 
-    first: jax.Device | None  # where what is no batch runs; None: where its arrays are
+    first: jax.Device | None  # where pooling alone runs; None: where its arrays are
 
     def program(self, function: Callable[..., jax.Array], *fixed: Any) -> Program:
-        """The program of function(*fixed, *arrays) for what `jobs` gives."""
+        """The program of function(*fixed, *arrays), for arrays of `jobs`."""
 
     def jobs(
         self, batches: Sequence[Batch], tokens: Sequence[np.ndarray]
     ) -> Iterator[tuple[Any, BatchArrays]]:
-        """(members, arrays) of what runs at once."""
+        """(members, arrays) of what runs at once: one batch, or one for each device."""
 
     def extra(self, array: np.ndarray) -> np.ndarray:
-        """An argument that all batches share, as the program takes it."""
+        """An argument that all batches share, in the shape that the program takes."""
 
     def rows(self, members: Any, results: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(members, their rows) of each batch in a result of the program."""
+        """(members, their rows) of each batch in one result of the program."""
 
 
 class OneDevice:
     """All batches on one device, one after the other."""
 
     def __init__(self, device: jax.Device | None) -> None:
-        """None: where the weights are, for they are sharded over several."""
+        """device is None for weights that are sharded over several devices."""
         self.first = device
 
     def program(self, function: Callable[..., jax.Array], *fixed: Any) -> Program:
-        """The program of function(*fixed, *arrays)."""
-        return Program(function, *fixed, place=self.first, fixed_place=self.first)
+        """The program of function(*fixed, *arrays), where arrays are those of one batch."""
+        return Program(function, *fixed, placement=self.first, fixed_placement=self.first)
 
     def jobs(
         self, batches: Sequence[Batch], tokens: Sequence[np.ndarray]
     ) -> Iterator[tuple[Any, BatchArrays]]:
-        """(members, arrays) of each batch."""
+        """(members, arrays) of each batch in turn."""
         for batch in batches:
             yield batch.members, batch.fill(tokens)
 
     def extra(self, array: np.ndarray) -> np.ndarray:
-        """The array itself."""
+        """The array unchanged, since there is one batch at a time."""
         return array
 
     def rows(self, members: Any, results: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The rows as they are."""
+        """The results unchanged, as those of one batch."""
         yield members, results
 
 
@@ -72,50 +72,54 @@ class DataParallel:
     """A batch on each device at once."""
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
-        """Lay the axis of stacked batches over the devices."""
+        """Make a mesh of the devices, with one axis for the stacked batches."""
         self.mesh = Mesh(np.array(devices), (AXIS,))
         self.first, self.number = devices[0], len(devices)
 
     def program(self, function: Callable[..., jax.Array], *fixed: Any) -> Program:
-        """The program of function(*fixed, *arrays) on as many stacks of arrays as devices.
+        """The program of function(*fixed, *arrays) on one batch for each device.
 
-        Each array has a leading axis of that length; so has the result.
+        Each array has a leading axis with one entry for each device; so has the result.
         """
         leaves, tree = jax.tree.flatten(fixed)
 
-        def one(leaves: list[jax.Array], arrays: Any) -> jax.Array:
-            own = jax.tree.map(lambda stacked: stacked[0], arrays)
-            return function(*jax.tree.unflatten(tree, leaves), *own)[None]
+        def on_one(leaves: list[jax.Array], arrays: Any) -> jax.Array:
+            batch = jax.tree.map(lambda stacked: stacked[0], arrays)
+            return function(*jax.tree.unflatten(tree, leaves), *batch)[None]
 
-        # The check would refuse kernels, which do not say over which axes their results vary.
+        # check_vma would refuse kernels, which do not say over which axes their results vary.
         on_each = jax.shard_map(
-            one, mesh=self.mesh, in_specs=(EVERYWHERE, APART), out_specs=APART, check_vma=False
+            on_one,
+            mesh=self.mesh,
+            in_specs=(REPLICATED, SHARDED),
+            out_specs=SHARDED,
+            check_vma=False,
         )
         return Program(
             lambda leaves, *arrays: on_each(leaves, arrays),
             leaves,
-            place=NamedSharding(self.mesh, APART),
-            fixed_place=NamedSharding(self.mesh, EVERYWHERE),
+            placement=NamedSharding(self.mesh, SHARDED),
+            fixed_placement=NamedSharding(self.mesh, REPLICATED),
         )
 
     def jobs(
         self, batches: Sequence[Batch], tokens: Sequence[np.ndarray]
     ) -> Iterator[tuple[Any, BatchArrays]]:
-        """(members of each batch, their arrays stacked) of as many batches as devices."""
+        """(members of each batch, their arrays stacked), one batch for each device."""
         yield from device_batches(batches, tokens, self.number)
 
     def extra(self, array: np.ndarray) -> np.ndarray:
-        """A copy for each device."""
+        """The array once for each device, stacked on a leading axis."""
         return np.stack([array] * self.number)
 
     def rows(self, members: Any, results: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The batches of a stack, one by one."""
-        for own, rows in zip(members, results, strict=True):
-            yield own, rows[: len(own)]
+        """(members, rows) of the batch on each device in turn."""
+        for batch_members, rows in zip(members, results, strict=True):
+            yield batch_members, rows[: len(batch_members)]
 
 
 def devices_for(devices: Sequence[jax.Device] | None, weight: jax.Array) -> Devices:
-    """One device or several; None: where the weight is."""
+    """OneDevice or DataParallel for these devices; None is the one device that the weight is on."""
     if devices is None:
         return OneDevice(device_of(weight))
     return OneDevice(devices[0]) if len(devices) == 1 else DataParallel(devices)
@@ -126,20 +130,20 @@ def device_batches(
 ) -> Iterator[tuple[list[np.ndarray], BatchArrays]]:
     """(members of each batch, their arrays stacked) of up to `number` batches of one shape.
 
-    Where fewer are left, the rest of the stack is empty batches, which have no members.
+    Where fewer are left, the arrays are filled up with empty batches, which have no members.
     """
-    alike: dict[Any, list[Batch]] = {}
+    by_shape: dict[Any, list[Batch]] = {}
     for batch in batches:
-        alike.setdefault((type(batch), *shape(batch)), []).append(batch)
-    for group in alike.values():
-        for start in range(0, len(group), number):
-            some = group[start : start + number]
-            filled = [batch.fill(tokens) for batch in some]
-            empty = jax.tree.map(np.zeros_like, filled[0])
-            filled += [empty] * (number - len(some))
-            yield [batch.members for batch in some], jax.tree.map(lambda *a: np.stack(a), *filled)
+        by_shape.setdefault((type(batch), *shape(batch)), []).append(batch)
+    for same_shape in by_shape.values():
+        for start in range(0, len(same_shape), number):
+            chosen = same_shape[start : start + number]
+            arrays = [batch.fill(tokens) for batch in chosen]
+            empty = jax.tree.map(np.zeros_like, arrays[0])
+            arrays += [empty] * (number - len(chosen))
+            yield [batch.members for batch in chosen], jax.tree.map(lambda *a: np.stack(a), *arrays)
 
 
 def shape(batch: Batch) -> tuple[int, ...]:
-    """What a batch's program depends on."""
+    """The integer fields of a batch, which decide the shapes of its arrays."""
     return tuple(field for field in batch if isinstance(field, int))

@@ -1,4 +1,4 @@
-"""Tokens -> rows of results: an encoder, the planner of its batches, and what it does with them."""
+"""The engine: token ids -> results, by the programs of one encoder on planned batches."""
 
 import copy
 import dataclasses
@@ -26,14 +26,14 @@ from jaxbert.process.backend import backend, check_devices, computing
 
 Model = TypeVar("Model", bound=Transformer)
 
-# How far from 1 the length of a vector may be behind a Normalize module: rounding gives 1e-6 at
-# most, a zero vector, which has no direction, gives 1.
+# How far from 1 the length of a vector may be after a Normalize module: rounding makes at most 1e-6
+# of difference, a zero vector, which has no direction, makes 1.
 UNIT = 1e-3
 
 
-def numbered_from(first: int, members: Any) -> Any:
-    """Indices of texts in a window -> those in all windows; of one batch, or of several at once."""
-    return first + members if isinstance(members, np.ndarray) else [first + own for own in members]
+def shifted(first: int, members: Any) -> Any:
+    """The indices in a window, of one batch or of several, as indices among all texts."""
+    return first + members if isinstance(members, np.ndarray) else [first + m for m in members]
 
 
 class Engine(Generic[Model]):
@@ -46,48 +46,49 @@ class Engine(Generic[Model]):
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        """None: the planner that suits the backend, and the device that the weights are on.
+        """Put the weights on the devices and make the programs; nothing is compiled yet.
 
-        Raises InputError for devices that are not this process's.
+        planner None is the one that suits the backend, devices None the device that the weights
+        are on. Raises InputError for devices of another process.
         """
         platform = backend()
-        self.encoder = encoder  # its weights stay as they are: the compiled programs hold them
+        self.encoder = encoder  # the programs hold its weights, so these may not change
         self.planner = planner or by_length(platform, encoder.position.limit)
         self.given_devices = devices
         self.devices = devices_for(check_devices(devices), encoder.embeddings.word[...])
         self.snapshot = Snapshot(encoder)
         self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated
         with computing():
-            runs = unrolled_where_faster(encoder, platform)
+            runner = unrolled_where_faster(encoder, platform)
             head = PoolingHead(stack.pooling, stack.after)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
-        self.vectors = self.devices.program(vectors, runs, head)
-        self.states = self.devices.program(token_states, runs)
+        self.vectors = self.devices.program(vectors, runner, head)
+        self.states = self.devices.program(token_states, runner)
         first = self.devices.first
-        self.pooled = Program(PoolingHead.__call__, head, place=first, fixed_place=first)
+        self.pooled = Program(PoolingHead.__call__, head, placement=first, fixed_placement=first)
         self.counter = StatsCounter()
 
     def copied(self, encoder: Model) -> Self:
-        """An engine that shares the programs and counts for itself; encoder has the same arrays."""
-        own = copy.copy(self)
-        own.encoder, own.counter = encoder, StatsCounter()
+        """An engine with the same programs and its own counter; encoder has the same arrays."""
+        engine = copy.copy(self)
+        engine.encoder, engine.counter = encoder, StatsCounter()
         if self.snapshot.of(self.encoder):  # else the copy refuses to run too
-            own.snapshot = Snapshot(encoder)
-        return own
+            engine.snapshot = Snapshot(encoder)
+        return engine
 
     @property
     def programs(self) -> tuple[Program, ...]:
-        """Texts to vectors, texts to token states, token states to vectors."""
+        """The three programs: texts to vectors, texts to token states, token states to vectors."""
         return self.vectors, self.states, self.pooled
 
     @property
     def compilations(self) -> int:
-        """How many shapes have been compiled, or read from the cache, so far."""
+        """How many shapes have been compiled or read from the cache so far."""
         return sum(program.compilations for program in self.programs)
 
     @property
     def stats(self) -> Stats:
-        """What has been done so far."""
+        """The counts and times of everything that this engine has run."""
         seconds = sum(program.seconds for program in self.programs)
         return dataclasses.replace(
             self.counter.total, compilations=self.compilations, compile_seconds=seconds
@@ -102,20 +103,20 @@ class Engine(Generic[Model]):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(indices of texts [m], their results [m, ...]) in the order in which they were computed.
 
-        windows are lists of the ids [t_i] of texts that follow one another; the next is asked for
-        while the device has the last. program is `vectors`, with results [width], or `states`, with
-        results [t, d]; extra are the arrays that it takes beside a batch. Raises ComputationError
-        for a result that cannot be right, TextError for ids that the encoder does not have.
+        windows are lists of the ids [t_i] of consecutive texts; the next one is taken while the
+        device computes. program is `vectors`, with results [width], or `states`, with results
+        [t, d]; extra are the arrays that it takes besides a batch. Raises ComputationError for a
+        result that cannot be right, TextError for ids that the encoder does not have.
         """
         self.check_unchanged()
         extra = tuple(map(self.devices.extra, extra))
         for members, results in run_jobs(program, self.jobs(windows, batch_size), *extra):
-            for own, rows in self.devices.rows(members, results):
-                self.check_rows(own, rows, program is self.vectors and self.unit_length)
-                yield own, rows
+            for texts, rows in self.devices.rows(members, results):
+                self.check_rows(texts, rows, program is self.vectors and self.unit_length)
+                yield texts, rows
 
     def check_unchanged(self) -> None:
-        """Refuse an encoder whose weights are no longer those that the programs hold."""
+        """Raise InputError if the encoder's weights are no longer those that the programs hold."""
         if not self.snapshot.of(self.encoder):
             raise InputError(
                 "the encoder was changed after this Embedder was made, which would run the old "
@@ -123,7 +124,7 @@ class Engine(Generic[Model]):
             )
 
     def check_rows(self, members: np.ndarray, rows: np.ndarray, unit: bool) -> None:
-        """Refuse results that are not finite, or have no length one where they must."""
+        """Raise ComputationError for a row that is not finite, or with `unit` not of length one."""
         finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
         if not finite.all():
             text = int(members[np.argmin(finite)])
@@ -139,7 +140,7 @@ class Engine(Generic[Model]):
     def jobs(
         self, windows: Iterable[list[np.ndarray]], batch_size: int | None
     ) -> Iterator[tuple[Any, BatchArrays]]:
-        """(indices of texts [m], the arrays of their batch) of what runs at once."""
+        """(indices of texts [m], arrays) of each batch, or of one batch for each device."""
         first = 0
         for tokens in windows:
             self.check_tokens(tokens, first)
@@ -153,11 +154,11 @@ class Engine(Generic[Model]):
                 batches=len(batches),
             )
             for members, arrays in self.devices.jobs(batches, tokens):
-                yield numbered_from(first, members), arrays
+                yield shifted(first, members), arrays
             first += len(tokens)
 
     def check_tokens(self, tokens: Sequence[np.ndarray], first: int = 0) -> None:
-        """Refuse ids that the vocabulary, and lengths that the positions do not have."""
+        """Raise TextError for an id outside the vocabulary, or more tokens than positions."""
         limit, known = self.encoder.position.limit, self.encoder.config.vocab_size
         for text, ids in enumerate(tokens, start=first):
             if limit is not None and len(ids) > limit:
@@ -174,31 +175,31 @@ class Engine(Generic[Model]):
                 )
 
     def check_memory(self, rows: int, length: int) -> None:
-        """Refuse a batch that the device cannot hold."""
+        """Raise DeviceMemoryError for a batch that the device cannot hold."""
         encoder = self.encoder
         device = self.devices.first
         check_memory(encoder.config, encoder.attention, encoder.dtype, rows, length, device)
 
-    def pool(self, parts: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
-        """States [t_i, d] of n > 0 parts, pooled where masks [t_i] are true: float32 [n, width].
+    def pool(self, states: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
+        """The vectors [n, width] of n > 0 arrays of states [t_i, d], pooled where masks are true.
 
-        Shapes depend on each t_i alone, so that the same states give the same bits.
+        The shape of a batch depends on each t_i alone, so that the same states give the same bits.
         """
         vectors: dict[int, np.ndarray] = {}
-        width = parts[0].shape[1]
-        for batch in ByText().plan([len(part) for part in parts]):
+        width = states[0].shape[1]
+        for batch in ByText().plan([len(x) for x in states]):
             x = np.zeros((batch.rows, batch.length, width), np.float32)
             mask = np.zeros((batch.rows, batch.length), bool)
             for row, member in enumerate(batch.members):
-                x[row, : len(parts[member])] = parts[member]
-                mask[row, : len(parts[member])] = masks[member]
+                x[row, : len(states[member])] = states[member]
+                mask[row, : len(states[member])] = masks[member]
             rows = on_host(self.pooled(x, mask))[: len(batch.members)]
             self.check_rows(batch.members, rows, self.unit_length)
             vectors |= {int(member): rows[row] for row, member in enumerate(batch.members)}
-        return np.stack([vectors[i] for i in range(len(parts))])
+        return np.stack([vectors[i] for i in range(len(states))])
 
     def warmup(self, longest: int) -> int:
-        """Compile what texts of up to so many tokens usually need; how many shapes were new."""
+        """Compile the usual shapes for texts of up to `longest` tokens; how many were new."""
         start, before = time.perf_counter(), self.compilations
         for batch in self.planner.usual(longest):
             self.check_memory(batch.rows, batch.length)

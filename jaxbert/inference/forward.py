@@ -1,4 +1,4 @@
-"""What one program computes of a batch: states of tokens, or vectors of texts."""
+"""The functions that programs compute on a batch: states of tokens, or vectors of texts."""
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ def rows_by_text(hidden: Hidden, token_index: jax.Array) -> tuple[Hidden, Mask]:
     token_index [m, u] holds indices into b * t, -1 beyond the end of a text.
     """
     flat = hidden.reshape(-1, hidden.shape[-1]).at[token_index]
-    own = flat.get(mode="fill", fill_value=0, wrap_negative_indices=False)
-    return own, token_index >= 0
+    states = flat.get(mode="fill", fill_value=0, wrap_negative_indices=False)
+    return states, token_index >= 0
 
 
 def states(encoder: Transformer, batch: BatchArrays) -> tuple[Hidden, Mask]:

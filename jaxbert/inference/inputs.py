@@ -1,4 +1,4 @@
-"""From what callers pass to what the strict types hold: int32, whole, checked where it can be."""
+"""From the arrays that callers pass to checked int32 Inputs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def integers(value: ArrayInput, name: str) -> jax.Array | np.ndarray:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
     except ValueError as error:
         raise InputError(f"{name} has rows of different lengths; pad them to one") from error
-    except Exception as error:  # whatever its own conversion raises
+    except Exception as error:  # whatever the object's conversion raises
         raise InputTypeError(
             f"{name} is a {type(value).__name__}; pass an array of integers"
         ) from error
@@ -41,7 +41,7 @@ def integers(value: ArrayInput, name: str) -> jax.Array | np.ndarray:
 
 
 def check_range(value: jax.Array | np.ndarray, name: str, limit: int, what: str) -> None:
-    """Refuse numbers outside [0, limit); inside jit nothing is known, and lookups give NaN."""
+    """Raise InputError for numbers outside [0, limit); traced values pass, and lookups give NaN."""
     if isinstance(value, jax.core.Tracer) or value.size == 0:
         return
     low, high = int(value.min()), int(value.max())
@@ -51,7 +51,7 @@ def check_range(value: jax.Array | np.ndarray, name: str, limit: int, what: str)
 
 
 def check_dtype(dtype: DTypeLike) -> DTypeLike:
-    """float32 or bfloat16: what the encoder has been measured in."""
+    """The dtype, which must be float32 or bfloat16. Raises InputError for any other."""
     try:
         name = jnp.dtype(dtype).name
     except Exception:  # NumPy has many ways to refuse
@@ -62,7 +62,7 @@ def check_dtype(dtype: DTypeLike) -> DTypeLike:
 
 
 def check_parts(config: Any, rngs: Any, position: Any, feed_forward: Any, attention: Any) -> None:
-    """Refuse arguments of an encoder that are of other types than it takes."""
+    """Raise InputTypeError for an argument of Encoder that is of the wrong type."""
     if not isinstance(config, EncoderConfig):
         raise InputTypeError(f"config is a {type(config).__name__}; pass an EncoderConfig")
     if not isinstance(rngs, nnx.Rngs):
@@ -75,7 +75,7 @@ def check_parts(config: Any, rngs: Any, position: Any, feed_forward: Any, attent
 
 
 def check_runs(segments: jax.Array | np.ndarray) -> None:
-    """Refuse a text in two pieces: positions restart with each piece, which it would not mean."""
+    """Raise InputError for a text in two pieces, since positions would restart in the second."""
     if isinstance(segments, jax.core.Tracer):
         return
     for row in np.asarray(segments):
@@ -97,7 +97,7 @@ def restart(segments: jax.Array | np.ndarray) -> jax.Array:
 
 
 def check_length(positions: jax.Array | np.ndarray, limit: int) -> None:
-    """Refuse a position that a learned table does not have."""
+    """Raise InputError for a position outside a learned table of `limit` rows."""
     if isinstance(positions, jax.core.Tracer) or positions.size == 0:
         return
     longest = int(positions.max()) + 1
@@ -114,7 +114,7 @@ def check_length(positions: jax.Array | np.ndarray, limit: int) -> None:
 def token_types(
     value: ArrayInput | None, shape: tuple[int, ...], number: int
 ) -> jax.Array | np.ndarray:
-    """The types of all tokens; 0 where none are given."""
+    """The token types [b, t], which must be below number; zeros if value is None."""
     if value is None:
         return np.zeros(shape, np.int32)
     types = integers(value, "token_type_ids")
@@ -125,22 +125,22 @@ def token_types(
 def segments_of(
     mask: ArrayInput | None, segments: ArrayInput | None, shape: tuple[int, ...]
 ) -> jax.Array | np.ndarray:
-    """Segment ids; an attention mask is segment ids with the values 0 and 1, all 1 by default."""
+    """Segment ids [b, t]: those passed, or an attention mask, whose values are 0 and 1, or ones."""
     if mask is not None and segments is not None:
         raise InputError("attention_mask and segment_ids say the same thing; pass one of them")
     if segments is not None:
-        given = integers(segments, "segment_ids")
-        check_range(given, "segment_ids", np.iinfo(np.int32).max, "segments")
-        return given
+        checked = integers(segments, "segment_ids")
+        check_range(checked, "segment_ids", np.iinfo(np.int32).max, "segments")
+        return checked
     if mask is None:
         return np.ones(shape, np.int32)
-    given = integers(mask, "attention_mask")
-    check_range(given, "attention_mask", 2, "mask values")
-    return given
+    checked = integers(mask, "attention_mask")
+    check_range(checked, "attention_mask", 2, "mask values")
+    return checked
 
 
 def check_shapes(ids: Any, segments: Any, types: Any, positions: Any) -> None:
-    """All are [b, t]; positions may be [1, t]."""
+    """Raise InputError unless all arrays are [b, t]; positions may be [1, t]."""
     for name, array in (("token_type_ids", types), ("attention_mask or segment_ids", segments)):
         if array.shape != ids.shape:
             raise InputError(f"{name} has shape {array.shape}, but input_ids has {ids.shape}")
@@ -157,23 +157,24 @@ def prepare(
     segment_ids: ArrayInput | None = None,
     positions: ArrayInput | None = None,
 ) -> Inputs:
-    """Fill in what is left out, and refuse what the encoder has no answer for.
+    """The Inputs of an encoder: checked int32 arrays, with defaults for those left out.
 
     Positions default to the index in the row under a mask, and restart in each packed text under
-    segment_ids; limit is the number of positions that there are. Raises InputError.
+    segment_ids; limit is the number of positions that the encoder has, None for any. Raises
+    InputError and InputTypeError.
     """
     ids = integers(input_ids, "input_ids")
     check_range(ids, "input_ids", config.vocab_size, "token ids")
     types = token_types(token_type_ids, ids.shape, config.type_vocab_size)
     segments = segments_of(attention_mask, segment_ids, ids.shape)
     if positions is not None:
-        places = integers(positions, "positions")
+        pos = integers(positions, "positions")
     elif segment_ids is not None:
         check_runs(segments)
-        places = restart(segments)
+        pos = restart(segments)
     else:
-        places = np.arange(ids.shape[1], dtype=np.int32)[None, :]
-    check_shapes(ids, segments, types, places)
+        pos = np.arange(ids.shape[1], dtype=np.int32)[None, :]
+    check_shapes(ids, segments, types, pos)
     if limit is not None:
-        check_length(places, limit)
-    return Inputs(jnp.asarray(ids), jnp.asarray(segments), jnp.asarray(types), jnp.asarray(places))
+        check_length(pos, limit)
+    return Inputs(jnp.asarray(ids), jnp.asarray(segments), jnp.asarray(types), jnp.asarray(pos))

@@ -1,7 +1,7 @@
 """How much memory a forward pass needs, estimated before anything is compiled.
 
-The factors were fitted to what XLA reports for the compiled programs; the tests hold the estimate
-against it. It stops what is far too large; what nearly fits it may judge either way.
+The factors were fitted to the memory that XLA reports for compiled programs, and tests compare the
+two. The estimate refuses batches that are far too large; near the limit it may err either way.
 """
 
 import os
@@ -18,41 +18,41 @@ from jaxbert.model.chunked import CHUNK
 from jaxbert.model.config import EncoderConfig
 
 GIB = 2**30
-# Where Linux says how much memory a container may use, in its two versions.
+# The memory limit of a container on Linux, in cgroup versions 2 and 1.
 CGROUPS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 
 
-def products(config: EncoderConfig) -> int:
-    """How many products [d, f] a feed-forward has."""
+def projections(config: EncoderConfig) -> int:
+    """How many weights [d, f] a feed-forward has."""
     return 3 if config.feed_forward == "glu" else 2
 
 
 def parameters(config: EncoderConfig) -> int:
-    """How many numbers the tables and products hold; norms and biases are too few to count."""
+    """How many numbers the tables and projections hold; norms and biases are negligible."""
     d, f = config.hidden_size, config.intermediate_size
     rows = config.vocab_size + (config.max_positions if config.position == "learned" else 0)
-    return rows * d + config.num_layers * (4 * d * d + products(config) * d * f)
+    return rows * d + config.num_layers * (4 * d * d + projections(config) * d * f)
 
 
 def estimate(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, t: int) -> int:
-    """Bytes for b rows of t tokens, weights included.
+    """The bytes that b rows of t tokens take, weights included.
 
-    Six arrays [b, t, d] live beside the scores; four of them in the feed-forward, beside four
-    [b, chunk, f] if it is gated, else two.
-    The implementation of attention says what its scores take.
+    Six arrays [b, t, d] exist at the same time as the scores; in the feed-forward it is four of
+    them, and four [b, chunk, f] if it is gated, else two. The size of the scores comes from the
+    implementation of attention.
     """
     width = jnp.dtype(dtype).itemsize
     states = width * b * t * config.hidden_size
     scores = score_bytes(attention, b, config.num_heads, t, config.position == "alibi")
-    inner = width * 2 * (products(config) - 1) * b * min(t, CHUNK) * config.intermediate_size
+    inner = width * 2 * (projections(config) - 1) * b * min(t, CHUNK) * config.intermediate_size
     return parameters(config) * width + max(6 * states + scores, 4 * states + inner)
 
 
 def container_memory() -> int | None:
-    """Bytes that the container may use; None where nothing limits it, or nobody says."""
+    """Bytes that the container may use; None where there is no limit, or none is known."""
     limits = []
     for file in CGROUPS:
         try:
@@ -64,7 +64,7 @@ def container_memory() -> int | None:
 
 @cache
 def device_memory(device: jax.Device | None = None) -> int | None:
-    """Bytes that the device has in all; None where nobody says. None as device: the first."""
+    """Bytes of memory of a device, None where unknown; device None is the first one."""
     stats = (device or jax.local_devices()[0]).memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
@@ -76,7 +76,7 @@ def device_memory(device: jax.Device | None = None) -> int | None:
 
 
 def longest(config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, most: int) -> int:
-    """The largest t whose estimate is at most `most`; 0 if there is none."""
+    """The largest t whose estimate is at most `most` bytes; 0 if there is none."""
     low, high = 0, 1
     while estimate(config, attention, dtype, b, high) <= most:
         low, high = high, 2 * high
@@ -95,7 +95,7 @@ def check_memory(
     t: int,
     device: jax.Device | None = None,
 ) -> None:
-    """Refuse b rows of t tokens that the device cannot hold. Raises DeviceMemoryError."""
+    """Raise DeviceMemoryError for b rows of t tokens that the device cannot hold."""
     most = device_memory(device)
     needed = estimate(config, attention, dtype, b, t)
     if most is None or needed <= most:

@@ -1,4 +1,4 @@
-"""What `encode` gives, and what it makes of vectors: width, length one, precision; long texts."""
+"""The outputs of `encode`: token states, width, normalisation and precision; long texts."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
@@ -20,7 +20,7 @@ from jaxbert.process.backend import backend
 Output = Literal["sentence_embedding", "token_embeddings"]
 OnLong = Literal["truncate", "warn", "error"]
 OnEmpty = Literal["error", "nan"]
-# torch's names of devices, and JAX's.
+# From torch's names of devices to JAX's.
 PLATFORMS = {"cuda": "gpu", "xla": "tpu"}
 
 
@@ -29,15 +29,15 @@ class LongTextWarning(UserWarning):
 
 
 class TokenEmbeddings(NamedTuple):
-    """The last states of one text's tokens, and what each token is."""
+    """The last states of one text's tokens, with their ids, offsets and pooling mask."""
 
     embeddings: np.ndarray  # [t, d] float32
     ids: np.ndarray  # [t] int32, special tokens and those of a prompt included
-    offsets: np.ndarray  # [t, 2]: from where to where in the text, in characters; 0, 0 outside it
+    offsets: np.ndarray  # [t, 2]: first character in the text, and end; 0, 0 outside it
     mask: np.ndarray  # [t] bool: pooled by `encode`
 
     def as_dict(self, vector: np.ndarray) -> dict[str, np.ndarray]:
-        """This and the text's vector under the names that sentence-transformers has for them."""
+        """These fields and the text's vector, by sentence-transformers' names."""
         return {
             "input_ids": self.ids,
             "attention_mask": np.ones_like(self.ids),
@@ -49,7 +49,7 @@ class TokenEmbeddings(NamedTuple):
 
 @dataclass(frozen=True)
 class Finish:
-    """Vectors -> the first features, then length one, then fewer bits; checked when made."""
+    """The steps after the model: the first `width` features, length one, precision."""
 
     width: int
     normalize: bool = False
@@ -57,7 +57,7 @@ class Finish:
     ranges: Ranges | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a precision that there is not, and ranges that nothing uses."""
+        """Raise InputError for an unknown precision, or ranges that do not fit it or the width."""
         check_precision(self.precision)
         if self.ranges is None:
             return
@@ -70,55 +70,55 @@ class Finish:
             )
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """float32 [n, full width] -> [n, width], or [n, ceil(width / 8)] for one bit a feature."""
-        kept = vectors[:, : self.width]
+        """Vectors [n, full width] as [n, width], or [n, ceil(width / 8)] at a bit per feature."""
+        vectors = vectors[:, : self.width]
         if self.normalize:
-            kept = unit_length(kept)
+            vectors = unit_length(vectors)
         if self.precision == "float32":
-            return kept
-        return quantize_embeddings(kept, self.precision, self.ranges)
+            return vectors
+        return quantize_embeddings(vectors, self.precision, self.ranges)
 
 
 @dataclass
 class LongTexts:
-    """What becomes of texts beyond the maximum length; `tokenizer` tells it of each."""
+    """How texts beyond the maximum length are treated; the tokenizer reports each of them here."""
 
     what: OnLong = "truncate"
     most: int = 0
-    found: dict[int, int] = field(default_factory=dict)  # text -> its tokens, uncut
+    tokens_of: dict[int, int] = field(default_factory=dict)  # cut text -> its tokens before
 
     def __post_init__(self) -> None:
-        """Refuse what is none of the three."""
+        """Raise InputError for an unknown value of on_long."""
         choice(self.what, "on_long", get_args(OnLong))
 
     @property
     def listens(self) -> bool:
-        """Whether it wants to know; nobody is asked to count what is not used."""
+        """Whether the tokenizer must report cut texts, which costs it time."""
         return self.what != "truncate"
 
     def __call__(self, text: int, tokens: int) -> None:
-        """Note a text that was cut, or refuse it."""
+        """Record a text that was cut. Raises InputError where on_long is "error"."""
         if self.what == "error":
             raise InputError(
                 f"text {text} has {tokens} tokens, and the maximum is {self.most}; shorten it, cut "
                 'it with on_long="truncate", or embed its parts with encode_chunks'
             )
-        self.found[text] = tokens
+        self.tokens_of[text] = tokens
 
     def report(self) -> None:
-        """One warning for all texts that were cut, if that was asked for."""
-        if self.what == "warn" and self.found:
-            text = max(self.found, key=self.found.__getitem__)
+        """Warn once of all texts that were cut, where on_long is "warn"."""
+        if self.what == "warn" and self.tokens_of:
+            text = max(self.tokens_of, key=self.tokens_of.__getitem__)
             warn_caller(
-                f"{len(self.found)} texts were cut to {self.most} tokens; the longest is text "
-                f"{text} with {self.found[text]}",
+                f"{len(self.tokens_of)} texts were cut to {self.most} tokens; the longest is text "
+                f"{text} with {self.tokens_of[text]}",
                 LongTextWarning,
             )
 
 
 def check_output(output_value: Any, finish: Finish, texts: int) -> None:
-    """Refuse an output that there is not, and steps that are for sentence vectors alone."""
-    if output_value is not None:  # which is both
+    """Raise InputError for an unknown output_value, or steps that are for text vectors alone."""
+    if output_value is not None:  # None asks for vectors and token states
         choice(output_value, "output_value", get_args(Output))
     if output_value != "sentence_embedding" and (finish.precision != "float32" or finish.normalize):
         raise InputError(
@@ -130,7 +130,7 @@ def check_output(output_value: Any, finish: Finish, texts: int) -> None:
 
 
 def check_on_empty(on_empty: Any, finish: Finish) -> None:
-    """Refuse what is neither of the two, and rows of NaN in numbers that have none."""
+    """Raise InputError for an unknown on_empty, and for NaN in a precision without it."""
     if on_empty not in get_args(OnEmpty):
         raise InputError(
             f"on_empty is {on_empty!r}; it must be one of: {', '.join(get_args(OnEmpty))}"
@@ -143,7 +143,7 @@ def check_on_empty(on_empty: Any, finish: Finish) -> None:
 
 
 def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: Any) -> None:
-    """sentence-transformers' arguments that ask for torch tensors, its devices and processes."""
+    """Raise InputError for sentence-transformers' arguments about tensors, devices, processes."""
     if flag(tensor, "convert_to_tensor") or not flag(numpy, "convert_to_numpy"):
         raise InputError(
             "vectors are NumPy arrays here, so leave out convert_to_tensor and convert_to_numpy; "

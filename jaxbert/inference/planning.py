@@ -1,8 +1,8 @@
 """Token counts -> batches of a few fixed shapes.
 
-XLA compiles a program per shape, so texts are put into a small ladder of lengths and row counts.
+XLA compiles a program per shape, so lengths and row counts are rounded up to a few buckets.
 A planner is an object: ByLength wastes little, ByText makes the shape a function of the text alone.
-What the numbers here were chosen from: notes/06-cpu.md.
+The numbers here were measured in notes/06-cpu.md.
 """
 
 import os
@@ -16,19 +16,19 @@ import numpy as np
 from jaxbert.errors import InputError
 from jaxbert.inference.batches import Batch, Packed, Padded
 
-# The lowest rung of the ladder of lengths: below it a batch costs its overhead, not its tokens.
+# The shortest bucket: below it the time of a batch is overhead, not tokens.
 SHORTEST = 16
-# Tokens of a batch for each core of a CPU: what it works on then stays in the caches.
+# Tokens of a batch for each core of a CPU: the arrays then stay in its caches.
 CORE = 256
 # Tokens of a batch on an accelerator, where a larger one costs nothing but memory.
 CHIP = 32768
 
 
 class Planner(Protocol):
-    """How texts are put into batches."""
+    """The interface of objects that put texts into batches."""
 
     def plan(self, counts: Sequence[int], batch_size: int | None) -> Sequence[Batch]:
-        """Every text in exactly one batch that is long enough for it."""
+        """Batches with every text in exactly one that is long enough; counts are its tokens."""
         ...
 
     def usual(self, most: int) -> Sequence[Batch]:
@@ -37,9 +37,9 @@ class Planner(Protocol):
 
 
 def bucket(tokens: int, steps: int) -> int:
-    """The smallest length of the ladder that holds so many tokens.
+    """The smallest bucket of lengths that holds so many tokens.
 
-    From 16 * steps on the ladder has `steps` rungs to a doubling, below they are 16 apart: with 8
+    From 16 * steps on there are `steps` buckets to a doubling, below they are 16 apart: with 8
     steps 16, 32, 48 ... 256, 288, 320 ... 512, 576 ...
     """
     step = step_at(tokens, steps)
@@ -47,7 +47,7 @@ def bucket(tokens: int, steps: int) -> int:
 
 
 def step_at(tokens: int, steps: int) -> int:
-    """How far the rung that holds so many tokens is from the one below it."""
+    """The difference between the bucket of so many tokens and the one below it."""
     return max(SHORTEST, floor_power(tokens - 1) // steps)
 
 
@@ -56,25 +56,25 @@ def floor_power(number: int) -> int:
     return 1 << (max(number, 1).bit_length() - 1)
 
 
-def rows_for(rest: int, full: int) -> int:
-    """How many rows the next batch gets, if `rest` texts are left and `full` rows are allowed.
+def rows_for(left: int, full: int) -> int:
+    """How many rows the next batch gets, if `left` texts are left and `full` rows are allowed.
 
-    `full`, or a power of two: the next above `rest`, unless that leaves over a quarter of it empty.
+    `full`, or a power of two: the next above `left`, unless over a quarter of it would be empty.
     """
-    if rest >= full:
+    if left >= full:
         return full
-    below = floor_power(rest)
-    above = below if below == rest else min(2 * below, full)
-    return above if 4 * rest >= 3 * above else below
+    below = floor_power(left)
+    above = below if below == left else min(2 * below, full)
+    return above if 4 * left >= 3 * above else below
 
 
 def capped(length: int, longest: int | None) -> int:
-    """The length, or the longest that there is."""
+    """The length, at most `longest` where that is not None."""
     return length if longest is None else min(length, longest)
 
 
 def lengths(most: int, steps: int, longest: int | None) -> Iterator[int]:
-    """The rungs of the ladder for texts of up to `most` tokens."""
+    """The buckets for texts of up to `most` tokens, in order."""
     tokens = 0
     while tokens < most:
         length = capped(bucket(tokens + 1, steps), longest)
@@ -84,42 +84,42 @@ def lengths(most: int, steps: int, longest: int | None) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Packing:
-    """Texts of up to `longest` tokens, at most `texts` of them in a row of `length`."""
+    """Rows of `length` tokens that hold up to `texts` texts of up to `longest` tokens each."""
 
     longest: int = 32
     length: int = 64
     texts: int = 8
 
     def __post_init__(self) -> None:
-        """Refuse rows that cannot hold one text."""
+        """Raise InputError for rows that cannot hold one text."""
         if not 0 < self.longest <= self.length or self.texts < 1:
             raise InputError(f"{self} has rows that cannot hold a text; make them longer")
 
     def bins(self, counts: Sequence[int], members: Sequence[int]) -> Iterator[list[int]]:
         """The texts of each row: the longest that fits first, then the longest that still fits."""
-        device_batches: list[list[int]] = [[] for _ in range(self.longest + 1)]
+        by_count: list[list[int]] = [[] for _ in range(self.longest + 1)]
         for i in reversed(members):
-            device_batches[counts[i]].append(i)
+            by_count[counts[i]].append(i)
         left = len(members)
         while left:
             row: list[int] = []
             room, size = self.length, self.longest
             while len(row) < self.texts:
                 size = min(size, room)
-                while size >= 0 and not device_batches[size]:
+                while size >= 0 and not by_count[size]:
                     size -= 1
                 if size < 0:
                     break
-                row.append(device_batches[size].pop())
+                row.append(by_count[size].pop())
                 room -= size
             left -= len(row)
             yield row
 
     def batch(self, bins: Sequence[Sequence[int]], rows: int) -> Packed:
-        """A batch of these rows, and of empty ones up to `rows`."""
+        """A batch whose first rows are these bins; those up to `rows` stay empty."""
         return Packed(
-            members=np.array([i for own_bin in bins for i in own_bin], np.int64),
-            row=np.repeat(np.arange(len(bins)), [len(own_bin) for own_bin in bins]),
+            members=np.array([i for texts in bins for i in texts], np.int64),
+            row=np.repeat(np.arange(len(bins)), [len(texts) for texts in bins]),
             rows=rows,
             length=self.length,
             texts=rows * self.texts,
@@ -129,14 +129,14 @@ class Packing:
 
 @dataclass(frozen=True)
 class ByLength:
-    """Longest first, cut into batches of about `budget` tokens; short texts share rows.
+    """Texts sorted by length, in batches of about `budget` tokens; short texts share rows.
 
     Small inputs get small batches.
     """
 
     budget: int = 2 * CORE
-    steps: int = 8  # rungs of the ladder of lengths to a doubling
-    longest: int | None = None  # tokens of a text: a learned table of positions ends there
+    steps: int = 8  # buckets of lengths to a doubling
+    longest: int | None = None  # most tokens of a text: the rows of a learned position table
     packing: Packing | None = Packing()
 
     def full(self, length: int, batch_size: int | None) -> int:
@@ -145,29 +145,29 @@ class ByLength:
         return rows if batch_size is None else min(rows, batch_size)
 
     def plan(self, counts: Sequence[int], batch_size: int | None = None) -> list[Batch]:
-        """batch_size bounds the rows of a batch, None leaves it to the budget.
+        """Batches for texts of so many tokens, longest first; batch_size bounds their rows.
 
-        A batch gets as many rows as there are texts of its own rung or of more than three quarters
-        of its length; only rows that are there anyway are given to shorter ones.
+        The rows of a batch are chosen for the texts of its own bucket or of more than three
+        quarters of its length; shorter texts only get rows that would be empty.
         """
         order = np.argsort(-np.asarray(counts, np.int64), kind="stable").tolist()
         falling = [-counts[i] for i in order]
-        rest = self.short_from(falling)
+        short = self.short_from(falling)
         batches: list[Batch] = []
         start = 0
-        while start < rest:
-            own = bucket(-falling[start], self.steps)
-            length = capped(own, self.longest)
-            # Texts of more tokens than this are near; none has fewer than 0.
-            apart = min(3 * length // 4, own - step_at(own, self.steps))
-            near = bisect_left(falling, -apart if apart else 1, lo=start + 1, hi=rest) - start
+        while start < short:
+            uncapped = bucket(-falling[start], self.steps)
+            length = capped(uncapped, self.longest)
+            # Texts of more tokens than this get rows of their own; none has fewer than 0.
+            above = min(3 * length // 4, uncapped - step_at(uncapped, self.steps))
+            near = bisect_left(falling, -above if above else 1, lo=start + 1, hi=short) - start
             rows = rows_for(near, self.full(length, batch_size))
-            batches.append(Padded(np.array(order[start : min(start + rows, rest)]), rows, length))
+            batches.append(Padded(np.array(order[start : min(start + rows, short)]), rows, length))
             start += rows
-        return batches + self.packed(counts, order[rest:], batch_size)
+        return batches + self.packed(counts, order[short:], batch_size)
 
     def short_from(self, falling: Sequence[int]) -> int:
-        """Where in the sorted texts those begin that share rows; the end, if one row holds all."""
+        """The index in `falling` of the first text that shares a row; its length if none has to."""
         if self.packing is None:
             return len(falling)
         start = bisect_left(falling, -self.packing.longest)
@@ -176,7 +176,7 @@ class ByLength:
     def packed(
         self, counts: Sequence[int], members: Sequence[int], batch_size: int | None
     ) -> list[Batch]:
-        """Batches of rows that short texts share."""
+        """Batches of the short texts `members`, several to a row."""
         if self.packing is None or not members:
             return []
         bins = list(self.packing.bins(counts, members))
@@ -189,7 +189,7 @@ class ByLength:
         return batches
 
     def usual(self, most: int) -> list[Batch]:
-        """A text alone and a full batch for each length; short texts have one full batch in all."""
+        """One row and a full batch of each bucket, and one full batch of shared rows."""
         none = np.zeros(0, np.int64)
         batches: list[Batch] = []
         for length in lengths(most, self.steps, self.longest):
@@ -204,9 +204,9 @@ class ByLength:
 
 @dataclass(frozen=True)
 class ByText:
-    """The shape depends on a text's own token count alone, so its bits do too.
+    """The shape of a text's batch depends on its own token count alone, so its bits do too.
 
-    Batches that stay partly empty are filled up; batch_size changes nothing, no row is shared.
+    Batches are filled up with empty rows; batch_size changes nothing, no row is shared.
     """
 
     budget: int = 512
@@ -215,12 +215,12 @@ class ByText:
     longest: int | None = None
 
     def shape(self, tokens: int) -> tuple[int, int]:
-        """Rows and length for a text of so many tokens."""
+        """The rows and the length of the batch for a text of so many tokens."""
         length = capped(bucket(tokens, self.steps), self.longest)
         return min(self.most_rows, max(1, round(self.budget / length))), length
 
     def plan(self, counts: Sequence[int], batch_size: int | None = None) -> list[Batch]:
-        """One row count per rung of the ladder."""
+        """Batches with one row count per bucket, longest first; batch_size is ignored."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i, tokens in enumerate(counts):
             groups.setdefault(self.shape(tokens), []).append(i)
@@ -231,7 +231,7 @@ class ByText:
         ]
 
     def usual(self, most: int) -> list[Batch]:
-        """The one shape of each length."""
+        """An empty batch of the one shape of each bucket."""
         none = np.zeros(0, np.int64)
         return [
             Padded(none, *self.shape(length)) for length in lengths(most, self.steps, self.longest)
@@ -239,9 +239,9 @@ class ByText:
 
 
 def by_length(backend: str, longest: int | None) -> ByLength:
-    """The planner for a backend, as jax.default_backend() has it.
+    """The default planner for a backend of jax.default_backend().
 
-    An accelerator takes large batches of few shapes, for it compiles each of them slowly.
+    An accelerator gets large batches of few shapes, since each takes long to compile.
     """
     if backend == "cpu":
         return ByLength(budget=CORE * cores(), longest=longest)

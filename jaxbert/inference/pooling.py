@@ -1,4 +1,4 @@
-"""Masked mean pooling as a call of its own, for states that somebody else computed."""
+"""mean_pool: masked mean pooling of states that the caller has."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The host a step ahead of the device: texts in windows, each prepared while the last one runs."""
+"""The host one step ahead of the device: windows of texts, each prepared while the last runs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -9,14 +9,14 @@ from typing import NamedTuple, TypeVar
 
 from jaxbert.process import interrupts
 
-Part = TypeVar("Part")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-OFTEN = 0.2  # seconds between two looks for a signal while the next result is awaited
+OFTEN = 0.2  # seconds between two checks for a signal while waiting for a result
 
 
 class WindowSize(NamedTuple):
-    """The most that is tokenised at a time; it bounds what is in memory beside the vectors."""
+    """The most that is tokenised at a time, which bounds the memory besides the vectors."""
 
     texts: int
     characters: int  # a single longer text is a window of its own
@@ -28,7 +28,7 @@ WINDOW = WindowSize(8192, 2**22)
 def text_windows(
     texts: Sequence[str], extra: int = 0, most: WindowSize = WINDOW
 ) -> Iterator[tuple[int, Sequence[str]]]:
-    """(index of the first, texts that follow one another), up to so many texts and characters.
+    """(index of the first text, the texts) of windows of at most this size, in order.
 
     Each text counts `extra` characters more, those of a prompt.
     """
@@ -42,46 +42,46 @@ def text_windows(
         yield start, texts[start:]
 
 
-def prefetched(function: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
-    """function(part) of each part in order; the next is computed while the caller has the last.
+def prefetched(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """function(item) of each item in order; the next is computed while the caller uses the last.
 
-    A part is taken from its iterator in the same thread, so reading runs ahead too, by one. Who
-    stops early does not wait for that thread, which may be reading from a pipe that says nothing.
+    An item is taken from its iterator in a thread, so reading runs ahead too, by one. A caller who
+    stops early does not wait for that thread, which may be blocked in a read from a pipe.
     """
-    if isinstance(parts, list) and len(parts) == 1:
-        yield function(parts[0])
+    if isinstance(items, list) and len(items) == 1:
+        yield function(items[0])
         return
-    found: SimpleQueue[tuple[list[Result], BaseException | None]] = SimpleQueue()
+    results: SimpleQueue[tuple[list[Result], BaseException | None]] = SimpleQueue()
     wanted, stopped = Semaphore(1), Event()
 
     def work() -> None:
         try:
-            iterator = iter(parts)
+            iterator = iter(items)
             while wanted.acquire() and not stopped.is_set():
-                some = [function(part) for part in islice(iterator, 1)]
-                found.put((some, None))
-                if not some:
+                result = [function(item) for item in islice(iterator, 1)]  # empty at the end
+                results.put((result, None))
+                if not result:
                     return
         except BaseException as error:
-            found.put(([], error))
+            results.put(([], error))
 
     Thread(target=work, daemon=True).start()
     try:
         while True:
-            some, error = next_of(found)
+            result, error = next_of(results)
             if error is not None:
                 raise error
-            if not some:
+            if not result:
                 return
             wanted.release()
-            yield some[0]
+            yield result[0]
     finally:
         stopped.set()
         wanted.release()
 
 
 def next_of(queue: SimpleQueue[Result]) -> Result:
-    """What comes next; raises Interrupted if a signal comes before."""
+    """The next item of the queue. Raises Interrupted if a signal comes first."""
     while True:
         interrupts.check()
         with suppress(Empty):

@@ -1,4 +1,4 @@
-"""Arrays -> device -> results: one compiled program per shape, the next batch sent ahead."""
+"""One compiled program per shape; the next batch is sent to the device while one runs."""
 
 import logging
 import time
@@ -15,13 +15,13 @@ from jaxbert.inference.compilation_cache import through_cache
 from jaxbert.process import interrupts
 from jaxbert.process.backend import computing, option
 
-# Batches under way at once: one runs while the next is being put together.
+# Batches on the device at once: one runs while the host fills the next.
 AHEAD = 2
 
 log = logging.getLogger(__name__)
-# Where arrays are laid: a device, or a sharding over several.
+# Where arrays are put: on a device, or sharded over several; None leaves that to JAX.
 Placement: TypeAlias = jax.Device | NamedSharding | None
-# A mesh that the user computes on at the moment has nothing to do with where programs run here.
+# Programs run without a mesh, also where the user has set one.
 NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
 
 
@@ -32,17 +32,19 @@ class Program:
         self,
         function: Callable[..., jax.Array],
         *fixed: Any,
-        place: Placement = None,
-        fixed_place: Placement = None,
+        placement: Placement = None,
+        fixed_placement: Placement = None,
     ) -> None:
-        """The leading arguments, such as the weights, stay the same in every call.
+        """fixed are the leading arguments of every call, such as the weights.
 
-        They are laid on fixed_place, those of a call on place; None leaves that to JAX.
+        They are put on fixed_placement, and those of each call on placement.
         """
         leaves, tree = jax.tree.flatten(fixed)  # once, not in every call
         with jax.transfer_guard("allow"):
-            self.fixed = leaves if fixed_place is None else jax.device_put(leaves, fixed_place)
-        self.place = place
+            self.fixed = leaves
+            if fixed_placement is not None:
+                self.fixed = jax.device_put(leaves, fixed_placement)
+        self.placement = placement
         self.function = lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
         self.jitted = jax.jit(self.function)
         self.compiled: dict[tuple[tuple[int, ...], ...], Callable[..., jax.Array]] = {}
@@ -50,19 +52,19 @@ class Program:
 
     @property
     def compilations(self) -> int:
-        """How many shapes have been compiled, or read from the cache of compiled programs."""
+        """How many shapes have been compiled or read from the cache."""
         return len(self.compiled)
 
     def compile(self, *arrays: Any) -> Callable[..., jax.Array]:
-        """The program for arrays of these shapes; not compiled while JAX's jit is turned off."""
+        """The compiled program for arrays of these shapes; the function itself while jit is off."""
         if option("jax_disable_jit"):
             return self.function
         shapes = tuple(np.shape(array) for array in jax.tree.leaves(arrays))
         if shapes not in self.compiled:
             start = time.perf_counter()
             with computing(), jax.set_mesh(NO_MESH):
-                lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.place))
-            devices = devices_of(self.place)
+                lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
+            devices = devices_of(self.placement)
             self.compiled[shapes] = (
                 through_cache(lowered, devices) if devices else lowered.compile()
             )
@@ -72,20 +74,20 @@ class Program:
         return self.compiled[shapes]
 
     def __call__(self, *arrays: Any) -> jax.Array:
-        """Run, compiling first where the shapes are new.
+        """function(*fixed, *arrays) on the device; new shapes are compiled first.
 
-        Moving arrays to the device is what a call is for, so JAX's transfer guard is not asked.
+        JAX's transfer guard is off, since moving arrays to the device is what a call is for.
         """
         with computing(), jax.set_mesh(NO_MESH):
             program = self.compile(*arrays)
-            return program(self.fixed, jax.device_put(arrays, self.place))
+            return program(self.fixed, jax.device_put(arrays, self.placement))
 
 
-def devices_of(place: Placement) -> list[jax.Device]:
-    """The devices in the order in which a program sees them; none where that is left to JAX."""
-    if isinstance(place, NamedSharding):
-        return list(place.mesh.devices.flat)
-    return [place] if isinstance(place, jax.Device) else []
+def devices_of(placement: Placement) -> list[jax.Device]:
+    """The devices in the order in which a program uses them; none where that is left to JAX."""
+    if isinstance(placement, NamedSharding):
+        return list(placement.mesh.devices.flat)
+    return [placement] if isinstance(placement, jax.Device) else []
 
 
 def run_jobs(
@@ -95,7 +97,7 @@ def run_jobs(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(members, their results [len(members), ...]) of each job, in the order of the jobs.
 
-    Jobs are taken as they are needed, so that a generator of them works while the device does.
+    Jobs are taken from the iterator one by one, so that a generator runs while the device does.
     """
     waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
     for members, arrays in jobs:
@@ -108,11 +110,11 @@ def run_jobs(
 
 
 def result_of(members: np.ndarray, result: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Wait for a result, and drop the rows that only filled up the batch."""
+    """(members, their rows) of a result, once it is there, without the batch's empty rows."""
     return members, on_host(result)[: len(members)]
 
 
 def on_host(result: jax.Array) -> np.ndarray:
-    """The numbers of a result, once it is there."""
+    """The result as a NumPy array, once it is there."""
     with jax.transfer_guard("allow"):
         return np.asarray(result)

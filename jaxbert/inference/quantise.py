@@ -23,8 +23,8 @@ DTYPES = {
     "binary": np.int8,
     "ubinary": np.uint8,
 }
-# The fewest vectors that ranges are taken from where none are given: below, a vector's bytes would
-# tell more about its company than about itself. sentence-transformers warns below the same number.
+# The fewest vectors that ranges are taken from where none are passed: below, the bytes of a vector
+# would depend more on the other vectors than on itself. sentence-transformers warns below this too.
 FEWEST = 100
 STEPS = 255
 
@@ -33,14 +33,14 @@ STEPS = 255
 class Ranges:
     """The least and the largest value of each feature, which int8 and uint8 divide into 255 steps.
 
-    Vectors that are to be compared must be made with the same ranges: keep them beside the vectors.
+    Vectors can be compared only if their ranges are the same: store them with the vectors.
     """
 
     low: np.ndarray  # [d] float32
     high: np.ndarray  # [d] float32
 
     def __post_init__(self) -> None:
-        """Refuse what is no pair of bounds."""
+        """Convert both to float32 [d]. Raises InputError unless they are finite and low <= high."""
         for name in ("low", "high"):
             with np.errstate(over="ignore"):
                 bound = array(getattr(self, name), f"{name} of the ranges").astype(np.float32)
@@ -57,7 +57,7 @@ class Ranges:
 
     @classmethod
     def of(cls, vectors: np.ndarray) -> Self:
-        """The ranges of calibration vectors [n, d]; some hundreds and more that are like yours."""
+        """The ranges of calibration vectors [n, d]: hundreds, similar to those to quantise."""
         vectors = array(vectors, "vectors")
         if vectors.ndim != 2 or not len(vectors):
             raise InputError(f"ranges are taken from vectors [n, d], not from {vectors.shape}")
@@ -65,7 +65,7 @@ class Ranges:
 
     @classmethod
     def given(cls, value: "Ranges | np.ndarray | Sequence[Sequence[float]]") -> Self:
-        """Ranges, or an array [2, d] as sentence-transformers takes it."""
+        """Ranges from Ranges, or from an array [2, d] as sentence-transformers takes it."""
         if isinstance(value, Ranges):
             return cls(value.low, value.high)
         try:
@@ -78,20 +78,20 @@ class Ranges:
 
     @classmethod
     def load(cls, file: str | PathLike[str]) -> Self:
-        """The ranges that `save` wrote."""
+        """The ranges in a file that `save` wrote. Raises InputError for any other file."""
         try:
-            held = load_file(path(file, "a file of ranges"))
-            return cls(held["low"].astype(np.float32), held["high"].astype(np.float32))
+            tensors = load_file(path(file, "a file of ranges"))
+            return cls(tensors["low"].astype(np.float32), tensors["high"].astype(np.float32))
         except (SafetensorError, KeyError, OSError) as error:
             raise InputError(f"{file} holds no ranges ({error}); save them with Ranges") from error
 
     def save(self, file: str | PathLike[str]) -> None:
-        """Write a safetensors file with the tensors low and high."""
-        place = path(file, "a file of ranges")
+        """Write a safetensors file with the tensors low and high. Raises WriteError."""
+        checked = path(file, "a file of ranges")
         try:
-            save_file({"low": self.low, "high": self.high}, place)
+            save_file({"low": self.low, "high": self.high}, checked)
         except (OSError, SafetensorError) as error:
-            raise WriteError(f"{place} could not be written ({error}); name another") from error
+            raise WriteError(f"{checked} could not be written ({error}); name another") from error
 
 
 def quantize_embeddings(
@@ -132,12 +132,12 @@ def quantize_embeddings(
 
 
 def check_precision(precision: object) -> None:
-    """Refuse a precision that there is not."""
+    """Raise InputError for an unknown precision."""
     choice(precision, "precision", DTYPES)
 
 
 def check_enough(number: int, precision: str) -> None:
-    """Refuse to take ranges from a handful of vectors; of none there is nothing to take."""
+    """Raise InputError if there are too few vectors to take ranges from; none at all are fine."""
     if 0 < number < FEWEST:
         raise InputError(
             f"{precision} needs the range of each feature, and {number} vectors are too few to "
@@ -146,7 +146,7 @@ def check_enough(number: int, precision: str) -> None:
 
 
 def scaled(vectors: np.ndarray, ranges: Ranges, precision: str) -> np.ndarray:
-    """float32 vectors as bytes; a feature without a range is measured in steps of 1."""
+    """float32 vectors [..., d] as bytes; a feature whose low equals its high has steps of 1."""
     if ranges.low.shape[0] != vectors.shape[-1]:
         raise InputError(
             f"ranges are for {ranges.low.shape[0]} features, but vectors have "
@@ -154,5 +154,5 @@ def scaled(vectors: np.ndarray, ranges: Ranges, precision: str) -> np.ndarray:
         )
     steps = (ranges.high - ranges.low) / np.float32(STEPS)
     steps = np.where(steps == 0, np.float32(1), steps)
-    whole = np.clip(np.floor((vectors - ranges.low) / steps), 0, STEPS)
-    return whole.astype(np.uint8) if precision == "uint8" else (whole - 128).astype(np.int8)
+    level = np.clip(np.floor((vectors - ranges.low) / steps), 0, STEPS)
+    return level.astype(np.uint8) if precision == "uint8" else (level - 128).astype(np.int8)

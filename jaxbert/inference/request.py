@@ -1,4 +1,4 @@
-"""One call for vectors: what stands before texts, where they are cut; and how it is carried out."""
+"""One call of `encode` and its kin: its checked arguments, and how it is carried out."""
 
 import logging
 import time
@@ -14,19 +14,19 @@ from jaxbert.errors import TextError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.outputs import Finish, LongTexts, OnEmpty, TokenEmbeddings, check_on_empty
 from jaxbert.inference.prefetch import WindowSize, prefetched, text_windows
-from jaxbert.text.chunking import Parts, Window, spans_of, windows
+from jaxbert.text.chunking import TokenSpans, TokenWindow, spans_of, token_windows
 from jaxbert.text.tokenizer import Tokenizer, Tokens
 
 log = logging.getLogger(__name__)
-Made = TypeVar("Made")
+Tokenised = TypeVar("Tokenised")
 
-# Texts and characters that are chunked at a time: the states of their tokens are held.
-TOGETHER = WindowSize(256, 2**19)
+# Texts and characters that are chunked at a time: the states of all their tokens are in memory.
+CHUNKED_WINDOW = WindowSize(256, 2**19)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a caller wants, checked; texts are numbered from 0."""
+    """The checked arguments of one call; texts are numbered from 0."""
 
     engine: Engine[Any]
     tokenizer: Tokenizer
@@ -38,7 +38,7 @@ class Request:
 
     @contextmanager
     def counted(self, texts: int) -> Iterator[Callable[[int], object]]:
-        """A function that is told of finished texts; in the end the engine's numbers are right."""
+        """A function to call with the number of texts finished; updates progress bar and stats."""
         start, before = time.perf_counter(), self.engine.stats
         try:
             with tqdm(total=texts, unit="text", disable=not self.show) as bar:
@@ -49,15 +49,15 @@ class Request:
         self.long.report()
 
     def tokenised(
-        self, texts: list[str], tokenise: Callable[..., list[Made]]
-    ) -> Iterator[list[Made]]:
-        """What a method of the tokenizer makes of the texts, a window at a time, one ahead."""
+        self, texts: list[str], tokenise: Callable[..., list[Tokenised]]
+    ) -> Iterator[list[Tokenised]]:
+        """The results of a tokenizer's method for each window of texts, computed one ahead."""
 
-        def of_window(window: tuple[int, Sequence[str]]) -> list[Made]:
-            first, part = window
-            with numbered_from(first):
+        def of_window(window: tuple[int, Sequence[str]]) -> list[Tokenised]:
+            first, in_window = window
+            with errors_numbered_from(first):
                 return tokenise(
-                    [self.prefix + text for text in part],
+                    [self.prefix + text for text in in_window],
                     self.long.most,
                     (lambda i, tokens: self.long(first + i, tokens)) if self.long.listens else None,
                 )
@@ -65,7 +65,7 @@ class Request:
         return prefetched(of_window, list(text_windows(texts, len(self.prefix))))
 
     def vectors(self, texts: list[str]) -> np.ndarray:
-        """float32 [n, width], before anything is cut off or normalised."""
+        """The vectors [n, width] of all texts in float32, before Finish."""
         vectors = np.zeros((len(texts), self.engine.width), np.float32)
         tokens, skipped = self.tokenised(texts, self.tokenizer), np.array(self.skipped, np.int32)
         with self.counted(len(texts)) as done:
@@ -76,13 +76,13 @@ class Request:
         return vectors
 
     def tokens(self, texts: list[str]) -> list[TokenEmbeddings]:
-        """The states of each text's tokens."""
+        """The TokenEmbeddings of each text: states, ids, offsets and pooling mask."""
         all_tokens: list[Tokens] = []
 
         def ids() -> Iterator[list[np.ndarray]]:
             for window in self.tokenised(texts, self.tokenizer.detailed):
                 all_tokens.extend(window)
-                yield [own.ids for own in window]
+                yield [tokens.ids for tokens in window]
 
         states: dict[int, np.ndarray] = {}
         with self.counted(len(texts)) as done:
@@ -90,18 +90,19 @@ class Request:
                 for text, row in zip(members, rows, strict=True):
                     states[int(text)] = row[: len(all_tokens[text].ids)].copy()
                 done(len(members))
-        return [self.described(states[i], own) for i, own in enumerate(all_tokens)]
+        return [self.described(states[i], tokens) for i, tokens in enumerate(all_tokens)]
 
     def pooled(self, tokens: list[TokenEmbeddings]) -> np.ndarray:
-        """The vectors [n, width] of texts whose states are there."""
+        """The vectors [n, width] of texts whose states have been computed."""
         if not tokens:
             return np.zeros((0, self.engine.width), np.float32)
-        return self.engine.pool([own.embeddings for own in tokens], [own.mask for own in tokens])
+        return self.engine.pool([x.embeddings for x in tokens], [x.mask for x in tokens])
 
     def described(self, states: np.ndarray, tokens: Tokens) -> TokenEmbeddings:
-        """The states of a text's tokens with what each token is."""
+        """The states [t, d] of a text's tokens, with their ids, offsets and pooling mask."""
         mask = np.arange(len(tokens.ids)) >= self.skipped
-        return TokenEmbeddings(states, tokens.ids, Parts.of(tokens, len(self.prefix)).offsets, mask)
+        offsets = TokenSpans.of(tokens, len(self.prefix)).offsets
+        return TokenEmbeddings(states, tokens.ids, offsets, mask)
 
     def chunks(
         self,
@@ -111,45 +112,48 @@ class Request:
         overlap: int | None,
         on_empty: OnEmpty,
     ) -> list[np.ndarray]:
-        """The finished vectors [c_i, w] of the c_i parts of text i."""
+        """The finished vectors [c_i, w] of the c_i chunks of each text i."""
         check_on_empty(on_empty, finish)
         spans = [spans_of(i, text, chunks) for i, text in enumerate(texts)]
         vectors = [np.zeros((0, self.engine.width), np.float32)]
         with self.counted(len(texts)) as done:
-            for first, group in text_windows(texts, len(self.prefix), TOGETHER):
+            for first, group in text_windows(texts, len(self.prefix), CHUNKED_WINDOW):
                 prefixed = [self.prefix + text for text in group]
-                with numbered_from(first):
+                with errors_numbered_from(first):
                     tokens = self.tokenizer.detailed(prefixed)
-                parts = [
-                    Parts.of(own, len(self.prefix), len(text))
-                    for own, text in zip(tokens, group, strict=True)
+                tokenised = [
+                    TokenSpans.of(text_tokens, len(self.prefix), len(text))
+                    for text_tokens, text in zip(tokens, group, strict=True)
                 ]
-                for i, states in enumerate(self.whole_states(parts, overlap), start=first):
-                    members = [parts[i - first].members(span) for span in spans[i]]
+                for i, states in enumerate(self.all_states(tokenised, overlap), start=first):
+                    members = [tokenised[i - first].members(span) for span in spans[i]]
                     if on_empty == "error":
-                        self.check_full(i, spans[i], members)
-                    vectors.append(self.of_parts(states, members))
+                        self.check_not_empty(i, spans[i], members)
+                    vectors.append(self.of_chunks(states, members))
                 done(len(group))
-        ends = np.cumsum([len(own) for own in vectors])
+        ends = np.cumsum([len(rows) for rows in vectors])
         return np.split(finish(np.concatenate(vectors)), ends[:-1])[1:]
 
-    def whole_states(self, parts: list[Parts], overlap: int | None) -> list[np.ndarray]:
+    def all_states(self, texts: list[TokenSpans], overlap: int | None) -> list[np.ndarray]:
         """The states [t, d] of all tokens of each text, from as many windows as it needs."""
-        cut = [list(windows(own, self.long.most, overlap)) for own in parts]
-        flat: list[tuple[int, Window]] = [(i, one) for i, own in enumerate(cut) for one in own]
+        windows: list[tuple[int, TokenWindow]] = [
+            (i, window)
+            for i, text in enumerate(texts)
+            for window in token_windows(text, self.long.most, overlap)
+        ]
         width = self.engine.encoder.config.hidden_size
-        states = [np.zeros((len(own.tokens.ids), width), np.float32) for own in parts]
-        ids = [[window.ids for _, window in flat]]
+        states = [np.zeros((len(text.tokens.ids), width), np.float32) for text in texts]
+        ids = [[window.ids for _, window in windows]]
         for members, rows in self.engine.run(self.engine.states, ids, self.batch_size):
             for member, row in zip(members, rows, strict=True):
-                text, window = flat[member]
-                window.place(row, states[text])
+                text, window = windows[member]
+                window.copy_states(row, states[text])
         return states
 
-    def check_full(self, text: int, spans: np.ndarray, members: list[np.ndarray]) -> None:
-        """Refuse a part that has no token to be pooled."""
-        for chunk, own in enumerate(members):
-            if not (own >= self.skipped).any():
+    def check_not_empty(self, text: int, spans: np.ndarray, members: list[np.ndarray]) -> None:
+        """Raise TextError for a chunk without a token to pool."""
+        for chunk, tokens in enumerate(members):
+            if not (tokens >= self.skipped).any():
                 start, stop = spans[chunk]
                 raise TextError(
                     text,
@@ -157,20 +161,19 @@ class Request:
                     'make it longer, leave it out, or pass on_empty="nan" for a row of NaN',
                 )
 
-    def of_parts(self, states: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
-        """One vector [width] for each part of a text, of its tokens' states; NaN without any."""
+    def of_chunks(self, states: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+        """The vectors [c, width] of a text's chunks, pooled from states; NaN without a token."""
         vectors = np.full((len(members), self.engine.width), np.nan, np.float32)
-        full = [i for i, own in enumerate(members) if (own >= self.skipped).any()]
-        if full:
-            parts = [members[i] for i in full]
-            masks = [own >= self.skipped for own in parts]
-            vectors[full] = self.engine.pool([states[own] for own in parts], masks)
+        pooled = [i for i, tokens in enumerate(members) if (tokens >= self.skipped).any()]
+        if pooled:
+            masks = [members[i] >= self.skipped for i in pooled]
+            vectors[pooled] = self.engine.pool([states[members[i]] for i in pooled], masks)
         return vectors
 
 
 @contextmanager
-def numbered_from(first: int) -> Iterator[None]:
-    """Texts that an error inside names by their place in a window are named by that among all."""
+def errors_numbered_from(first: int) -> Iterator[None]:
+    """A context in which a TextError's index in a window becomes the index among all texts."""
     try:
         yield
     except TextError as error:

@@ -1,4 +1,4 @@
-"""What callers read and set about a model: prompts, lengths, similarity; no encoder runs here."""
+"""The settings of a model that callers read and set: prompts, lengths, similarity."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -22,27 +22,27 @@ DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 
 class Settings:
-    """A tokenizer and a Stack whose fields may be set; the names are sentence-transformers'."""
+    """A tokenizer and a Stack whose fields can be set, under sentence-transformers' names."""
 
     def __init__(self, stack: Stack, tokenizer: Tokenizer, hidden_size: int) -> None:
         """hidden_size is the width of the states before pooling."""
         self.tokenizer = tokenizer
         self._stack = stack
-        self.change(prompts=Prompts(stack.prompts, self.check_prompts))  # they may be changed
+        self.change(prompts=Prompts(stack.prompts, self.check_prompts))  # checked when changed
         self._hidden_size = hidden_size
 
     @property
     def stack(self) -> Stack:
-        """What the folder puts behind the encoder, as it is set now."""
+        """The current settings, which began as those of the model's folder."""
         return self._stack
 
     def change(self, **fields: Any) -> None:
-        """Set fields of the stack."""
+        """Replace fields of the stack; values must have been checked."""
         self._stack = dataclasses.replace(self._stack, **fields)
 
     @property
     def max_seq_length(self) -> int:
-        """Tokens of a text, special tokens included, beyond which it is cut."""
+        """The most tokens of a text, special tokens included; longer texts are cut."""
         return self.stack.max_length
 
     @max_seq_length.setter
@@ -80,7 +80,7 @@ class Settings:
             self.change(prompts=Prompts(prompts, self.check_prompts))
 
     def check_prompts(self, prompts: Mapping[str, str]) -> None:
-        """Refuse prompts that lack the default one."""
+        """Raise InputError if the default prompt is not among the prompts."""
         if self.stack.default_prompt_name not in (None, *prompts):
             raise InputError(
                 f"the default prompt {self.stack.default_prompt_name!r} is not among the new "
@@ -89,7 +89,7 @@ class Settings:
 
     @property
     def default_prompt_name(self) -> str | None:
-        """The prompt that `encode` puts before texts where none is asked for."""
+        """The name of the prompt that `encode` uses where the caller names none."""
         return self.stack.default_prompt_name
 
     @default_prompt_name.setter
@@ -107,9 +107,9 @@ class Settings:
 
     def prompt(self, name: str | None, text: str | None) -> str:
         """The prompt that applies: the text, else the named one, else the default."""
-        for given, title in ((text, "prompt"), (name, "prompt_name")):
-            if given is not None:
-                check_str(given, title)
+        for value, title in ((text, "prompt"), (name, "prompt_name")):
+            if value is not None:
+                check_str(value, title)
         if text is not None:
             return str.__str__(text)
         name = self.stack.default_prompt_name if name is None else name
@@ -126,22 +126,22 @@ class Settings:
         return self.stack.width(self._hidden_size)
 
     def check_width(self, width: int) -> int:
-        """How many features to keep, at most all."""
+        """truncate_dim as an int. Raises InputError unless it is from 1 to the full width."""
         return integer(width, "truncate_dim", 1, self.full_width)
 
     def get_embedding_dimension(self) -> int:
-        """The width of a vector."""
+        """The width of a vector after truncation."""
         width = self.full_width
         return width if self.stack.truncate_dim is None else min(width, self.stack.truncate_dim)
 
-    # The name that it had before; code written for sentence-transformers still uses it.
+    # The former name in sentence-transformers, which much code still uses.
     get_sentence_embedding_dimension = get_embedding_dimension
 
     def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """[n, d] and [m, d] -> [n, m]: cosine, dot, or a negative distance, as the folder says.
 
         Source: sentence-transformers' similarity_fn_name; euclidean and manhattan are negated there
-        too, so that larger is always more alike.
+        too, so that larger always means more similar.
         """
         return similarity(a, b, self.stack.similarity)
 
@@ -150,7 +150,7 @@ class Settings:
         return similarity_pairwise(a, b, self.stack.similarity)
 
     def chunker(self, tokens: int) -> Chunker:
-        """A function from a text to spans of so many tokens that cover it, for `encode_chunks`."""
+        """A function from a text to chunks of so many tokens that cover it, for `encode_chunks`."""
         size = integer(tokens, "tokens", 1)
         return lambda text: of_tokens(self.tokenizer.detailed([text])[0], size, len(text))
 
@@ -170,7 +170,7 @@ class Settings:
         precision: Precision,
         ranges: Ranges | np.ndarray | None,
     ) -> Finish:
-        """What is done to vectors after the model."""
+        """The Finish of a call, its arguments checked."""
         width, normalize = self.get_embedding_dimension(), flag(normalize, "normalize_embeddings")
         if truncate_dim is not None:
             width = self.check_width(truncate_dim)

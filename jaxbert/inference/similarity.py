@@ -1,4 +1,4 @@
-"""How alike two lists of vectors are."""
+"""The similarity of two lists of vectors."""
 
 import numpy as np
 
@@ -6,22 +6,22 @@ from jaxbert.arguments import array
 from jaxbert.errors import InputError
 from jaxbert.model.head import SMALLEST_NORM
 
-# The names that scipy has for them; negated, so that larger is always more alike.
+# scipy's names of the metrics; negated, so that larger always means more similar.
 DISTANCES = {"euclidean": "euclidean", "manhattan": "cityblock"}
-# Between these a component's square keeps its digits in float32, in a sum of many too.
+# Between these the square of a component is exact enough in float32, also in a sum of many.
 SMALLEST_SQUARE, LARGEST_SQUARE = 1e-12, 1e12
 
 
 def unit_length(x: np.ndarray) -> np.ndarray:
     """x / ||x|| over the last axis in float32, for vectors of any length; a zero vector stays zero.
 
-    Those whose squares float32 cannot hold are divided by their largest component first.
-    Differs: sentence-transformers gives 0, or x / 1e-12, for those.
+    Vectors whose squares would leave float32's range are divided by their largest component first.
+    Differs: sentence-transformers gives 0, or x / 1e-12, for these.
     """
     largest = np.abs(x).max(axis=-1, keepdims=True, initial=0.0)
-    held = (largest > SMALLEST_SQUARE) & (largest < LARGEST_SQUARE) | (largest == 0.0)
-    if not held.all():
-        x = x / np.where(held, np.float32(1.0), largest)
+    in_range = (largest > SMALLEST_SQUARE) & (largest < LARGEST_SQUARE) | (largest == 0.0)
+    if not in_range.all():
+        x = x / np.where(in_range, np.float32(1.0), largest)
     norm = np.sqrt(np.square(x).sum(axis=-1, keepdims=True, dtype=np.float32))
     return x / np.maximum(norm, np.float32(SMALLEST_NORM))
 
@@ -43,7 +43,7 @@ def similarity(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
 
 
 def similarity_pairwise(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
-    """[n, d] and [n, d] -> [n] in float32: what `similarity` has on its diagonal.
+    """[n, d] and [n, d] -> [n] in float32: the diagonal of `similarity`.
 
     Source: sentence-transformers 6.2, util/similarity.py.
     """
@@ -55,14 +55,14 @@ def similarity_pairwise(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
     if kind == "dot":
         with np.errstate(over="ignore"):
             return (a * b).sum(axis=-1)
-    apart = a.astype(np.float64) - b
+    difference = a.astype(np.float64) - b
     if kind == "manhattan":
-        return single(-np.abs(apart).sum(axis=-1))
-    return single(-np.sqrt(np.square(apart).sum(axis=-1)))
+        return single(-np.abs(difference).sum(axis=-1))
+    return single(-np.sqrt(np.square(difference).sum(axis=-1)))
 
 
 def single(x: np.ndarray) -> np.ndarray:
-    """float64 as float32; what is beyond it becomes infinite."""
+    """float64 as float32; numbers beyond its range become infinite."""
     with np.errstate(over="ignore"):
         return x.astype(np.float32)
 
@@ -70,7 +70,7 @@ def single(x: np.ndarray) -> np.ndarray:
 def both(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 lists of vectors of one width; a single vector is a list of one.
 
-    Raises InputError for what is no such list, or holds a number that is not finite in float32.
+    Raises InputError for other shapes, and for a number that is not finite in float32.
     """
     with np.errstate(over="ignore"):
         a, b = (np.atleast_2d(array(x, "vectors").astype(np.float32)) for x in (a, b))

@@ -1,4 +1,4 @@
-"""What has been embedded so far: texts, tokens, batches, compilations, seconds."""
+"""Counts of what has been embedded: texts, tokens, batches, compilations, seconds."""
 
 from dataclasses import dataclass
 from threading import Lock
@@ -6,7 +6,7 @@ from threading import Lock
 
 @dataclass(frozen=True)
 class Stats:
-    """What has been embedded so far; differences of two are those of the calls between them."""
+    """Counts and times so far; the difference of two is what was done between them."""
 
     texts: int = 0
     tokens: int = 0  # special tokens included
@@ -17,13 +17,13 @@ class Stats:
     seconds: float = 0.0  # of encode and warmup in all, compilations included
 
     def __sub__(self, before: "Stats") -> "Stats":
-        """What was done since then."""
-        mine, theirs = vars(self), vars(before)
-        return Stats(**{name: mine[name] - theirs[name] for name in mine})
+        """What was done since `before`, a field at a time."""
+        earlier = vars(before)
+        return Stats(**{name: value - earlier[name] for name, value in vars(self).items()})
 
     @property
     def padding_efficiency(self) -> float:
-        """tokens / slots: the share of the computed tokens that are text; 1 before any."""
+        """tokens / slots, the share of computed tokens that are text; 1 if there are none yet."""
         return self.tokens / self.slots if self.slots else 1.0
 
     @property
@@ -33,7 +33,7 @@ class Stats:
         return self.tokens / running if running > 0 else 0.0
 
     def __str__(self) -> str:
-        """One line for the log."""
+        """The numbers as one line for the log."""
         return (
             f"{self.texts} texts, {self.tokens} tokens in {self.seconds:.2f} s, "
             f"{self.tokens_per_second:.0f} tokens/s; {self.batches} batches, padding efficiency "
@@ -43,14 +43,14 @@ class Stats:
 
 
 class StatsCounter:
-    """Stats that grow; threads may share it."""
+    """A running total of Stats, safe to share between threads."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Start from zero in every field."""
         self.total, self.lock = Stats(), Lock()
 
     def add(self, **numbers: float) -> None:
-        """Add to some of the numbers."""
+        """Add to the fields of `total` that are named."""
         with self.lock:
             self.total = Stats(
                 **{name: value + numbers.get(name, 0) for name, value in vars(self.total).items()}

@@ -1,7 +1,7 @@
-"""The same encoder with its layers one by one: what a CPU runs.
+"""An encoder with its layers in a list instead of a scan: what a CPU runs.
 
-A scan copies each layer's weights out of the stack in every step: nothing beside a large batch on
-an accelerator, but most of a short text's time in bfloat16 on a CPU (notes/06-cpu.md).
+A scan copies each layer's weights out of the stacked arrays in every step: negligible for a large
+batch on an accelerator, but most of a short text's time in bfloat16 on a CPU (notes/06-cpu.md).
 """
 
 import jax
@@ -18,7 +18,7 @@ class Unrolled(Transformer):
     """embeddings, then layers[0], layers[1], ...: the states that Transformer.forward gives."""
 
     def __init__(self, encoder: Transformer) -> None:
-        """Share the encoder's weights."""
+        """Take over the weights of an encoder, shared where `unstack_layers` can."""
         self.config = encoder.config
         self.embeddings = encoder.embeddings
         self.position = encoder.position
@@ -28,7 +28,7 @@ class Unrolled(Transformer):
 
     def forward(self, inputs: Inputs) -> Hidden:
         """The states after the last layer; for use inside jit, on prepared inputs."""
-        x, metadata = self.embed(inputs)
+        x, metadata = self.forward_embeddings(inputs)
         # Under a jit of its own a layer is traced once, not once for each.
         step = jax.jit(lambda layer, x, metadata: layer(x, metadata, self.attention))
         for layer in self.layers:
@@ -37,10 +37,10 @@ class Unrolled(Transformer):
 
 
 def unstack_layers(encoder: Transformer) -> list[nnx.Module]:
-    """The layers one by one.
+    """The layers of an encoder as a list, in order.
 
-    On a CPU they are views of the stacked weights, as NumPy gives them and JAX takes them, where a
-    layer's part begins at a multiple of 64 bytes; else copies.
+    On a CPU their weights are views of the stacked ones where a layer begins at a multiple of 64
+    bytes, since NumPy slices and JAX takes these without a copy; else they are copies.
     """
     leaves, tree = jax.tree.flatten(encoder.layers)
     layers = encoder.config.num_layers
@@ -54,9 +54,9 @@ def unstack_layers(encoder: Transformer) -> list[nnx.Module]:
 
 
 def unrolled_where_faster(encoder: Transformer, platform: str) -> Transformer:
-    """The layers one by one on a CPU; the encoder itself elsewhere.
+    """Unrolled on a CPU, else the encoder itself.
 
-    A subclass with a forward pass of its own runs that, everywhere.
+    A subclass that overrides `forward` is returned unchanged, so that its forward pass runs.
     """
-    own = type(encoder).forward is not Transformer.forward
-    return Unrolled(encoder) if platform == "cpu" and not own else encoder
+    overridden = type(encoder).forward is not Transformer.forward
+    return Unrolled(encoder) if platform == "cpu" and not overridden else encoder

@@ -1,4 +1,4 @@
-"""The activations of a feed-forward, by the names that a config has for them."""
+"""The activations of a feed-forward, by their names in a config."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,8 +10,8 @@ Activation = Callable[[jax.Array], jax.Array]
 def gelu(x: jax.Array) -> jax.Array:
     """x Phi(x) with the exact normal distribution function, x (1 + erf(x / sqrt 2)) / 2.
 
-    Differs: jax.nn.gelu approximates by tanh unless told otherwise, 4.7e-4 off per activation; its
-    exact form takes erfc, which is closer in the left tail and over twice as slow.
+    Differs: jax.nn.gelu approximates by tanh by default, which is 4.7e-4 off per activation; its
+    exact form uses erfc, which is closer in the left tail and over twice as slow.
     """
     return 0.5 * x * (1.0 + jax.lax.erf(x * 0.5**0.5))
 
@@ -30,7 +30,7 @@ def relu(x: jax.Array) -> jax.Array:
 
 
 def silu(x: jax.Array) -> jax.Array:
-    """x / (1 + e^-x), as a function of ours for the same reason."""
+    """x / (1 + e^-x); a plain function for the same reason as relu."""
     return jax.nn.silu(x)
 
 

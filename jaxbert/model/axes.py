@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 Ids = Int[Array, "b t"]  # token ids
 Types = Int[Array, "b t"]  # token type ids
-Segments = Int[Array, "b t"]  # 0 is padding; equal numbers may see each other
+Segments = Int[Array, "b t"]  # 0 is padding; tokens with equal numbers attend to each other
 Positions = Int[Array, "#b t"]  # position of each token in its text
 Mask = Bool[Array, "b t"]  # True where a token counts
 
@@ -33,7 +33,7 @@ Keys = Float[Array, "b n s h"]
 Values = Float[Array, "b n s h"]
 Heads = tuple[Queries, Keys, Values]
 Scores = Float[Array, "b n t s"]
-AttentionMask = Bool[Array, "b 1 t s"]  # True where query t may see key s
+AttentionMask = Bool[Array, "b 1 t s"]  # True where query t attends to key s
 Pooled = Float[Array, "b d"]  # one vector per row
 
 Sizes = Mapping[str, int]  # the size of each letter in one encoder

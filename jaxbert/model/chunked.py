@@ -1,4 +1,4 @@
-"""A function of single tokens, on some tokens at a time: long texts in bounded memory."""
+"""A function of single tokens, computed in chunks: long texts in bounded memory."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,15 @@ import jax.numpy as jnp
 
 from jaxbert.model.axes import Hidden
 
-# Tokens of a row whose inner states exist at one time.
+# Tokens of a row whose intermediate states exist at one time.
 CHUNK = 1024
 
 
 def chunked(function: Callable[[Hidden], Hidden], x: Hidden, size: int = CHUNK) -> Hidden:
-    """function(x) for a function of each token by itself, on `size` tokens of a row at a time.
+    """function(x) for a function that acts on each token alone, `size` tokens of a row at a time.
 
-    In a forward pass its inner states then exist for one chunk only: at 65,536 tokens they would
-    be 1.5 GiB.
+    In a forward pass the intermediate states then exist for one chunk only: at 65,536 tokens they
+    would take 1.5 GiB.
     """
     b, t, d = x.shape
     if t <= size:

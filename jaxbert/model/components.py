@@ -1,4 +1,4 @@
-"""What a config says, as objects: the one place where names of choices become components."""
+"""From a config to components: the one place where the names of its choices are looked up."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ Make = Callable[..., Any]
 class Components(NamedTuple):
     """Makers of the exchangeable components; those that draw weights are called with rngs=.
 
-    A maker is called once for each place where its component stands, so no two layers share one.
+    A maker is called once for each use of its component, so that no two layers share one.
     """
 
     position: Make  # (rngs=)
@@ -30,7 +30,7 @@ class Components(NamedTuple):
 
 
 def components_of(config: EncoderConfig) -> Components:
-    """The components that config names."""
+    """The makers of the components that config names, for layers of its sizes."""
     sizes, std, eps = config.sizes, config.initializer_range, config.layer_norm_eps
     activation, use_bias = ACTIVATIONS[config.activation], config.feed_forward_bias
     positions: dict[str, Make] = {

@@ -1,11 +1,11 @@
-"""What the architecture is, in our words: no file format, no defaults of anybody else."""
+"""The configuration of an encoder: no file format, and no defaults taken from a library."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_origin
 
 from jaxbert.errors import ConfigError, shown
 
-# Sizes are those of arrays that int32 numbers point into.
+# Sizes of arrays that are indexed by int32 numbers.
 LARGEST = 2**31 - 1
 
 
@@ -27,34 +27,34 @@ class EncoderConfig:
     feed_forward: Literal["mlp", "glu"]
     activation: Literal["gelu", "gelu_tanh", "relu", "silu"]
     type_vocab_size: int = 2
-    max_positions: int = 512  # rows of a learned table; nothing else reads it
-    feed_forward_bias: bool = True  # of the first product of an mlp; a glu never has one there
+    max_positions: int = 512  # rows of a learned table; unused by other schemes
+    feed_forward_bias: bool = True  # of the first projection of an mlp; a glu has none there
     query_key_norm: bool = False  # LayerNorm of queries and keys over all heads together
-    second_residual: bool = False  # the layer's input is added once more, behind a norm
+    second_residual: bool = False  # LayerNorm(x + a) before the feed-forward
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
-    hidden_dropout: float = 0.0  # kept for training code; inference never drops
+    hidden_dropout: float = 0.0  # kept for training code; unused in inference
     attention_dropout: float = 0.0
 
     @classmethod
     def bert(cls, **sizes: Any) -> "EncoderConfig":
-        """BERT: learned positions, a two-layer feed-forward with exact gelu."""
+        """The config of a BERT: learned positions, a two-layer feed-forward with exact gelu."""
         return cls(**{"position": "learned", "feed_forward": "mlp", "activation": "gelu", **sizes})
 
     @classmethod
     def jinabert(cls, **sizes: Any) -> "EncoderConfig":
-        """JinaBERT: symmetric ALiBi, a feed-forward gated by exact gelu."""
+        """The config of a JinaBERT: symmetric ALiBi, a feed-forward gated by exact gelu."""
         family: dict[str, Any] = {"position": "alibi", "feed_forward": "glu", "activation": "gelu"}
         return cls(**(family | {"max_positions": 8192} | sizes))
 
     def __post_init__(self) -> None:
-        """Refuse values that describe no encoder, naming the field."""
+        """Check every field. Raises ConfigError, which names the field."""
         for field in fields(self):
             value = getattr(self, field.name)
             choices = get_args(field.type)
             if get_origin(field.type) is Literal and not (type(value) is str and value in choices):
-                one = ", ".join(choices)
-                raise ConfigError(f"{field.name} is {shown(value)}; it must be one of: {one}")
+                known = ", ".join(choices)
+                raise ConfigError(f"{field.name} is {shown(value)}; it must be one of: {known}")
             if field.type is int and (type(value) is not int or not 1 <= value <= LARGEST):
                 raise ConfigError(
                     f"{field.name} is {shown(value)}; it must be a positive integer of 32 bits"

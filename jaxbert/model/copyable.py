@@ -1,4 +1,4 @@
-"""A module that can be copied and pickled; copies share its arrays, which nothing changes."""
+"""A module that can be copied and pickled; copies share its arrays, which are immutable."""
 
 import pickle
 from typing import Any, Self
@@ -10,28 +10,28 @@ from jaxbert.errors import InputTypeError, shown
 
 
 class Copyable(nnx.Module):
-    """A module with an attention, which may be any callable; in a pickle arrays are NumPy's."""
+    """A module whose attention may be any callable; a pickle of it holds NumPy arrays."""
 
     attention: Any
 
     def __getstate__(self) -> Any:
-        """What a pickle holds: the weights and the parts."""
+        """The state for a pickle. Raises InputTypeError if the attention cannot be pickled."""
         check_pickles(self.attention, "attention")
         return super().__getstate__()  # type: ignore[no-untyped-call]
 
     def __copy__(self) -> Self:
-        """A module that has the same parts."""
-        own = object.__new__(type(self))
-        vars(own).update(vars(self))
-        return own
+        """A module with the same attributes and submodules."""
+        copied = object.__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
 
     def __deepcopy__(self, memo: Any = None) -> Self:
-        """A module with parts of its own, so that setting a weight of one leaves the other."""
+        """A module with its own submodules: setting a weight of one leaves the other unchanged."""
         return jax.tree.map(lambda leaf: leaf, self)
 
 
 def check_pickles(value: Any, name: str) -> None:
-    """Refuse to pickle a model with a part that cannot be, such as a lambda."""
+    """Raise InputTypeError for a value that cannot be pickled, such as a lambda."""
     try:
         pickle.dumps(value)
     except Exception as error:  # each type has its own way to refuse

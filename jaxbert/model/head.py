@@ -1,4 +1,4 @@
-"""From token states to one vector: the six modes of sentence-transformers, and the unit length.
+"""From token states to one vector: sentence-transformers' six pooling modes, Dense, Normalize.
 
 Sums run in float32 whatever the dtype of the states is.
 Source: sentence-transformers 6.2, Pooling and Normalize modules.
@@ -44,9 +44,9 @@ def mean_sqrt_len(x: Hidden, mask: Mask) -> Pooled:
 
 
 def weighted_mean(x: Hidden, mask: Mask) -> Pooled:
-    """The mean with weight p + 1 for the token at place p of the row."""
-    place = jnp.arange(1, x.shape[1] + 1, dtype=jnp.float32)[None, :]
-    weight = place * mask.astype(jnp.float32)
+    """The mean with weight p + 1 for the token at index p of the row."""
+    ramp = jnp.arange(1, x.shape[1] + 1, dtype=jnp.float32)[None, :]
+    weight = ramp * mask.astype(jnp.float32)
     return weighted_sum(x, weight) / count(weight)
 
 
@@ -57,7 +57,7 @@ def maximum(x: Hidden, mask: Mask) -> Pooled:
 
 
 def pick(x: Hidden, mask: Mask, index: jax.Array) -> Pooled:
-    """x at one place per row; zeros for a row without a token."""
+    """x[b, index[b]] in float32; zeros for a row without a token."""
     row = jnp.take_along_axis(x, index[:, None, None], axis=1, mode="clip")[:, 0]
     return jnp.where(mask.any(axis=1, keepdims=True), row.astype(jnp.float32), 0.0)
 
@@ -93,12 +93,12 @@ def normalize(x: jax.Array) -> jax.Array:
     return x / jnp.maximum(norm, SMALLEST_NORM)
 
 
-# --- what stands behind an encoder ----------------------------------------------------------------
+# --- the modules after an encoder -----------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Which vectors are made of the token states: names of POOLINGS, put one after the other."""
+    """The pooling modes, names of POOLINGS, whose vectors are concatenated."""
 
     modes: tuple[str, ...] = ("mean",)
     include_prompt: bool = True
@@ -106,7 +106,7 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Dense:
-    """activation(W x + b) on the pooled vector; W is [out, in], activation one of ACTIVATIONS."""
+    """activation(W x + b) on the pooled vector; W is [out, in], activation a key of ACTIVATIONS."""
 
     weight: np.ndarray
     bias: np.ndarray | None
@@ -129,16 +129,16 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class PoolingHead(nnx.Module):
-    """Token states -> vectors: pooling, then Dense and Normalize modules."""
+    """Token states [b, t, d] -> vectors [b, width]: pooling, then Dense and Normalize modules."""
 
     def __init__(self, pooling: Pooling, after: Sequence[Dense | Normalize] = ()) -> None:
-        """Take the weights of the Dense modules to the device."""
+        """after holds the steps in order; weights of Dense modules are put on the device."""
         self.modes = pooling.modes
         self.after = nnx.List([module(step) for step in after])
 
     @jax.named_scope("pooling")
     def __call__(self, x: Hidden, mask: Mask) -> jax.Array:
-        """float32 [b, width], whatever the dtype of x."""
+        """The vectors [b, width] in float32, whatever the dtype of x."""
         y = pool(x, mask, self.modes)
         for step in self.after:
             y = step(y)
@@ -149,25 +149,25 @@ class DenseLayer(nnx.Module):
     """activation(x W^T + b), at full float32 precision."""
 
     def __init__(self, step: Dense) -> None:
-        """Take the weights to the device."""
+        """Put the weights of a step on the device."""
         self.weight = nnx.Param(jnp.asarray(step.weight))
         self.bias = None if step.bias is None else nnx.Param(jnp.asarray(step.bias))
         self.activation = ACTIVATIONS[step.activation]
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, in] -> [b, out]."""
+        """activation(x W^T + b), from [b, in] to [b, out]."""
         y = jnp.einsum("bi,oi->bo", x, self.weight[...], precision=Precision.HIGHEST)
         return self.activation(y if self.bias is None else y + self.bias[...][None, :])
 
 
 class UnitLength(nnx.Module):
-    """normalize as a module."""
+    """`normalize` as a module without weights."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, d] -> [b, d]."""
+        """The vectors [b, d] divided by their lengths."""
         return normalize(x)
 
 
 def module(step: Dense | Normalize) -> nnx.Module:
-    """The module that computes a step behind the pooling."""
+    """The module that computes a Dense or Normalize step."""
     return DenseLayer(step) if isinstance(step, Dense) else UnitLength()

@@ -1,6 +1,6 @@
-"""Layers that BERT and JinaBERT do not have: norms in front, position schemes of their own.
+"""Layers that BERT and JinaBERT do not have: pre-norm layers, and a position scheme per layer.
 
-T5 and ModernBERT are made of these; they are passed to a Transformer as `layers`.
+T5 and ModernBERT use them; they are passed to a Transformer as `layers`.
 """
 
 import jax
@@ -22,12 +22,12 @@ class RmsNorm(nnx.Module):
     """
 
     def __init__(self, sizes: Sizes, eps: float) -> None:
-        """Start as the plain normalisation: scale one."""
+        """Initialise scale [d] to one; there is no shift."""
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((sizes["d"],), jnp.float32))
 
     def __call__(self, x: Hidden) -> Hidden:
-        """Normalise each token's state; nothing is subtracted."""
+        """Normalise each token's state; no mean is subtracted."""
         wide = x.astype(jnp.float32)
         power = jnp.square(wide).mean(-1, keepdims=True)
         normed = wide * jax.lax.rsqrt(power + self.eps)
@@ -37,38 +37,38 @@ class RmsNorm(nnx.Module):
 class PreNormLayer(nnx.Module):
     """a = x + attention(norm(x)); a + feed_forward(norm(a)).
 
-    Source: Xiong et al., arXiv:2002.04745, figure 1; T5 and ModernBERT have it, and a norm behind
+    Source: Xiong et al., arXiv:2002.04745, figure 1; T5 and ModernBERT have it, and a norm after
     the last layer (Components.final_norm).
     """
 
     def __init__(
         self, components: Components, *, rngs: nnx.Rngs, attention: Make = SelfAttention
     ) -> None:
-        """Draw all weights of one layer."""
+        """Draw the weights of one layer."""
         self.attention_norm = components.norm()
         self.attention = attention(components, rngs=rngs)
         self.feed_forward_norm = components.norm()
         self.feed_forward = components.feed_forward(rngs=rngs)
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
-        """The states after this layer."""
+        """The states after this layer, [b, t, d]."""
         a = x + self.attention(self.attention_norm(x), metadata, attention)
         with jax.named_scope("feed_forward"):
             return chunked(lambda a: a + self.feed_forward(self.feed_forward_norm(a)), a)
 
 
 class LayerScheme(SelfAttention):
-    """Self-attention that goes by a position scheme of its own layer, not by the shared one.
+    """Self-attention with a position scheme for this layer alone, in place of the shared one.
 
-    The schemes of all layers are of one class, so that layers can be scanned: what differs, such as
-    the width of a window or the base of a rotation, is an array in it.
+    The schemes of all layers must be of one class, so that layers can be scanned: what differs,
+    such as the width of a window or the base of a rotation, is an array in the scheme.
     """
 
     def __init__(self, components: Components, *, rngs: nnx.Rngs, scheme: Position) -> None:
-        """Draw the projections; scheme is kept."""
+        """Draw the projections; scheme is used as it is."""
         super().__init__(components, rngs=rngs)
         self.scheme = scheme
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
-        """Attend as every self-attention does, by its own scheme."""
+        """The projected context [b, t, d], by this layer's scheme."""
         return super().__call__(x, metadata._replace(scheme=self.scheme), attention)

@@ -1,7 +1,7 @@
-"""The parts without position or attention: products, norms, activations, feed-forwards.
+"""The layers without position or attention: projections, norms, feed-forwards.
 
-Products accumulate in float32 and are rounded to the dtype of the states once; norms and
-activations are computed in float32 whatever the weights are.
+Projections accumulate in float32 and are rounded to the dtype of the states once; norms and
+activations are computed in float32 whatever the dtype of the weights.
 """
 
 import jax
@@ -18,7 +18,7 @@ from jaxbert.model.axes import Hidden, Sizes
 def lookup(table: Float[Array, "v d"], index: Int[Array, "b t"]) -> Float[Array, "b t d"]:
     """table[index], and NaN where index is outside the table.
 
-    Differs: indexing in JAX clamps, which answers a wrong id with a plausible vector.
+    Differs: indexing in JAX clamps, which would give a plausible vector for a wrong id.
     """
     rows = table.at[index]
     return rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
@@ -27,7 +27,7 @@ def lookup(table: Float[Array, "v d"], index: Int[Array, "b t"]) -> Float[Array,
 def layer_norm(
     x: jax.Array, scale: jax.Array, shift: jax.Array, eps: float, axes: tuple[int, ...]
 ) -> jax.Array:
-    """(x - mean) / sqrt(variance + eps) * scale + shift over axes, in float32, in x's dtype back.
+    """(x - mean) / sqrt(variance + eps) * scale + shift over axes, in float32, cast to x's dtype.
 
     Differs: flax computes the variance as E[x^2] - E[x]^2 by default, which loses 9.4e-5 on a state
     with one outlying feature; here it is two passes, as in torch.
@@ -40,17 +40,16 @@ def layer_norm(
 
 
 class Projection(nnx.Module):
-    """x W + b as an einsum over the letters of axes.py; float32 out, whatever goes in.
+    """x W + b as an einsum over the letters of axes.py; the result is float32.
 
-    spec names the axes of x, of W and of the result: x's own first, then W's, as einsum leaves them
-    without a transpose. `btd,dnh->btnh` has W[d, n, h] and b[n, h]. W is drawn from a normal
-    distribution of width std, b starts at zero.
+    spec names the axes of x, of W and of the result: those left of x first, then those left of W,
+    so that einsum needs no transpose. `btd,dnh->btnh` has W[d, n, h] and b[n, h]. b starts at zero.
     """
 
     def __init__(
         self, spec: str, sizes: Sizes, *, rngs: nnx.Rngs, std: float, use_bias: bool = True
     ) -> None:
-        """Draw the weights; sizes gives the size of each letter."""
+        """Draw W from a normal distribution of width std; sizes gives the size of each letter."""
         operands, result = spec.split("->")
         states, weight = operands.split(",")
         contracted = set(states) & set(weight)
@@ -63,7 +62,7 @@ class Projection(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(bias_shape, jnp.float32)) if use_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The product, at full float32 precision (a TPU's default would round to bfloat16)."""
+        """x W + b at full float32 precision (a TPU's default would round to bfloat16)."""
         weight, wide = self.weight[...], jnp.float32
         y = jnp.einsum(
             self.spec, x, weight, precision=Precision.HIGHEST, preferred_element_type=wide
@@ -75,13 +74,13 @@ class LayerNorm(nnx.Module):
     """layer_norm over the model width, with a learned scale and shift."""
 
     def __init__(self, sizes: Sizes, eps: float) -> None:
-        """Start as the plain normalisation: scale one, shift zero."""
+        """Initialise scale [d] to one and shift [d] to zero."""
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((sizes["d"],), jnp.float32))
         self.shift = nnx.Param(jnp.zeros((sizes["d"],), jnp.float32))
 
     def __call__(self, x: Hidden) -> Hidden:
-        """Normalise each token's state."""
+        """Normalise each token's state over its d features."""
         scale, shift = self.scale[...][None, None], self.shift[...][None, None]
         return layer_norm(x, scale, shift, self.eps, (-1,))
 
@@ -97,13 +96,13 @@ class Mlp(nnx.Module):
         std: float,
         use_bias: bool = True,
     ) -> None:
-        """Draw both products; use_bias is about the first one."""
+        """Draw both projections; use_bias is about the first one."""
         self.activation = activation
         self.up = Projection("btd,df->btf", sizes, rngs=rngs, std=std, use_bias=use_bias)
         self.down = Projection("btf,fd->btd", sizes, rngs=rngs, std=std)
 
     def __call__(self, x: Hidden) -> Hidden:
-        """Act on each token by itself."""
+        """The output of the feed-forward for each token, in x's dtype."""
         inner = self.activation(self.up(x)).astype(x.dtype)
         return self.down(inner).astype(x.dtype)
 
@@ -112,17 +111,17 @@ class Glu(nnx.Module):
     """W2 (act(gate) * value) + b2 with [gate, value] = W1 x (Shazeer, arXiv:2002.05202).
 
     W1[d, g, f] holds the gate at g = 0 and the value at g = 1, in every variant: where a checkpoint
-    stores them the other way round, its rule turns them.
+    stores them the other way round, its conversion rule swaps them.
     """
 
     def __init__(self, sizes: Sizes, activation: Activation, rngs: nnx.Rngs, std: float) -> None:
-        """Draw both products; the first has no bias."""
+        """Draw both projections; the first has no bias."""
         self.activation = activation
         self.up = Projection("btd,dgf->btgf", sizes, rngs=rngs, std=std, use_bias=False)
         self.down = Projection("btf,fd->btd", sizes, rngs=rngs, std=std)
 
     def __call__(self, x: Hidden) -> Hidden:
-        """Act on each token by itself."""
+        """The output of the feed-forward for each token, in x's dtype."""
         gate, value = jnp.moveaxis(self.up(x), -2, 0)
         inner = (self.activation(gate) * value).astype(x.dtype)
         return self.down(inner).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""Help with the framework, in a file of its own so that no page has to open with it."""
+"""Two helpers for Flax NNX: arrays that are always leaves, and layers stacked for a scan."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,18 +14,18 @@ from jaxbert.model.config import EncoderConfig
 class Module(nnx.Module):
     """An nnx.Module whose arrays are always leaves, also those that tracing makes constants.
 
-    Differs: nnx takes an array that was made inside jit from numbers alone for a static field; a
-    Bias whose slopes were static would have no axis to take the heads apart on.
+    Differs: nnx makes an array that was computed inside jit from numbers alone a static field; a
+    Bias with static slopes would have no axis n to map over.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Mark arrays as data."""
+        """Set an attribute; an array is marked as data, so that it is a leaf."""
         bare = hasattr(value, "dtype") and not isinstance(value, nnx.Variable)
         super().__setattr__(name, nnx.data(value) if bare else value)
 
 
 def stack_layers(layers: Sequence[Any], config: EncoderConfig) -> Any:
-    """One layer whose weights have the leading axis l; all must be built alike to be scanned."""
+    """One layer whose weights have the leading axis l; all must share one structure, for a scan."""
     if len(layers) != config.num_layers:
         raise InputError(
             f"there are {len(layers)} layers where the config says {config.num_layers}; pass a "

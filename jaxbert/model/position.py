@@ -1,6 +1,6 @@
-"""Where order enters an encoder: added to the states, turned into q and k, added to the scores.
+"""How positions enter an encoder: added to the states, rotating q and k, added to the scores.
 
-A scheme is an object passed to the encoder. It sees positions, never a length: the same lines run
+A scheme is an object passed to the encoder. It gets positions, never a length: the same lines run
 on a whole row, on a tile of it and on packed texts. Write your own by subclassing Position (and
 Bias); notes/03-positions.md is the tutorial.
 """
@@ -25,8 +25,8 @@ HeadBias = Float[Array, "t s"]
 class Bias(Module):
     """A term of the scores: bias(pos_q, pos_k) -> [t, s], float32, written for one head.
 
-    Every array it holds has the leading axis n; attention takes the heads apart before it calls,
-    so inside a call that axis is gone.
+    Every array it holds has the leading axis n; attention calls it once per head, on arrays
+    without that axis.
     """
 
     def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
@@ -34,22 +34,22 @@ class Bias(Module):
         raise NotImplementedError(f"{type(self).__name__} must define __call__(pos_q, pos_k)")
 
     def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
-        """At least every term of a pair at this distance or farther; lets attention skip it."""
-        return jnp.full(distance.shape, jnp.inf)  # nothing is known, so nothing is skipped
+        """An upper bound of all terms at this distance or farther; lets attention skip tiles."""
+        return jnp.full(distance.shape, jnp.inf)  # no bound is known, so nothing is skipped
 
 
 class Position(Module):
-    """No position at all; the base of every scheme, whose three places each do nothing."""
+    """The base of every scheme, which uses no positions: it changes neither states nor scores."""
 
     bias: ClassVar[Bias | None] = None  # or an instance's field or property
-    limit: ClassVar[int | None] = None  # how many positions the scheme knows; None: no end
+    limit: ClassVar[int | None] = None  # how many positions the scheme has; None: no limit
 
     def embed(self, x: Hidden, pos: Positions) -> Hidden:
-        """What the states become before the first norm."""
+        """The states [b, t, d] before the first norm, from those without positions."""
         return x
 
     def rotate(self, qk: Queries, pos: Positions) -> Queries:
-        """What queries and keys become before their product."""
+        """The queries or keys [b, n, t, h] from those without positions."""
         return qk
 
 
@@ -57,22 +57,22 @@ class Learned(Position):
     """x + table[pos]: one learned vector per position (BERT, arXiv:1810.04805, section 3)."""
 
     def __init__(self, max_positions: int, hidden_size: int, *, rngs: nnx.Rngs, std: float) -> None:
-        """Draw the table [max_positions, d]."""
+        """Draw the table [max_positions, d] from a normal distribution of width std."""
         shape = (max_positions, hidden_size)
         self.table = nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
 
     @property
     def limit(self) -> int:  # type: ignore[override]
-        """The rows of the table; a longer text is refused."""
+        """The number of rows of the table; a longer text is refused."""
         return self.table.shape[0]
 
     def embed(self, x: Hidden, pos: Positions) -> Hidden:
-        """Add the vector of each position; NaN for one that the table does not have."""
+        """x plus the vector of each position; NaN for a position beyond the table."""
         return x + lookup(self.table[...], pos).astype(x.dtype)
 
 
 def alibi_slopes(num_heads: int) -> tuple[float, ...]:
-    """2^(-8(i+1)/n) for n a power of two; else those of the power below, then between them.
+    """2^(-8(i+1)/n) for n a power of two; else those of the power below, and slopes between them.
 
     Source: Press et al., arXiv:2108.12409, section 3 and the authors' code for other head counts.
     """
@@ -83,19 +83,19 @@ def alibi_slopes(num_heads: int) -> tuple[float, ...]:
 
 
 class AlibiBias(Bias):
-    """-slope |pos_q - pos_k|: it falls off alike to both sides, without end; one slope per head."""
+    """-slope |pos_q - pos_k|: symmetric and without a limit; one slope per head."""
 
     def __init__(self, slopes: Float[Array, " n"]) -> None:
-        """slopes [n], positive."""
+        """slopes [n] are positive, one for each head."""
         self.slopes = slopes
 
     def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
-        """[t, s], the term of every pair."""
+        """The term [t, s] of every pair of one head, in float32."""
         distance = jnp.abs(pos_q[:, None] - pos_k[None, :])
         return -self.slopes * distance.astype(jnp.float32)
 
     def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
-        """The term itself, for it never rises with the distance."""
+        """The term itself, since it never rises with the distance."""
         return -self.slopes * distance.astype(jnp.float32)
 
 
@@ -106,10 +106,10 @@ class Alibi(Position):
     """
 
     def __init__(self, num_heads: int) -> None:
-        """Any number of heads."""
+        """The slopes depend on the number of heads alone, which may be any."""
         self.num_heads = num_heads
 
     @property
     def bias(self) -> Bias:  # type: ignore[override]
-        """Computed from the positions wherever it is needed; never a table."""
+        """The bias, computed from positions wherever it is needed; never a table."""
         return AlibiBias(jnp.asarray(alibi_slopes(self.num_heads), jnp.float32))

@@ -1,4 +1,4 @@
-"""What only the qk-norm variants of JinaBERT have.
+"""Norms and residuals that only the qk-norm variants of JinaBERT have.
 
 Source: the remote code jinaai/jina-bert-v2-qk-post-norm; LayerNorm of queries and keys as in Henry
 et al., arXiv:2010.04245, but over all heads together.
@@ -16,7 +16,7 @@ class Identity(nnx.Module):
     """x -> x: the norm of queries and keys, or after the last layer, in an encoder without one."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Return the argument."""
+        """x unchanged, whatever its shape."""
         return x
 
 
@@ -24,7 +24,7 @@ class QueryKeyNorm(nnx.Module):
     """layer_norm over all heads together: the axes n and h of `b n t h`."""
 
     def __init__(self, sizes: Sizes, eps: float) -> None:
-        """Start as the plain normalisation: scale one, shift zero."""
+        """Initialise scale [n, h] to one and shift [n, h] to zero."""
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((sizes["n"], sizes["h"]), jnp.float32))
         self.shift = nnx.Param(jnp.zeros((sizes["n"], sizes["h"]), jnp.float32))
@@ -39,17 +39,17 @@ class SecondResidual(nnx.Module):
     """(x, a) -> LayerNorm(x + a): the layer's input x is added a second time."""
 
     def __init__(self, sizes: Sizes, eps: float) -> None:
-        """Make the norm, as the plain normalisation."""
+        """Initialise the norm with scale one and shift zero."""
         self.norm = LayerNorm(sizes, eps)
 
     def __call__(self, x: Hidden, a: Hidden) -> Hidden:
-        """Add and normalise."""
+        """The norm of the sum of both, [b, t, d]."""
         return self.norm(x + a)
 
 
 class NoSecondResidual(nnx.Module):
-    """(x, a) -> a: what the feed-forward reads in every other encoder."""
+    """(x, a) -> a: in every other encoder the feed-forward reads a as it is."""
 
     def __call__(self, x: Hidden, a: Hidden) -> Hidden:
-        """Return a, the output of the attention block."""
+        """The output a of the attention block, unchanged."""
         return a

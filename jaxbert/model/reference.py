@@ -21,7 +21,7 @@ Tensors = Mapping[str, np.ndarray]
 Rotate = Callable[[Tensor], Tensor]
 
 
-# --- small parts -------------------------------------------------------------------------------
+# --- norms, activations, projections -----------------------------------------------------------
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -42,7 +42,7 @@ def gelu_tanh(x: Tensor) -> Tensor:
 
 
 def relu(x: Tensor) -> Tensor:
-    """max(x, 0)."""
+    """max(x, 0), element by element."""
     return np.maximum(x, 0.0)
 
 
@@ -92,7 +92,7 @@ def alibi_slopes(heads: int) -> list[float]:
 
 
 def alibi(heads: int, length: int) -> Tensor:
-    """bias[n, t, s] = -slope[n] |t - s|: symmetric, for an encoder that looks both ways."""
+    """bias[n, t, s] = -slope[n] |t - s|: symmetric, for an encoder that attends both ways."""
     index = np.arange(length)
     distance = np.abs(index[:, None] - index[None, :])
     return -np.array(alibi_slopes(heads))[:, None, None] * distance
@@ -102,7 +102,7 @@ def alibi(heads: int, length: int) -> Tensor:
 
 
 def softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """exp(scores) over visible keys, divided by its sum; zeros in a row that sees no key."""
+    """exp(scores) where mask is true, divided by its sum over s; zeros in a row with none."""
     scores = np.where(mask, scores, -np.inf)
     top = scores.max(axis=-1, keepdims=True)
     weights = np.exp(scores - np.where(np.isfinite(top), top, 0.0))
@@ -234,12 +234,12 @@ def encode(
     states = [norm(x, tensors, "embeddings.LayerNorm", config["layer_norm_eps"])]
     for i in range(config["num_hidden_layers"]):
         prefix = f"encoder.layer.{i}."
-        own = {
+        layer_tensors = {
             name.removeprefix(prefix): value
             for name, value in tensors.items()
             if name.startswith(prefix)
         }
-        states.append(layer(states[-1], own, config, mask, bias, rotate))
+        states.append(layer(states[-1], layer_tensors, config, mask, bias, rotate))
     return states
 
 

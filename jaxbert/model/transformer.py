@@ -1,4 +1,4 @@
-"""The model, bottom up: embeddings, self-attention, one layer, the stack of layers.
+"""The model, bottom up: embeddings, self-attention, one layer, all layers.
 
 BERT: arXiv:1810.04805, section 3. JinaBERT: arXiv:2310.19923, section 3. Both are post-norm: a norm
 follows each residual sum, and none follows the last layer.
@@ -23,7 +23,7 @@ from jaxbert.model.position import Position
 
 
 class Inputs(NamedTuple):
-    """What an encoder reads, each an int32 array."""
+    """The int32 arrays that a forward pass takes."""
 
     ids: Ids
     segments: Segments
@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
 
 
 class AttentionMetadata(NamedTuple):
-    """Where the tokens of a batch stand, and the scheme that says what this means."""
+    """The positions and segments of a batch's tokens, and the position scheme that reads them."""
 
     scheme: Position
     positions: Positions
@@ -40,10 +40,10 @@ class AttentionMetadata(NamedTuple):
 
 
 class Embeddings(nnx.Module):
-    """norm(word[id] + type[type id], with the position scheme's own term added)."""
+    """norm(word[id] + type[type id] + what the position scheme adds)."""
 
     def __init__(self, config: EncoderConfig, components: Components, *, rngs: nnx.Rngs) -> None:
-        """Draw both tables."""
+        """Draw the tables of words [v, d] and of token types [k, d]."""
 
         def table(rows: str) -> nnx.Param[jax.Array]:
             shape = (config.sizes[rows], config.sizes["d"])
@@ -55,16 +55,16 @@ class Embeddings(nnx.Module):
 
     @jax.named_scope("embeddings")
     def __call__(self, inputs: Inputs, scheme: Position) -> Hidden:
-        """The states before the first layer; an id that the tables do not have becomes NaN."""
+        """The states before the first layer; NaN for an id that the tables do not have."""
         x = lookup(self.word[...], inputs.ids) + lookup(self.token_type[...], inputs.types)
         return self.norm(scheme.embed(x, inputs.positions))
 
 
 class SelfAttention(nnx.Module):
-    """Tokens look at tokens: softmax(q k^T / sqrt(h) + bias) v, heads joined and projected."""
+    """softmax(q k^T / sqrt(h) + bias) v by head, then the heads joined and projected."""
 
     def __init__(self, components: Components, *, rngs: nnx.Rngs) -> None:
-        """Draw the four projections; the norms of queries and keys are mostly the identity."""
+        """Draw the four projections; in most encoders the two norms are the identity."""
         project = components.projection
         self.query, self.key, self.value = (project("btd,dnh->btnh", rngs=rngs) for _ in range(3))
         self.out = project("bnth,nhd->btd", rngs=rngs)
@@ -81,7 +81,7 @@ class SelfAttention(nnx.Module):
 
     @jax.named_scope("attention")
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
-        """attention computes the context; metadata says who may see whom, and from where."""
+        """The projected context; segments in metadata say which tokens attend to which."""
         scheme, positions, segments = metadata
         context = attention(*self.heads(x, metadata), scheme.bias, positions, segments)
         return self.out(context).astype(x.dtype)
@@ -93,7 +93,7 @@ class Layer(nnx.Module):
     def __init__(
         self, components: Components, *, rngs: nnx.Rngs, attention: Make = SelfAttention
     ) -> None:
-        """Draw all weights of one layer."""
+        """Draw the weights of one layer."""
         self.attention = attention(components, rngs=rngs)
         self.attention_norm = components.norm()
         self.rejoin = components.second_residual()
@@ -101,7 +101,7 @@ class Layer(nnx.Module):
         self.output_norm = components.norm()
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
-        """The states after this layer."""
+        """The states after this layer, [b, t, d]."""
         a = self.attention_norm(x + self.attention(x, metadata, attention))
         r = self.rejoin(x, a)
         with jax.named_scope("feed_forward"):
@@ -141,17 +141,17 @@ class Transformer(nnx.Module):
         return jax.tree.leaves(self.layers)[0].dtype
 
     def layer(self, i: int) -> Any:
-        """Layer i by itself."""
+        """Layer i, without the leading axis l."""
         return jax.tree.map(lambda stacked: stacked[i], self.layers)
 
-    def embed(self, inputs: Inputs) -> tuple[Hidden, AttentionMetadata]:
-        """The states before the first layer, and what all layers go by."""
+    def forward_embeddings(self, inputs: Inputs) -> tuple[Hidden, AttentionMetadata]:
+        """The states before the first layer, and the metadata that all layers share."""
         metadata = AttentionMetadata(self.position, inputs.positions, inputs.segments)
         return self.embeddings(inputs, self.position), metadata
 
     def forward(self, inputs: Inputs) -> Hidden:
         """The states after the last layer; for use inside jit, on prepared inputs."""
-        x, metadata = self.embed(inputs)
+        x, metadata = self.forward_embeddings(inputs)
 
         def step(x: Hidden, layer: nnx.Module) -> tuple[Hidden, None]:
             return layer(x, metadata, self.attention), None
@@ -160,7 +160,7 @@ class Transformer(nnx.Module):
 
     def forward_states(self, inputs: Inputs) -> tuple[Hidden, Float[Array, "l b t d"]]:
         """The states after the embeddings, and those after each layer (without the final norm)."""
-        first, metadata = self.embed(inputs)
+        first, metadata = self.forward_embeddings(inputs)
 
         def step(x: Hidden, layer: nnx.Module) -> tuple[Hidden, Hidden]:
             x = layer(x, metadata, self.attention)
@@ -170,12 +170,12 @@ class Transformer(nnx.Module):
 
     def forward_attentions(self, inputs: Inputs) -> list[Scores]:
         """The attention probabilities of each layer, by the dense definition."""
-        x, metadata = self.embed(inputs)
+        x, metadata = self.forward_embeddings(inputs)
         maps = []
 
-        def recording(q: Queries, k: Any, v: Any, *where: Any) -> Queries:
-            maps.append(probabilities(q, k, *where))
-            return self.attention(q, k, v, *where)
+        def recording(q: Queries, k: Any, v: Any, *bias_and_metadata: Any) -> Queries:
+            maps.append(probabilities(q, k, *bias_and_metadata))
+            return self.attention(q, k, v, *bias_and_metadata)
 
         for i in range(self.config.num_layers):
             x = self.layer(i)(x, metadata, recording)

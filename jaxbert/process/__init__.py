@@ -1,1 +1,1 @@
-"""The process that this runs in: JAX's backend, forks, signals, standard streams."""
+"""The running process: JAX's backend, forks, signals, standard streams."""

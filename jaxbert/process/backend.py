@@ -1,4 +1,4 @@
-"""JAX's backend: started, or refused in one sentence; and which of its devices may be used."""
+"""JAX's backend: starting it, with an error of one sentence, and checking its devices."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ import jax
 from jaxbert.errors import DeviceUnavailableError, InputError, InputTypeError
 from jaxbert.process.forked import check_not_forked
 
-# The extra of jaxbert that brings a platform, by JAX's names of it.
+# The extra of jaxbert that installs a platform, by JAX's names of the platform.
 EXTRAS = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
 
 
 def backend() -> str:
-    """The platform that this process computes on; starts JAX where nothing has yet.
+    """The platform that this process computes on; starts JAX if it has not started yet.
 
     Raises ForkedProcessError, and DeviceUnavailableError where JAX cannot start.
     """
@@ -27,9 +27,10 @@ def backend() -> str:
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """What a public call computes in: JAX has begun, and the user's transfer guard is not asked.
+    """The context in which a public call computes: JAX has started, transfers are allowed.
 
-    Moving what is passed in to the device is what such a call is for. Raises as `backend`.
+    The user's transfer guard is off, since such a call is meant to move its arguments to the
+    device. Raises as `backend`.
     """
     backend()
     with jax.transfer_guard("allow"):
@@ -37,28 +38,28 @@ def computing() -> Iterator[None]:
 
 
 def option(name: str) -> Any:
-    """One of JAX's options as it is now and in this thread."""
+    """The value of one of JAX's options, now and in this thread."""
     return getattr(jax.config, name)
 
 
 def unavailable(error: Exception) -> DeviceUnavailableError:
-    """What JAX could not start, why, and what to do."""
-    asked = str(option("jax_platforms") or "")
+    """The error that says what JAX could not start, why, and what to do."""
+    platforms = str(option("jax_platforms") or "")
     reason = str(error).split("(set JAX_PLATFORMS")[0].strip() or "it is not installed"
-    if not asked:
+    if not platforms:
         return DeviceUnavailableError(f"JAX cannot start ({reason}); repair its installation")
-    extra = next((EXTRAS[name] for name in asked.lower().split(",") if name in EXTRAS), None)
+    extra = next((EXTRAS[name] for name in platforms.lower().split(",") if name in EXTRAS), None)
     install = f'install "jaxbert[{extra}]", ' if extra else "correct it, "
     return DeviceUnavailableError(
-        f"JAX cannot start on JAX_PLATFORMS={asked} ({reason}); {install}or unset JAX_PLATFORMS"
+        f"JAX cannot start on JAX_PLATFORMS={platforms} ({reason}); {install}or unset JAX_PLATFORMS"
     )
 
 
 def check_devices(devices: Iterable[Any] | None) -> tuple[jax.Device, ...] | None:
-    """The devices, each of which must be one that this process computes on, named once.
+    """The devices as a tuple; each must belong to this process and occur once. None stays None.
 
-    Raises InputTypeError for what is no list of devices, InputError for others' and for none, and
-    as `backend`.
+    Raises InputTypeError for anything but a list of devices, InputError for devices of another
+    process, duplicates and an empty list, and as `backend`.
     """
     backend()
     if devices is None:
@@ -68,8 +69,8 @@ def check_devices(devices: Iterable[Any] | None) -> tuple[jax.Device, ...] | Non
             f"devices is a {type(devices).__name__}; pass a list of them, such as "
             "jax.local_devices()"
         )
-    found, here = tuple(devices), jax.local_devices()
-    for device in found:
+    chosen, here = tuple(devices), jax.local_devices()
+    for device in chosen:
         if not isinstance(device, jax.Device):
             raise InputTypeError(
                 f"devices holds a {type(device).__name__}; pass those of jax.local_devices()"
@@ -80,15 +81,15 @@ def check_devices(devices: Iterable[Any] | None) -> tuple[jax.Device, ...] | Non
                 f"jax.local_devices(), which are {', '.join(map(str, here))}, and the platform "
                 "with the environment variable JAX_PLATFORMS"
             )
-    if not found:
+    if not chosen:
         raise InputError("devices is empty; pass at least one, or None for the first")
-    if len(set(found)) < len(found):
+    if len(set(chosen)) < len(chosen):
         raise InputError("devices holds one of them twice; each computes batches of its own")
-    return found
+    return chosen
 
 
 def device_of(array: Any) -> jax.Device | None:
-    """The device that an array is on; None for a traced one, and for one on several."""
+    """The device that an array is on; None for a traced array, and for one on several devices."""
     if isinstance(array, jax.core.Tracer) or len(array.devices()) != 1:
         return None
     return next(iter(array.devices()))

@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM: a note that the work asks for, so that none is lost or ends in a traceback.
+"""SIGINT and SIGTERM: recorded by the handler and raised by `check`, so that none is lost.
 
-An exception that a handler raises is dropped where Python happens to run a callback of the garbage
-collector or a destructor, and ends the process in the middle of other libraries' C++. So nothing is
-raised but by `check`.
+An exception raised in a handler is dropped where Python happens to run a callback of the garbage
+collector or a destructor, and ends the process in the middle of other libraries' C++. So only
+`check` raises.
 """
 
 import os
@@ -17,41 +17,41 @@ NOTHING = "interrupted; nothing was written"
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that asks this process to end, and what it finds to say about that."""
+    """A signal has asked this process to end; `words` say what was written before."""
 
     def __init__(self, number: int, words: str = NOTHING) -> None:
-        """number is that of the signal."""
+        """number is the signal's; words are the message for the user."""
         super().__init__(words)
         self.number, self.words = number, words
 
     @property
     def status(self) -> int:
-        """The exit status that shells expect."""
+        """The exit status that shells expect, 128 + number."""
         return 128 + self.number
 
 
 class Note:
-    """The signal that has come, if one has."""
+    """Holds the number of the signal that has come; None if none has."""
 
     number: int | None = None
 
 
 def received() -> int | None:
-    """The signal that has come within `handled`, if one has."""
+    """The number of the signal that has come within `handled`; None if none has."""
     return Note.number
 
 
 def check() -> None:
-    """Raises Interrupted if a signal has come; to be asked where work can stop."""
+    """Raise Interrupted if a signal has come; called where work can stop."""
     if Note.number is not None:
         raise Interrupted(Note.number)
 
 
 def handler(number: int, _: Any) -> None:
-    """Leave a note; the next signal ends the process at once."""
+    """Record the signal; the next one ends the process at once."""
     Note.number = number
-    for own in SIGNALS:
-        signal.signal(own, signal.SIG_DFL)
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
     with suppress(OSError):
         if os.isatty(2):
             os.write(2, b"\njaxbert: stopping; once more ends it at once\n")
@@ -59,21 +59,21 @@ def handler(number: int, _: Any) -> None:
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Within the block the first of these signals is noted for `check`, which raises Interrupted.
+    """A context in which the first signal is recorded for `check`, which raises Interrupted.
 
-    Signals that are ignored, as those of a job under nohup, stay so. Behind an interrupted block
-    signals keep their defaults, for then the process is about to end.
+    Ignored signals, such as those of a job under nohup, stay ignored. After an interrupted block
+    signals keep their defaults, since the process is about to end.
     """
     Note.number = None
-    before = {own: signal.getsignal(own) for own in SIGNALS}
-    ours = [own for own, old in before.items() if old in STANDARD]
-    with suppress(ValueError):  # another thread than the main one cannot take signals
-        for own in ours:
-            signal.signal(own, handler)
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    handled_here = [each for each, old in before.items() if old in STANDARD]
+    with suppress(ValueError):  # only the main thread can set handlers
+        for each in handled_here:
+            signal.signal(each, handler)
     try:
         yield
     finally:
         if Note.number is None:
             with suppress(ValueError):
-                for own in ours:
-                    signal.signal(own, before[own])
+                for each in handled_here:
+                    signal.signal(each, before[each])

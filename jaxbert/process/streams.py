@@ -1,4 +1,4 @@
-"""Standard streams, which may be closed, broken, or of an encoding that lacks most characters."""
+"""Standard streams, which may be closed, broken, or in an encoding that lacks most characters."""
 
 import io
 import os
@@ -11,11 +11,14 @@ from jaxbert.errors import JaxbertError
 
 
 class StreamError(JaxbertError, OSError):
-    """stdin or stdout, where a command needs it and it is closed."""
+    """A command needs stdin or stdout, but it is closed or broken."""
 
 
 def is_usable(stream: Any, mode: int) -> bool:
-    """Whether a stream is open, for reading or for writing; one without a descriptor is."""
+    """Whether a stream is open for mode, os.O_RDONLY or os.O_WRONLY.
+
+    One without a descriptor counts as open.
+    """
     if stream is None or stream.closed:
         return False
     try:
@@ -32,9 +35,9 @@ def is_usable(stream: Any, mode: int) -> bool:
 
 
 def occupy() -> None:
-    """Give closed streams a descriptor, or the next file to be opened would be one of them.
+    """Give closed streams a descriptor, which the next file to be opened would take otherwise.
 
-    stderr goes nowhere then; stdin and stdout can be neither read nor written, as before.
+    stderr is then discarded; stdin and stdout still cannot be read or written.
     """
     for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
@@ -49,15 +52,15 @@ def occupy() -> None:
 
 
 def need_stdin() -> None:
-    """Refuse to begin if stdin cannot be read."""
+    """Raise StreamError if stdin cannot be read."""
     if not is_usable(sys.stdin, os.O_RDONLY):
         raise StreamError("stdin is closed; name the files to read, or add < FILE")
 
 
 def stdin() -> BinaryIO:
-    """The bytes of stdin, read apart from sys.stdin.
+    """A binary stream over stdin, separate from sys.stdin.
 
-    Python closes that at its end, and would die of a thread that still waits for input there.
+    Python closes sys.stdin at exit, and would crash if a thread still waited for input there.
     """
     binary: BinaryIO = sys.stdin.buffer
     try:
@@ -67,35 +70,35 @@ def stdin() -> BinaryIO:
 
 
 def need_stdout() -> None:
-    """Refuse to begin if the answer would be lost."""
+    """Raise StreamError if stdout cannot be written."""
     if not is_usable(sys.stdout, os.O_WRONLY):
         raise StreamError("stdout is closed, so the answer would be lost; add > FILE, or | PROGRAM")
 
 
 def use_utf8() -> None:
-    """JSON on stdout is UTF-8, whatever the locale says."""
+    """Set stdout to UTF-8, which JSON needs, whatever the locale says."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def say(text: str) -> None:
-    """A line on stderr; if nobody can read it, the work goes on."""
+    """Write a line to stderr; if that fails, the work goes on."""
     with suppress(OSError, ValueError):
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
 def answer(text: str) -> None:
-    """A line on stdout."""
+    """Write a line to stdout. Raises as `written`."""
     with written():
         sys.stdout.write(f"{text}\n")
 
 
 @contextmanager
 def written() -> Iterator[None]:
-    """Within the block stdout is written, and behind it it has been.
+    """A context for writing to stdout, which is flushed at its end.
 
-    Raises StreamError if the disk refuses, BrokenPipeError if nobody reads.
+    Raises StreamError if a write fails, BrokenPipeError if the reader has gone.
     """
     try:
         yield
@@ -111,7 +114,7 @@ def written() -> Iterator[None]:
 
 
 def drop() -> None:
-    """Let go of a stdout that cannot be written, or Python would try once more at its end."""
+    """Replace a stdout that cannot be written, since Python would flush it again at exit."""
     with suppress(OSError, ValueError, AttributeError):
         number, nowhere = sys.stdout.fileno(), os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)

@@ -1,1 +1,1 @@
-"""A text <-> tokens: the tokenizer, its files, prompts, and parts of texts."""
+"""From texts to tokens: the tokenizer, its files, prompts, and chunks of texts."""

@@ -1,6 +1,6 @@
-"""Late chunking: one pass over a long text, then a vector for each of its parts.
+"""Late chunking: one pass over a long text, then a vector for each of its chunks.
 
-A part's vector is pooled from token states that have seen the whole text.
+The vector of a chunk is pooled from token states that were computed with the text around it.
 Source: Guenther et al., arXiv:2409.04701, which also has the windows for longer texts.
 """
 
@@ -17,12 +17,12 @@ from jaxbert.text.tokenizer import Tokens
 Span = tuple[int, int]  # first character, and the one behind the last
 Chunker = Callable[[str], Sequence[Span]]
 
-# The most tokens that windows share where a caller does not say.
+# The most tokens that neighbouring windows share by default.
 OVERLAP = 256
 
 
 def checked_spans(text: int, length: int, spans: Any) -> np.ndarray:
-    """The spans [c, 2] of a text of so many characters, in order; they may overlap and leave gaps.
+    """The spans [c, 2] of a text of `length` characters, in order; they may overlap and leave gaps.
 
     Raises InputError for a span that is empty, outside the text, or does not begin and end behind
     the one before.
@@ -46,8 +46,8 @@ def checked_spans(text: int, length: int, spans: Any) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """A tokenised text: special tokens and prompt before it, its own tokens, special ones after."""
+class TokenSpans:
+    """Where in its tokens a text begins and ends: after special tokens and prompt, before more."""
 
     tokens: Tokens
     prompt: int  # characters of the prompt
@@ -56,91 +56,91 @@ class Parts:
     stop: int  # the one behind its last
 
     @classmethod
-    def of(cls, tokens: Tokens, prompt: int, length: int | None = None) -> "Parts":
-        """Find the own tokens of a text of so many characters, behind a prompt of so many.
+    def of(cls, tokens: Tokens, prompt: int, length: int | None = None) -> "TokenSpans":
+        """The spans of a text of `length` characters after a prompt of `prompt` characters.
 
         A token without a character, such as the space that a tokenizer puts in front, belongs to
-        the text unless the prompt ends behind it. Without a length the text ends with its tokens.
+        the text unless the prompt ends after it. Without a length the text ends with its tokens.
         """
-        told = np.flatnonzero(~tokens.special)
+        from_text = np.flatnonzero(~tokens.special)
         first = stop = min(1, len(tokens.ids))
-        if told.size:
-            stop = int(told[-1]) + 1
-            own = told[tokens.offsets[told, 1] > prompt] if prompt else told
-            first = int(own[0]) if own.size else stop
+        if from_text.size:
+            stop = int(from_text[-1]) + 1
+            if prompt:
+                from_text = from_text[tokens.offsets[from_text, 1] > prompt]
+            first = int(from_text[0]) if from_text.size else stop
         if length is None:
             length = max(int(tokens.offsets[first:stop, 1].max(initial=prompt)) - prompt, 0)
         return cls(tokens, prompt, length, first, stop)
 
     @property
     def offsets(self) -> np.ndarray:
-        """Where in the text without its prompt each token lies; 0, 0 outside it."""
-        inside = np.arange(len(self.tokens.ids))
-        own = (inside >= self.first) & (inside < self.stop)
-        return np.where(own[:, None], np.maximum(self.tokens.offsets - self.prompt, 0), 0)
+        """[t, 2]: first character and end of each token, without the prompt; 0, 0 outside."""
+        index = np.arange(len(self.tokens.ids))
+        inside = (index >= self.first) & (index < self.stop)
+        return np.where(inside[:, None], np.maximum(self.tokens.offsets - self.prompt, 0), 0)
 
     @property
     def begins(self) -> np.ndarray:
-        """The character in which each of the text's own tokens begins, never before the last one's.
+        """The character where each token of the text begins, never before the previous one.
 
-        A token without a character, behind the text's last, begins with that.
+        A token after the text's last character begins with that character.
         """
         begins = self.offsets[self.first : self.stop, 0]
         return np.minimum(np.maximum.accumulate(begins), max(self.length - 1, 0))
 
     def members(self, span: np.ndarray) -> np.ndarray:
-        """The tokens that belong to a part of the text: those that begin in it.
+        """The indices of the tokens that belong to a span of characters: those that begin in it.
 
-        What stands before the text goes with its first token, what stands after it with its last;
-        all there is goes with a part over the whole text, even if it has no token of its own.
+        Tokens before the text go with its first token, those after it with its last; all tokens
+        go with a span over the whole text, even if the text has none of its own.
         """
         if span[0] == 0 and span[1] >= self.length:
             return np.arange(len(self.tokens.ids))
-        own = self.first + np.flatnonzero((self.begins >= span[0]) & (self.begins < span[1]))
-        if own.size and own[0] == self.first:
-            own = np.concatenate([np.arange(self.first), own])
-        if own.size and own[-1] == self.stop - 1:
-            own = np.concatenate([own, np.arange(self.stop, len(self.tokens.ids))])
-        return own
+        index = self.first + np.flatnonzero((self.begins >= span[0]) & (self.begins < span[1]))
+        if index.size and index[0] == self.first:
+            index = np.concatenate([np.arange(self.first), index])
+        if index.size and index[-1] == self.stop - 1:
+            index = np.concatenate([index, np.arange(self.stop, len(self.tokens.ids))])
+        return index
 
 
 @dataclass(frozen=True)
-class Window:
-    """A stretch of a text's own tokens that runs with what stands before and after the text."""
+class TokenWindow:
+    """A range of a text's own tokens, which runs with all tokens before and after the text."""
 
-    parts: Parts
+    text: TokenSpans
     first: int
     stop: int
-    keep: Span  # the tokens whose states are taken from this window
+    keep: tuple[int, int]  # first and end of the tokens whose states are taken from this window
 
     @property
     def ids(self) -> np.ndarray:
-        """What runs."""
-        ids, parts = self.parts.tokens.ids, self.parts
-        own = ids[self.first : self.stop]
-        return np.concatenate([ids[: parts.first], own, ids[parts.stop :]])
+        """The ids [u] of the window: special tokens and prompt, its range, special tokens."""
+        ids, text = self.text.tokens.ids, self.text
+        return np.concatenate([ids[: text.first], ids[self.first : self.stop], ids[text.stop :]])
 
-    def place(self, states: np.ndarray, into: np.ndarray) -> None:
+    def copy_states(self, states: np.ndarray, into: np.ndarray) -> None:
         """Copy the states of the tokens to keep from this window's [u, d] to the text's [t, d]."""
-        parts, (begin, end) = self.parts, self.keep
-        shift = parts.first - self.first
+        text, (begin, end) = self.text, self.keep
+        shift = text.first - self.first
         into[begin:end] = states[begin + shift : end + shift]
-        if self.first == parts.first:
-            into[: parts.first] = states[: parts.first]
-        if self.stop == parts.stop:
-            after = parts.first + self.stop - self.first
-            into[parts.stop :] = states[after : after + len(into) - parts.stop]
+        if self.first == text.first:
+            into[: text.first] = states[: text.first]
+        if self.stop == text.stop:
+            after = text.first + self.stop - self.first
+            into[text.stop :] = states[after : after + len(into) - text.stop]
 
 
-def windows(parts: Parts, most: int, overlap: int | None) -> Iterator[Window]:
-    """Windows of at most so many tokens; neighbours share `overlap` tokens of the text.
+def token_windows(text: TokenSpans, most: int, overlap: int | None) -> Iterator[TokenWindow]:
+    """Windows of at most `most` tokens; neighbours share `overlap` tokens of the text.
 
-    None is half of a window's room, at most OVERLAP. Each token's states come from the window in
-    which it is farther from the edge.
+    overlap None is half of a window's room, at most OVERLAP. The state of a token comes from the
+    window in which it is farther from the edge.
     """
-    room = most - parts.first - (len(parts.tokens.ids) - parts.stop)
-    if parts.stop - parts.first <= room:
-        yield Window(parts, parts.first, parts.stop, (parts.first, parts.stop))
+    room = most - text.first - (len(text.tokens.ids) - text.stop)
+    if text.stop - text.first <= room:
+        yield TokenWindow(text, text.first, text.stop, (text.first, text.stop))
         return
     if room < 1:
         raise InputError(
@@ -154,34 +154,34 @@ def windows(parts: Parts, most: int, overlap: int | None) -> Iterator[Window]:
             f"overlap is {overlap}, but a window of {most} tokens has room for {room} of the text; "
             "lower it"
         )
-    starts = [*range(parts.first, parts.stop - room, room - overlap), parts.stop - room]
-    begin = parts.first
+    starts = [*range(text.first, text.stop - room, room - overlap), text.stop - room]
+    begin = text.first
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         stop = start + room
-        end = parts.stop if following is None else (following + stop + 1) // 2
-        yield Window(parts, start, stop, (begin, end))
+        end = text.stop if following is None else (following + stop + 1) // 2
+        yield TokenWindow(text, start, stop, (begin, end))
         begin = end
 
 
 def of_tokens(tokens: Tokens, size: int, length: int | None = None) -> list[Span]:
-    """Spans of `size` tokens each, the last one shorter; from the start of one to that of the next.
+    """Spans of `size` tokens each, the last one shorter; each ends where the next begins.
 
-    They cover a text of so many characters; without a length it ends with its last token. Tokens
+    They cover a text of `length` characters; without a length it ends with its last token. Tokens
     that begin with the same character (bytes, pieces of an emoji) stay together.
     """
-    parts = Parts.of(tokens, 0, length)
-    begins = parts.begins
-    starts = sorted({0, *(int(own) for own in begins[size::size] if own > begins[0])})
-    return list(zip(starts, [*starts[1:], parts.length], strict=True)) if parts.length else []
+    text = TokenSpans.of(tokens, 0, length)
+    begins = text.begins
+    starts = sorted({0, *(int(start) for start in begins[size::size] if start > begins[0])})
+    return list(zip(starts, [*starts[1:], text.length], strict=True)) if text.length else []
 
 
 def spans_of(i: int, text: str, chunks: Any) -> np.ndarray:
-    """The spans of text i: what the chunker says, or its own of a list of lists."""
+    """The checked spans [c, 2] of text i: chunks(text) for a function, else chunks[i]."""
     return checked_spans(i, len(text), chunks(text) if callable(chunks) else chunks[i])
 
 
 def check_chunks(chunks: Any, texts: int) -> None:
-    """A callable, or one list of spans for each text."""
+    """Raise unless chunks is a function, or a sequence with a list of spans for each text."""
     if callable(chunks):
         return
     if isinstance(chunks, str | bytes | Mapping) or not (

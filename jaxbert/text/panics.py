@@ -1,4 +1,4 @@
-"""Calls of the tokenizers library, whose failures become errors of this package."""
+"""Failures of the tokenizers library as errors of this package."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,10 +8,10 @@ from jaxbert.errors import JaxbertError, shown
 
 @contextmanager
 def caught(explain: Callable[[str], JaxbertError]) -> Iterator[None]:
-    """Whatever the library raises inside, explain(its message) is raised instead.
+    """A context in which explain(message) is raised for any error of the library.
 
     It raises bare Exceptions, and its Rust code may panic: a BaseException of a class that cannot
-    be imported. Interrupts and a lack of memory pass.
+    be imported. Interrupts and MemoryError pass unchanged.
     """
     try:
         yield

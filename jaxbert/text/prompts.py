@@ -1,4 +1,4 @@
-"""The prompts of a model: a dict whose every change is checked before it is made."""
+"""The prompts of a model: a dict that checks every change before it makes it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
@@ -7,21 +7,21 @@ from jaxbert.errors import InputTypeError, shown
 
 
 class Prompts(dict[str, str]):
-    """Prompts by name. Other dicts may be made of it; a copy or pickle of it is a plain dict."""
+    """Prompts by name. A copy, a pickle and a dict made from it are plain dicts."""
 
     def __init__(
         self,
         prompts: Mapping[str, str] | Iterable[tuple[str, str]] = (),
         check: Callable[[Mapping[str, str]], None] = lambda prompts: None,
     ) -> None:
-        """check refuses what the model cannot have, by an exception."""
+        """check is called with the new prompts before each change, and raises to refuse it."""
         checked = dict(checked_prompt(*item) for item in as_dict(prompts).items())
         check(checked)
         super().__init__(checked)
         self.check = check
 
     def __setitem__(self, name: str, text: str) -> None:
-        """Add or change a prompt. Raises InputTypeError for what is no str."""
+        """Add or change a prompt. Raises InputTypeError unless both are str."""
         name, text = checked_prompt(name, text)
         self.check({**self, name: text})
         super().__setitem__(name, text)
@@ -32,32 +32,35 @@ class Prompts(dict[str, str]):
         super().__delitem__(name)
 
     def __ior__(self, other: Any) -> Self:  # type: ignore[override, misc]
-        """Add or change several prompts."""
+        """Add or change several prompts, as `update` does."""
         self.update(other)
         return self
 
     def update(self, *others: Any, **more: str) -> None:
         """Add or change several prompts, or none of them if one is refused."""
-        given = dict(more)
+        changes = dict(more)
         for other in others:
-            given = as_dict(other) | given
-        super().update(Prompts({**self, **given}, self.check))
+            changes = as_dict(other) | changes
+        super().update(Prompts({**self, **changes}, self.check))
 
     def setdefault(self, name: str, text: str = "") -> str:
-        """The prompt of the name, which is added if there is none."""
+        """The prompt of a name; text is added under it if there is none."""
         if name not in self:
             self[name] = text
         return self[name]
 
     def pop(self, name: str, *default: Any) -> Any:
-        """Remove a prompt and give it; the default if there is none, else KeyError."""
+        """Remove and return a prompt; the default if there is none, or KeyError without one."""
         text = super().get(name, *default) if default else self[name]
         if name in self:
             del self[name]
         return text
 
     def popitem(self) -> tuple[str, str]:
-        """Remove the last prompt. Raises InputError for the default one, KeyError for none."""
+        """Remove the last prompt, and return its name and text.
+
+        Raises InputError for the default one, KeyError if there is none.
+        """
         if not self:
             raise KeyError("there is no prompt left")
         name = next(reversed(self))
@@ -69,12 +72,12 @@ class Prompts(dict[str, str]):
         super().clear()
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, str]]]:
-        """A plain dict, in a copy or a pickle: it has no model to ask."""
+        """A copy or a pickle is a plain dict, since it belongs to no model that could check it."""
         return dict, (dict(self),)
 
 
 def as_dict(prompts: Any) -> dict[Any, Any]:
-    """Prompts as they are given, as a dict."""
+    """A caller's prompts as a dict. Raises InputTypeError."""
     try:
         return dict(prompts)
     except (TypeError, ValueError) as error:
@@ -82,13 +85,13 @@ def as_dict(prompts: Any) -> dict[Any, Any]:
 
 
 def checked_prompt(name: Any, text: Any) -> tuple[str, str]:
-    """A name and a prompt, plain str of whatever subclass of it they are."""
+    """A name and a prompt as plain str, also those of a subclass. Raises InputTypeError."""
     check_str(name, "the name of a prompt")
     check_str(text, f"the prompt {name!r}")
     return str.__str__(name), str.__str__(text)
 
 
 def check_str(value: object, title: str) -> None:
-    """Refuse what is no str."""
+    """Raise InputTypeError, which names title, unless value is a str."""
     if not isinstance(value, str):
         raise InputTypeError(f"{title} is a {type(value).__name__}; pass str")

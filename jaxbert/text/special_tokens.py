@@ -1,4 +1,4 @@
-"""The files beside tokenizer.json, and the special tokens that they name.
+"""The files next to tokenizer.json, and the special tokens that they name.
 
 Source: transformers 5, PreTrainedTokenizerBase._from_pretrained and TokenizersBackend.__init__.
 """
@@ -15,14 +15,14 @@ from jaxbert.checkpoint.files import is_there
 from jaxbert.checkpoint.json_file import read_object
 from jaxbert.errors import CheckpointError, shown
 
-# The special tokens that have a name of their own, and those of a BertTokenizer.
+# The keys of special tokens, and those of a BertTokenizer with their words.
 NAMES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 BERT_TOKENS = {f"{name}_token": f"[{name.upper()}]" for name in "unk sep pad cls mask".split()}
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def content(token: Any) -> str:
-    """The word of a token, which is stored as a word or with its flags."""
+    """The word of a stored token: a str, or a dict with flags. Raises CheckpointError."""
     word = token.get("content") if isinstance(token, dict) else token
     if not isinstance(word, str) or not word:
         raise CheckpointError(f"a special token is {shown(token)}, which is no word; restore it")
@@ -31,7 +31,7 @@ def content(token: Any) -> str:
 
 @dataclass(frozen=True)
 class Files:
-    """What stands beside tokenizer.json or vocab.txt, and the keys that are to be passed over."""
+    """The contents of the files next to tokenizer.json or vocab.txt, and the keys to ignore."""
 
     folder: Path
     settings: Mapping[str, Any]  # tokenizer_config.json
@@ -41,14 +41,14 @@ class Files:
 
     @classmethod
     def of(cls, folder: Path, ignore: Collection[str]) -> "Files":
-        """Read those that there are."""
+        """Read the files of a folder; one that is missing counts as empty."""
         names = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-        found = [folder / name for name in names]
-        settings, special, added = [read_object(own) if is_there(own) else {} for own in found]
+        paths = [folder / name for name in names]
+        settings, special, added = [read_object(path) if is_there(path) else {} for path in paths]
         return cls(folder, settings, special, added, ignore)
 
     def contradicts(self, key: str, other: Any, value: Any) -> CheckpointError:
-        """The error that says that tokenizer_config.json and tokenizer.json do not agree."""
+        """The error for a key on which tokenizer_config.json and tokenizer.json disagree."""
         return CheckpointError(
             f"{self.folder / 'tokenizer_config.json'} has {key} = {shown(other)} where "
             f"tokenizer.json has {shown(value)}; make them equal, or pass "
@@ -57,34 +57,34 @@ class Files:
 
     @property
     def older(self) -> bool:
-        """Whether the two small files count: they do where the settings list no tokens."""
+        """Whether the two other files are read: only where the settings list no tokens."""
         return "added_tokens_decoder" not in self.settings
 
     @property
     def named(self) -> dict[str, Any]:
-        """Key -> token, of all that are called something_token."""
-        said = {**self.settings, **(self.special if self.older else {})}
+        """Key -> token, of all keys that end in _token."""
+        entries = {**self.settings, **(self.special if self.older else {})}
         return {
-            key: own
-            for key, own in said.items()
-            if key.endswith("_token") and own and (isinstance(own, str | dict) or key in NAMES)
+            key: token
+            for key, token in entries.items()
+            if key.endswith("_token") and token and (isinstance(token, str | dict) or key in NAMES)
         }
 
     @property
     def words(self) -> dict[str, str]:
-        """The words of the tokens that every tokenizer may have."""
-        return {key: content(own) for key, own in self.named.items() if key in NAMES}
+        """Key -> word, of the special tokens in NAMES."""
+        return {key: content(token) for key, token in self.named.items() if key in NAMES}
 
     @property
     def further(self) -> list[Any]:
-        """The special tokens without a name."""
-        said = {**self.settings, **(self.special if self.older else {})}
-        more = said.get("extra_special_tokens") or said.get("additional_special_tokens") or []
+        """The special tokens without a key of their own."""
+        entries = {**self.settings, **(self.special if self.older else {})}
+        more = entries.get("extra_special_tokens") or entries.get("additional_special_tokens") or []
         return list(more.values() if isinstance(more, dict) else more)
 
     @property
     def listed(self) -> dict[str, tuple[str, AddedToken]]:
-        """Word -> (id as a text, token) of the added tokens that the files number."""
+        """Word -> (id as a str, token) of the added tokens to which the files give ids."""
         if self.older:
             names = {*self.words.values(), *map(content, self.further)}
             return {
@@ -100,11 +100,11 @@ class Files:
                 f"{self.folder} has added_tokens_decoder = {shown(tokens)}, which is no JSON "
                 "object; restore it"
             )
-        return {content(own): (number, made(own)) for number, own in tokens.items()}
+        return {content(token): (i, added_token(token)) for i, token in tokens.items()}
 
 
-def made(token: Any, **more: bool) -> AddedToken:
-    """A stored token as the library has it, with its flags."""
+def added_token(token: Any, **more: bool) -> AddedToken:
+    """The library's AddedToken for a stored token, with its flags and more."""
     flags = {
         key: token[key]
         for key in FLAGS
@@ -116,13 +116,13 @@ def made(token: Any, **more: bool) -> AddedToken:
 def add_special(
     backend: tokenizers.Tokenizer, stored: Sequence[Mapping[str, Any]], files: Files, rebuilt: bool
 ) -> None:
-    """Add the tokens that the other files name to those stored in tokenizer.json, as transformers.
+    """Add the tokens that the other files name to those stored in tokenizer.json.
 
-    A text that has such a word then has its token. rebuilt: transformers takes no token from
-    tokenizer.json. Raises CheckpointError for a token that the vocabulary has not, or numbers
-    otherwise.
+    As in transformers, a text with such a word then has its token. rebuilt: transformers takes no
+    token from tokenizer.json. Raises CheckpointError for a token that is missing in the vocabulary
+    or has another id there.
     """
-    known = {content(own) for own in stored}
+    known = {content(token) for token in stored}
     listed = {} if "added_tokens_decoder" in files.ignore else files.listed
     named = {**(BERT_TOKENS if rebuilt else {}), **files.named}
     check_listed(backend, listed, files)
@@ -131,16 +131,16 @@ def add_special(
         for word in sorted(known - words):
             raise files.contradicts("added_tokens_decoder", None, word)
     backend.add_tokens(
-        [own for word, (_, own) in listed.items() if not files.older or word not in known]
+        [token for word, (_, token) in listed.items() if not files.older or word not in known]
     )
     known |= {*listed}
-    further = [("extra_special_tokens", own) for own in files.further]
-    for key, own in [*named.items(), *further]:
-        word = content(own)
+    further = [("extra_special_tokens", token) for token in files.further]
+    for key, token in [*named.items(), *further]:
+        word = content(token)
         if word in known or key in files.ignore:
             continue
         if backend.token_to_id(word) is not None:
-            backend.add_tokens([made(own, special=True)])
+            backend.add_tokens([added_token(token, special=True)])
         elif key not in BERT_TOKENS or key in files.named:
             raise CheckpointError(
                 f"{files.folder} names {key} = {shown(word)}, which is not in its vocabulary; "
@@ -152,7 +152,7 @@ def add_special(
 def check_listed(
     backend: tokenizers.Tokenizer, listed: Mapping[str, tuple[str, Any]], files: Files
 ) -> None:
-    """Refuse an added token that the vocabulary of tokenizer.json has not, or numbers otherwise."""
+    """Raise CheckpointError for an added token whose id in tokenizer.json is missing or another."""
     for word, (number, _) in listed.items():
         known = backend.token_to_id(word)
         if str(known) != number:

@@ -1,4 +1,4 @@
-"""A folder's tokenizer files, opened and compared with each other, as transformers reads them."""
+"""A folder's tokenizer files, opened as transformers opens them, and checked for contradictions."""
 
 import json
 import re
@@ -19,13 +19,13 @@ from jaxbert.text.special_tokens import BERT_TOKENS, Files, add_special
 
 Side = Literal["left", "right"]
 
-# What transformers takes for a BertTokenizer where tokenizer_config.json does not say.
+# transformers' defaults for a BertTokenizer where tokenizer_config.json has no value.
 BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
-# What a BertTokenizer always has in these parts, beside what its files say.
+# Settings of WordPiece that transformers gives every BertTokenizer.
 BERT_MODEL = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
-# What no line of a vocabulary holds.
+# Characters that no line of a vocabulary has.
 CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-# Texts that a tokenizer must be able to take: no character, known and unknown ones, long runs.
+# Texts that every tokenizer must accept: empty, with known and unknown characters, long runs.
 PROBES = ("a", "", " ", "7 é 漢字 😀\u200d\u0301 \uffff", "a" * 64 + "!", " " * 64 + "1" * 64)
 
 
@@ -39,7 +39,7 @@ class Opened(NamedTuple):
 def open_files(
     folder: Path, lower_case: bool, ignore: Collection[str], vocab_size: int | None
 ) -> Opened:
-    """tokenizer.json, or vocab.txt where that is missing; arguments of Tokenizer.from_folder."""
+    """The tokenizer of tokenizer.json, or of vocab.txt; arguments as in Tokenizer.from_folder."""
     files = Files.of(folder, ignore)
     file = folder / "tokenizer.json"
     with caught(lambda why: CheckpointError(f"{file} is no tokenizer ({why}); restore it")):
@@ -62,7 +62,7 @@ def open_files(
 
 
 def read_tokenizer(file: Path, vocab_size: int | None, ignore: Collection[str]) -> dict[str, Any]:
-    """The contents of tokenizer.json, judged before the library makes anything of them."""
+    """The contents of tokenizer.json, checked before the library reads them."""
     tokenizer_json.check_size(file)
     raw = read_object(file)
     tokenizer_json.check_parts(raw, file)
@@ -73,7 +73,7 @@ def read_tokenizer(file: Path, vocab_size: int | None, ignore: Collection[str]) 
 
 
 def check(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], file: Path) -> None:
-    """Refuse what the library takes, but fails on later."""
+    """Raise CheckpointError for contents that the library accepts but fails on later."""
     stored = {**raw, "post_processor": state(backend.post_processor)}
     tokenizer_json.check_template(stored, file)
     tokenizer_json.check_unknown(stored, type(backend.model).__name__, file)
@@ -82,7 +82,7 @@ def check(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], file: Path) -> 
 
 
 def probe(backend: tokenizers.Tokenizer, folder: Path) -> None:
-    """Tokenise a few texts, so that what fails does so now."""
+    """Tokenise a few texts, so that a broken tokenizer fails now. Raises CheckpointError."""
     with caught(lambda why: CheckpointError(f"{folder} has a tokenizer that fails ({why})")):
         types = [backend.encode(text).type_ids for text in PROBES]
     if any(map(any, types)):
@@ -90,7 +90,7 @@ def probe(backend: tokenizers.Tokenizer, folder: Path) -> None:
 
 
 def state(part: Any) -> dict[str, Any]:
-    """A part of a tokenizer in the words of tokenizer.json, nothing left out."""
+    """A part of a tokenizer as a dict, in the form of tokenizer.json, defaults included."""
     return {} if part is None else json.loads(part.__getstate__())
 
 
@@ -98,37 +98,37 @@ def state(part: Any) -> dict[str, Any]:
 
 
 def cut_side(raw: Mapping[str, Any], files: Files) -> Side:
-    """Where long texts are cut: as tokenizer_config.json says, else as tokenizer.json does."""
+    """The side on which long texts are cut. Raises CheckpointError for padding on the left."""
     padded = side("padding_side", "padding", raw, files)
     if padded == "left" and "padding_side" not in files.ignore:
         raise CheckpointError(
-            f"{files.folder} pads on the left, which moves the positions of a text by its "
-            'company in a batch; pass ignore_config=("padding_side",) for the vectors that '
-            "texts have alone"
+            f"{files.folder} pads on the left, so that the positions of a text depend on its "
+            'batch mates; pass ignore_config=("padding_side",) for the vectors that texts have '
+            "alone"
         )
     return side("truncation_side", "truncation", raw, files)
 
 
 def side(key: str, part: str, raw: Mapping[str, Any], files: Files) -> Side:
-    """What the files say about a side; right where they say nothing."""
+    """The side by key of tokenizer_config.json, else by part of tokenizer.json, else right."""
     stored = raw.get(part)
-    own = stored.get("direction", "Right") if isinstance(stored, dict) else "Right"
-    found = files.settings.get(key, str(own).lower())
-    if found not in ("left", "right"):
+    default = stored.get("direction", "Right") if isinstance(stored, dict) else "Right"
+    value = files.settings.get(key, str(default).lower())
+    if value not in ("left", "right"):
         raise CheckpointError(
-            f"{files.folder} has {key} = {shown(found)}; it must be left or right"
+            f"{files.folder} has {key} = {shown(value)}; it must be left or right"
         )
-    return "left" if found == "left" else "right"
+    return "left" if value == "left" else "right"
 
 
-# --- tokenizer.json and the files beside it ----------------------------------------------------
+# --- tokenizer.json and the files next to it ---------------------------------------------------
 
 
 def check_agreement(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], files: Files) -> bool:
-    """Refuse a tokenizer_config.json that contradicts tokenizer.json; True for a BertTokenizer.
+    """Whether transformers rebuilds the tokenizer, as it does every BertTokenizer.
 
-    transformers rebuilds a BertTokenizer from its vocabulary and tokenizer_config.json, with
-    defaults for what is absent; then tokenizer.json must be what it would build.
+    It does so from vocabulary and tokenizer_config.json, with defaults for absent keys; then
+    tokenizer.json must be what it would build. Raises CheckpointError where the files disagree.
     """
     normalizer, splitter = state(backend.normalizer), state(backend.pre_tokenizer)
     name, settings = files.settings.get("tokenizer_class"), files.settings
@@ -142,14 +142,14 @@ def check_agreement(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], files
                 'it is; pass ignore_config=("tokenizer_class",) to follow tokenizer.json'
             )
         settings = {**BERT_DEFAULTS, **settings}
-    said: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     if normalizer.get("type") == "BertNormalizer":
-        said["do_lower_case"] = normalizer["lowercase"]
-        said["strip_accents"] = normalizer["strip_accents"]
-        said["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
+        stored["do_lower_case"] = normalizer["lowercase"]
+        stored["strip_accents"] = normalizer["strip_accents"]
+        stored["tokenize_chinese_chars"] = normalizer["handle_chinese_chars"]
     if splitter.get("type") == "ByteLevel":
-        said["add_prefix_space"] = splitter["add_prefix_space"]
-    for key, value in said.items():
+        stored["add_prefix_space"] = splitter["add_prefix_space"]
+    for key, value in stored.items():
         if key not in files.ignore and settings.get(key, value) != value:
             raise files.contradicts(key, settings[key], value)
     return rebuilt
@@ -172,7 +172,7 @@ def as_rebuilt(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], files: Fil
 
 
 def single_is(backend: tokenizers.Tokenizer, ends: list[int | None]) -> bool:
-    """Whether a text stands between these two tokens."""
+    """Whether the tokenizer puts a text between these two tokens."""
     ids = backend.encode("a").ids
     return len(ids) > 2 and [ids[0], ids[-1]] == ends
 
@@ -206,13 +206,13 @@ def from_vocabulary(files: Files, vocab_size: int | None) -> tokenizers.Tokenize
 
 
 def check_vocabulary(file: Path, vocab_size: int | None, ignore: Collection[str]) -> None:
-    """Refuse a vocab.txt that is no text, has no words, or more than the model has."""
+    """Raise CheckpointError for a vocab.txt that is no text, empty, or too large for the model."""
     tokenizer_json.check_size(file)
     text = read_text(file)
-    if found := CONTROLS.search(text):
+    if control := CONTROLS.search(text):
         raise CheckpointError(
-            f"{file} holds the control character {shown(found.group())}, which no word has (a lost "
-            "block or another kind of file); fetch it again"
+            f"{file} holds the control character {shown(control.group())}, which no word has (a "
+            "lost block or another kind of file); fetch it again"
         )
     words = text.rstrip().split("\n")
     if words == [""]:

@@ -1,7 +1,8 @@
-"""What tokenizer.json says, judged before a text is tokenised: ids, words, steps that can fail.
+"""Checks of tokenizer.json before a text is tokenised: ids, words, steps that can fail.
 
-The tokenizers library takes much that fails later: at the first unknown word, at the first text
-that has a token, or by using all memory. Each function refuses one kind of it.
+The tokenizers library accepts files on which it fails later: at the first unknown word, at the
+first text with some token, or by using all memory. Each function raises CheckpointError for one
+kind of these.
 """
 
 import base64
@@ -26,12 +27,12 @@ BYTES = frozenset(
 )
 # Tokens of single bytes, as Unigram and BPE fall back to them.
 FALLBACK = frozenset(f"<0x{byte:02X}>" for byte in range(256))
-# Settings of a model that draw tokens at random, and what takes each away.
+# Settings of a model that draw tokens at random, and the value that turns each off.
 RANDOM = {"dropout": None, "alpha": None, "nbest_size": None}
 
 
 def check_size(file: Path) -> None:
-    """Refuse a file that is too large to be a tokenizer."""
+    """Raise CheckpointError for a file that is too large to be a tokenizer."""
     size = file.stat().st_size
     if size > LARGEST_FILE:
         raise CheckpointError(
@@ -40,13 +41,15 @@ def check_size(file: Path) -> None:
 
 
 def check_parts(raw: Mapping[str, Any], file: Path) -> None:
-    """Refuse what has not the parts that a tokenizer has, each of its type."""
+    """Raise CheckpointError unless there is a model with a vocab, and added_tokens is a list."""
     model = raw.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict | list) or not vocabulary:
         raise CheckpointError(f"{file} is no tokenizer: it has no model with a vocab; restore it")
     added = raw.get("added_tokens")
-    if not isinstance(added, list | None) or not all(isinstance(one, dict) for one in added or ()):
+    if not isinstance(added, list | None) or not all(
+        isinstance(token, dict) for token in added or ()
+    ):
         raise CheckpointError(f"{file} is no tokenizer: added_tokens is no list; restore it")
 
 
@@ -56,9 +59,9 @@ def check_parts(raw: Mapping[str, Any], file: Path) -> None:
 def check_ids(
     raw: Mapping[str, Any], file: Path, vocab_size: int | None, ignore: Collection[str]
 ) -> None:
-    """Refuse an id that is none, or that the model's embeddings do not have.
+    """Raise CheckpointError for an id that is no integer or outside the model's embeddings.
 
-    ignore may name vocab and added_tokens, whose ids beyond the model are then let pass.
+    ignore may name vocab and added_tokens, whose ids outside the embeddings are then accepted.
     """
     for title, token, number in ids_of(raw):
         if type(number) is not int or not 0 <= number < MOST_IDS:
@@ -79,21 +82,21 @@ def check_ids(
 
 
 def ids_of(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """(part of the file, token, id) of every token that has one."""
+    """(part of the file, token, id) of every token with an id."""
     vocabulary = raw["model"]["vocab"]
     if isinstance(vocabulary, dict):
         for token, number in vocabulary.items():
             yield "vocab", token, number
     else:
         yield "vocab", vocabulary[-1], len(vocabulary) - 1
-    for own in raw.get("added_tokens") or ():
-        yield "added_tokens", own.get("content"), own.get("id")
+    for added in raw.get("added_tokens") or ():
+        yield "added_tokens", added.get("content"), added.get("id")
     for token, number in template_ids(raw.get("post_processor")):
         yield "post_processor", token, number
 
 
 def template_ids(processor: Any) -> Iterator[tuple[Any, Any]]:
-    """(token, id) of what a post-processor puts around a text."""
+    """(token, id) of every token that a post-processor puts around a text."""
     if not isinstance(processor, dict):
         return
     for key in ("cls", "sep"):
@@ -101,24 +104,24 @@ def template_ids(processor: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(pair, list) and len(pair) == 2:
             yield pair[0], pair[1]
     special = processor.get("special_tokens")
-    for own in special.values() if isinstance(special, dict) else ():
-        if isinstance(own, dict):
-            yield from zip(own.get("tokens") or (), own.get("ids") or (), strict=False)
+    for entry in special.values() if isinstance(special, dict) else ():
+        if isinstance(entry, dict):
+            yield from zip(entry.get("tokens") or (), entry.get("ids") or (), strict=False)
     for step in processor.get("processors") or ():
         yield from template_ids(step)
 
 
 def vocabulary_of(raw: Mapping[str, Any]) -> dict[Any, Any]:
-    """Token -> id, of the model and of what is added to it."""
-    own = raw["model"]["vocab"]
-    if isinstance(own, list):
-        own = {pair[0]: i for i, pair in enumerate(own) if isinstance(pair, list) and pair}
-    added = {one.get("content"): one.get("id") for one in raw.get("added_tokens") or ()}
-    return {**own, **added}
+    """Token -> id, of the model's vocabulary and of the added tokens."""
+    words = raw["model"]["vocab"]
+    if isinstance(words, list):
+        words = {pair[0]: i for i, pair in enumerate(words) if isinstance(pair, list) and pair}
+    added = {token.get("content"): token.get("id") for token in raw.get("added_tokens") or ()}
+    return {**words, **added}
 
 
 def check_template(raw: Mapping[str, Any], file: Path) -> None:
-    """Refuse a post-processor whose tokens have other ids than in the vocabulary."""
+    """Raise CheckpointError for a post-processor whose ids differ from the vocabulary."""
     vocabulary = vocabulary_of(raw)
     for token, number in template_ids(raw.get("post_processor")):
         known = vocabulary.get(token) if isinstance(token, str) else None
@@ -134,7 +137,7 @@ def check_template(raw: Mapping[str, Any], file: Path) -> None:
 
 
 def check_unknown(raw: Mapping[str, Any], kind: str, file: Path) -> None:
-    """Refuse a model that has no token for what its vocabulary has not.
+    """Raise CheckpointError for a model without a token for unknown words.
 
     The library fails at the first such word, or drops it.
     """
@@ -168,11 +171,12 @@ def spells_bytes(raw: Mapping[str, Any]) -> bool:
 
 
 def check_random(raw: dict[str, Any], file: Path, ignore: Collection[str]) -> None:
-    """Refuse settings that draw tokens at random, as dropout in training; ignore takes them away.
+    """Raise CheckpointError for settings that draw tokens at random, such as dropout in training.
 
+    Those named in ignore are turned off in raw instead.
     Differs: transformers keeps them, and its vectors change from call to call.
     """
-    for key, nothing in RANDOM.items():
+    for key, off in RANDOM.items():
         value = raw["model"].get(key)
         if value is None or value == 0:
             continue
@@ -181,17 +185,17 @@ def check_random(raw: dict[str, Any], file: Path, ignore: Collection[str]) -> No
                 f"{file} has {key} = {shown(value)}, which draws other tokens for the same text in "
                 f'each call; pass ignore_config=("{key}",) to tokenise without it'
             )
-        raw["model"][key] = nothing
+        raw["model"][key] = off
 
 
 # --- steps -------------------------------------------------------------------------------------
 
 
 def steps(part: Any, names: Sequence[str] = ("normalizer", "pre_tokenizer")) -> Iterator[Any]:
-    """Every normaliser and pre-tokenizer, those inside of others too."""
+    """Every step under these names, those inside other steps too."""
     if isinstance(part, list):
-        for own in part:
-            yield from steps(own, names)
+        for inner in part:
+            yield from steps(inner, names)
     elif isinstance(part, dict):
         yield part
         for name in (*names, "normalizers", "pretokenizers", "processors"):
@@ -199,10 +203,10 @@ def steps(part: Any, names: Sequence[str] = ("normalizer", "pre_tokenizer")) -> 
 
 
 def check_charsmaps(normalizer: Any, file: Path) -> None:
-    """Refuse a Precompiled table that ends early: the library believes its first four bytes.
+    """Raise CheckpointError for a Precompiled table that is shorter than its first bytes say.
 
-    They are the size of a trie, little-endian, and memory for it is taken before anything is read;
-    where there is not enough the process is aborted. Ask before the library sees the file.
+    The first four are the size of a trie, little-endian. The library allocates that much before it
+    reads the rest, and aborts the process where it cannot; so call this before it reads the file.
     """
     for step in steps(normalizer):
         if step.get("type") != "Precompiled":
@@ -220,21 +224,21 @@ def check_charsmaps(normalizer: Any, file: Path) -> None:
 
 
 def check_added(backend: tokenizers.Tokenizer, raw: Mapping[str, Any], file: Path) -> None:
-    """Refuse an added token to which the library gives another id than the file says.
+    """Raise CheckpointError for an added token whose id in the library is not that of the file.
 
-    It does so where a new token has an id that is taken.
+    That happens where a new token has an id that is taken.
     """
-    for own in raw.get("added_tokens") or ():
-        found = backend.token_to_id(own["content"])
-        if found != own["id"]:
+    for token in raw.get("added_tokens") or ():
+        actual = backend.token_to_id(token["content"])
+        if actual != token["id"]:
             raise CheckpointError(
-                f"{file} gives the added token {shown(own['content'])} the id {own['id']}, which "
-                f"is another token's (it would get {found}); restore it"
+                f"{file} gives the added token {shown(token['content'])} the id {token['id']}, "
+                f"which is another token's (it would get {actual}); restore it"
             )
 
 
 def check_steps(raw: Mapping[str, Any], file: Path) -> None:
-    """Refuse steps on which the library panics, or takes a time without bound."""
+    """Raise CheckpointError for steps on which the library panics, or may never finish."""
     for step in steps(raw):
         if step.get("type") == "FixedLength" and step.get("length") == 0:
             raise CheckpointError(f"{file} cuts texts into pieces of length 0; restore it")
@@ -247,11 +251,11 @@ def check_steps(raw: Mapping[str, Any], file: Path) -> None:
             )
     for step in steps(raw.get("post_processor")):
         single = step.get("single")
-        parts = [one["Sequence"].get("id") for one in single or () if "Sequence" in one]
-        if single is not None and parts != ["A"]:
+        sequences = [item["Sequence"].get("id") for item in single or () if "Sequence" in item]
+        if single is not None and sequences != ["A"]:
             raise CheckpointError(
-                f"{file} puts {len(parts)} sequences ({shown(parts)}) where a single text stands; "
-                "it must be one, A; restore it"
+                f"{file} puts {len(sequences)} sequences ({shown(sequences)}) where a single text "
+                "stands; it must be one, A; restore it"
             )
 
 
@@ -261,29 +265,29 @@ REPEATED = re.compile(r"[*+]|\{\d*,\}")
 
 
 def nested(expression: str) -> bool:
-    """Whether a repetition without bound stands in a group that is repeated without bound."""
-    place, groups = 0, [False]  # of each open group: whether it holds a repetition
-    while place < len(expression):
-        found = ELEMENT.match(expression, place)
-        element = found.group() if found else expression[place]
-        place += len(element)
+    """Whether a regular expression repeats, without a bound, a group with such a repetition."""
+    index, groups = 0, [False]  # of each open group: whether it holds a repetition
+    while index < len(expression):
+        match = ELEMENT.match(expression, index)
+        element = match.group() if match else expression[index]
+        index += len(element)
         inside = False
         if element == "(":
             groups.append(False)
-            place += len(re.match(r"\?(?:<?[=!]|[:>]|[imsx-]+:)|", expression[place:]).group())  # type: ignore[union-attr]
+            index += len(re.match(r"\?(?:<?[=!]|[:>]|[imsx-]+:)|", expression[index:]).group())  # type: ignore[union-attr]
             continue
         if element == ")" and len(groups) > 1:
             inside = groups.pop()
-        repeated = REPEATED.match(expression, place)
+        repeated = REPEATED.match(expression, index)
         if repeated and element not in "|*+?":
             if inside:
                 return True
-            place += len(repeated.group())
+            index += len(repeated.group())
             inside = True
         groups[-1] |= inside
     return False
 
 
 def without_state(raw: Mapping[str, Any]) -> str:
-    """The file's text without its padding and truncation, which each call here decides anew."""
+    """tokenizer.json as text, without padding and truncation, which each call sets itself."""
     return json.dumps({**raw, "padding": None, "truncation": None})

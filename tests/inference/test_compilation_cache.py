@@ -20,10 +20,10 @@ from jaxbert.inference import compilation_cache as cache
 from jaxbert.inference.programs import Program
 loaded = []
 real = cache.load
-cache.load = lambda *given: loaded.append(real(*given)) or loaded[-1]
+cache.load = lambda *arguments: loaded.append(real(*arguments)) or loaded[-1]
 first = jax.devices()[0]
 program = Program(
-    lambda x, y: x @ x + y, np.eye(7, dtype=np.float32), place=first, fixed_place=first
+    lambda x, y: x @ x + y, np.eye(7, dtype=np.float32), placement=first, fixed_placement=first
 )
 total = sum(float(np.asarray(program(np.ones((n, 7), np.float32))).sum()) for n in (1, 7))
 print(total, len(loaded), jax.config.jax_compilation_cache_dir)
@@ -128,8 +128,8 @@ DAMAGES = {
 def test_a_damaged_entry_is_said_and_made_anew_and_others_stay(tmp_path, damage):
     start(tmp_path)
     first, second = files(tmp_path)
-    whole, other = first.read_bytes(), second.stat()
-    first.write_bytes(damage(whole))
+    content, other = first.read_bytes(), second.stat()
+    first.write_bytes(damage(content))
     warning, result = start(tmp_path)
     assert warning.startswith(f"WARNING a compiled program in {tmp_path} is made anew: ")
     assert result == "112.0 1 None"
@@ -209,7 +209,7 @@ import jax.numpy as jnp
 def print_first(x):
     jax.debug.callback(lambda y: print("saw", float(y)), x[0])
     return x
-program = Program(print_first, place=first)
+program = Program(print_first, placement=first)
 program(jnp.full(3, 5.0)).block_until_ready(); jax.effects_barrier()
 """
     for _ in range(2):

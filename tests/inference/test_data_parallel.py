@@ -30,32 +30,32 @@ def test_two_devices_give_the_bits_of_one(tmp_path, name):
     assert two.stats.texts == one.stats.texts
 
 
-def test_one_device_is_not_spread(tmp_path):
+def test_one_device_is_not_data_parallel(tmp_path):
     folder = write_folder(tmp_path, "bert-gelu")
-    own = Embedder.from_pretrained(folder, devices=jax.local_devices()[:1])
-    assert isinstance(own.engine.devices, OneDevice)
+    embedder = Embedder.from_pretrained(folder, devices=jax.local_devices()[:1])
+    assert isinstance(embedder.engine.devices, OneDevice)
 
 
 def test_warm_is_warm_on_two_devices(tmp_path):
     folder = write_folder(tmp_path, "bert-gelu")
-    own = Embedder.from_pretrained(folder, deterministic=True, devices=jax.local_devices())
-    done = own.warmup(16)
-    own.encode(["a b c", "d"])
-    assert own.compilations == done > 0
+    embedder = Embedder.from_pretrained(folder, deterministic=True, devices=jax.local_devices())
+    done = embedder.warmup(16)
+    embedder.encode(["a b c", "d"])
+    assert embedder.compilations == done > 0
 
 
 @pytest.mark.parametrize("planner", [ByText(budget=64), ByLength(budget=64)])
 @pytest.mark.parametrize("number", [2, 3, 7])
-def test_every_text_is_in_one_stack(planner, number):
+def test_every_text_is_in_one_device_batch(planner, number):
     tokens = [np.full(1 + i % 43, i + 1, np.int32) for i in range(97)]
     batches = planner.plan([len(ids) for ids in tokens])
     seen = []
     for members, filled in device_batches(batches, tokens, number):
         assert len(members) <= number
         assert {len(array) for array in jax.tree.leaves(filled)} == {number}
-        for own, ids, segments in zip(members, filled.ids, filled.segments, strict=False):
-            assert set(ids[segments != 0]) == {i + 1 for i in own}
-            seen.extend(own)
+        for texts, ids, segments in zip(members, filled.ids, filled.segments, strict=False):
+            assert set(ids[segments != 0]) == {i + 1 for i in texts}
+            seen.extend(texts)
         assert not filled.segments[len(members) :].any()
     assert sorted(seen) == list(range(97))
 

@@ -25,23 +25,23 @@ def folder(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("devices"), "bert-gelu")
 
 
-def places(arrays):
+def devices_of_arrays(arrays):
     return set().union(*(array.devices() for array in jax.tree.leaves(arrays)))
 
 
 def test_one_device_that_is_not_the_first_has_the_weights_and_computes(folder):
     second = jax.local_devices()[1]
-    first, own = (
+    first, embedder = (
         Embedder.from_pretrained(folder, deterministic=True, devices=devices)
         for devices in (None, [second])
     )
-    assert own.encode(TEXTS).tobytes() == first.encode(TEXTS).tobytes()
-    (whole,) = own.encode_chunks(TEXTS[:1], lambda text: [(0, len(text))])
+    assert embedder.encode(TEXTS).tobytes() == first.encode(TEXTS).tobytes()
+    (whole,) = embedder.encode_chunks(TEXTS[:1], lambda text: [(0, len(text))])
     np.testing.assert_allclose(whole[0], first.encode(TEXTS[0]), atol=1e-5)
-    assert places(own.encoder) == {second}
-    assert own.encoder([[3, 4, 5]]).devices() == {second}
-    for program in own.engine.programs:
-        assert places(program.fixed) <= {second}
+    assert devices_of_arrays(embedder.encoder) == {second}
+    assert embedder.encoder([[3, 4, 5]]).devices() == {second}
+    for program in embedder.engine.programs:
+        assert devices_of_arrays(program.fixed) <= {second}
         assert program.compilations
         for compiled in program.compiled.values():
             assert {
@@ -67,31 +67,31 @@ print(jax.local_devices()[0] in used | own.encoder.embeddings.word[...].devices(
 def test_none_is_where_the_weights_are(folder):
     second = jax.local_devices()[1]
     encoder = jax.device_put(Encoder.from_pretrained(folder), second)
-    own = Embedder(encoder, Embedder.from_pretrained(folder).tokenizer)
-    own.encode(TEXTS)
-    assert places(own.engine.vectors.fixed) == {second}
+    embedder = Embedder(encoder, Embedder.from_pretrained(folder).tokenizer)
+    embedder.encode(TEXTS)
+    assert devices_of_arrays(embedder.engine.vectors.fixed) == {second}
 
 
 def test_a_default_device_of_the_moment_moves_nothing(folder):
     first, second = jax.local_devices()[:2]
-    own = Embedder.from_pretrained(folder)
+    embedder = Embedder.from_pretrained(folder)
     with jax.default_device(second):
-        within = own.encode(TEXTS)
+        within = embedder.encode(TEXTS)
         other = Embedder.from_pretrained(folder)
-    assert within.tobytes() == own.encode(TEXTS).tobytes() == other.encode(TEXTS).tobytes()
-    assert places(own.engine.vectors.fixed) == {first}
-    assert places(other.engine.vectors.fixed) == {second}
+    assert within.tobytes() == embedder.encode(TEXTS).tobytes() == other.encode(TEXTS).tobytes()
+    assert devices_of_arrays(embedder.engine.vectors.fixed) == {first}
+    assert devices_of_arrays(other.engine.vectors.fixed) == {second}
 
 
 def test_memory_is_that_of_the_device(folder, monkeypatch):
     second = jax.local_devices()[1]
     monkeypatch.setattr(memory, "device_memory", lambda device: 3e4 if device == second else None)
     assert Embedder.from_pretrained(folder).encode(TEXTS).shape == (4, 15)
-    own = Embedder.from_pretrained(folder, devices=[second])
+    embedder = Embedder.from_pretrained(folder, devices=[second])
     with pytest.raises(DeviceMemoryError):
-        own.encode(TEXTS)
+        embedder.encode(TEXTS)
     with pytest.raises(DeviceMemoryError):
-        own.encoder(np.ones((23, 19), np.int32))
+        embedder.encoder(np.ones((23, 19), np.int32))
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,10 @@ def reported(config, attention, b, t):
     """Bytes of the compiled forward pass, as XLA counts them."""
     shapes = jax.eval_shape(lambda: Encoder(config, rngs=nnx.Rngs(0), attention=attention))
     tokens = jax.ShapeDtypeStruct((b, t), jnp.int32)
-    places = jax.ShapeDtypeStruct((1, t), jnp.int32)
-    inputs = Inputs(tokens, tokens, tokens, places)
-    found = jax.jit(Encoder.forward).lower(shapes, inputs).compile().memory_analysis()
-    return found.argument_size_in_bytes + found.temp_size_in_bytes
+    positions = jax.ShapeDtypeStruct((1, t), jnp.int32)
+    inputs = Inputs(tokens, tokens, tokens, positions)
+    analysis = jax.jit(Encoder.forward).lower(shapes, inputs).compile().memory_analysis()
+    return analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
 
 
 @pytest.mark.parametrize("config", [SMALL, PLAIN], ids=["jinabert", "bert"])
@@ -109,8 +109,8 @@ def test_a_limit_of_the_container_counts(contents, limit, monkeypatch, tmp_path)
     monkeypatch.setattr(memory, "CGROUPS", (tmp_path / "missing", tmp_path / "memory.max"))
     (tmp_path / "memory.max").write_text(contents)
     assert memory.container_memory() == limit
-    whole = memory.device_memory.__wrapped__()  # without the cache
-    assert whole == limit if limit else whole > GIB
+    memory_size = memory.device_memory.__wrapped__()  # without the cache
+    assert memory_size == limit if limit else memory_size > GIB
 
 
 def test_a_trace_is_not_refused(small_device):

@@ -32,13 +32,13 @@ PLANNERS = [
 ]
 
 
-def test_the_ladder():
-    def rungs(steps, most):
+def test_buckets():
+    def buckets(steps, most):
         return sorted({bucket(tokens, steps) for tokens in range(most)})
 
-    assert rungs(2, 1025) == [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
-    assert rungs(8, 65) == [16, 32, 48, 64]
-    assert rungs(8, 513)[-9:] == [256, 288, 320, 352, 384, 416, 448, 480, 512]
+    assert buckets(2, 1025) == [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024]
+    assert buckets(8, 65) == [16, 32, 48, 64]
+    assert buckets(8, 513)[-9:] == [256, 288, 320, 352, 384, 416, 448, 480, 512]
     for tokens in range(129, 1025):
         assert tokens <= bucket(tokens, 8) < 9 / 8 * tokens
         assert tokens <= bucket(tokens, 2) < 1.5 * tokens
@@ -84,10 +84,10 @@ def test_shapes_are_few(counts):
     shapes = {(batch.rows, batch.length) for batch in ByLength().plan(counts)}
     lengths = {length for _, length in shapes}
     assert len(shapes) <= 6 * len(lengths)  # powers of two below 32, and full
-    assert len({(b.rows, b.length) for b in ByText().plan(counts)}) <= len(ladder_of(8192))
+    assert len({(b.rows, b.length) for b in ByText().plan(counts)}) <= len(buckets_up_to(8192))
 
 
-def ladder_of(most):
+def buckets_up_to(most):
     return {bucket(tokens, 8) for tokens in range(most + 1)}
 
 
@@ -101,9 +101,9 @@ def test_usual_shapes_are_those_that_plans_have():
                 assert (batch.rows, batch.length, type(batch)) in usual
     (batch, *_) = planner.plan([9] * 800)
     assert (batch.rows, batch.length, Packed) in usual
-    assert {length for _, length, _ in usual} == ladder_of(500)
+    assert {length for _, length, _ in usual} == buckets_up_to(500)
     fixed = {(batch.rows, batch.length) for batch in ByText().usual(100)}
-    assert fixed == {ByText().shape(length) for length in ladder_of(100)}
+    assert fixed == {ByText().shape(length) for length in buckets_up_to(100)}
     assert {b.length for b in ByText(longest=19).usual(19)} == {16, 19}
 
 

@@ -91,7 +91,7 @@ def test_the_next_part_is_begun_before_the_last_is_used():
     assert list(prefetched(work, [])) == []
 
 
-def test_an_error_in_a_part_reaches_the_caller_in_its_place():
+def test_an_error_in_a_part_reaches_the_caller_in_order():
     results = prefetched(lambda i: 6 // i, [3, 2, 0, 1])
     assert [next(results), next(results)] == [2, 3]
     with pytest.raises(ZeroDivisionError):
@@ -99,16 +99,16 @@ def test_an_error_in_a_part_reaches_the_caller_in_its_place():
 
 
 def test_stats_add_up_and_subtract():
-    tally = StatsCounter()
-    tally.add(texts=3, tokens=30, slots=40, batches=2, seconds=1.5)
-    before = tally.total
-    tally.add(texts=1, tokens=8, slots=16, seconds=0.5)
-    assert tally.total == Stats(4, 38, 56, 2, 0, 0, 2.0)
-    since = tally.total - before
+    counter = StatsCounter()
+    counter.add(texts=3, tokens=30, slots=40, batches=2, seconds=1.5)
+    before = counter.total
+    counter.add(texts=1, tokens=8, slots=16, seconds=0.5)
+    assert counter.total == Stats(4, 38, 56, 2, 0, 0, 2.0)
+    since = counter.total - before
     assert (since.texts, since.padding_efficiency) == (1, 0.5)
     assert since.tokens_per_second == 16
     assert Stats().padding_efficiency == 1
     assert Stats().tokens_per_second == 0
     assert Stats(tokens=10, seconds=3.0, compile_seconds=1.0).tokens_per_second == 5
-    assert "4 texts, 38 tokens in 2.00 s, 19 tokens/s" in str(tally.total)
-    assert "padding efficiency 0.679" in str(tally.total)
+    assert "4 texts, 38 tokens in 2.00 s, 19 tokens/s" in str(counter.total)
+    assert "padding efficiency 0.679" in str(counter.total)

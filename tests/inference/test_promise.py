@@ -1,4 +1,4 @@
-"""What is promised of float32 in any company is one number, wherever it is written."""
+"""How far a float32 vector moves with its batch mates is one number, wherever it is written."""
 
 import re
 from pathlib import Path
@@ -15,8 +15,8 @@ WRITTEN += ["notes/07-cookbook.md", "notes/decisions.md"]
 @pytest.mark.parametrize("page", WRITTEN)
 def test_the_promise_is_what_the_tests_allow(page):
     words = " ".join((ROOT / page).read_text(encoding="utf-8").split())
-    found = re.findall(r"(\d(?:\.\d)?e-\d+) of (?:the vector's|its) norm", words)
-    assert any(float(number) == COMPANY for number in found), found
+    numbers = re.findall(r"(\d(?:\.\d)?e-\d+) of (?:the vector's|its) norm", words)
+    assert any(float(number) == COMPANY for number in numbers), numbers
 
 
 def test_a_mistake_is_larger_than_any_tolerance():

@@ -22,26 +22,28 @@ def random_vectors(number=130, width=11):
 
 @given(vectors=VECTORS)
 def test_bytes_are_the_steps_between_low_and_high(vectors):
-    found = quantize_embeddings(vectors, "uint8", RANGES)
-    assert found.dtype == np.uint8
-    for row, own in zip(vectors, found, strict=True):
-        for x, low, high, byte in zip(row, RANGES.low, RANGES.high, own, strict=True):
+    quantised = quantize_embeddings(vectors, "uint8", RANGES)
+    assert quantised.dtype == np.uint8
+    for row, row_bytes in zip(vectors, quantised, strict=True):
+        for x, low, high, byte in zip(row, RANGES.low, RANGES.high, row_bytes, strict=True):
             step = (high - low) / np.float32(255) or np.float32(1)
             assert byte == min(255, max(0, np.floor((x - low) / step)))
     signed = quantize_embeddings(vectors, "int8", RANGES)
     assert signed.dtype == np.int8
-    np.testing.assert_array_equal(signed.astype(int), found.astype(int) - 128)
+    np.testing.assert_array_equal(signed.astype(int), quantised.astype(int) - 128)
 
 
 @given(vectors=VECTORS)
 def test_bits_are_the_signs_the_first_feature_highest(vectors):
-    found = quantize_embeddings(vectors, "ubinary")
-    assert found.shape == (len(vectors), 2)
-    bits = [[row[byte] >> (7 - bit) & 1 for byte in (0, 1) for bit in range(8)] for row in found]
+    quantised = quantize_embeddings(vectors, "ubinary")
+    assert quantised.shape == (len(vectors), 2)
+    bits = [
+        [row[byte] >> (7 - bit) & 1 for byte in (0, 1) for bit in range(8)] for row in quantised
+    ]
     np.testing.assert_array_equal(np.array(bits)[:, :11], vectors > 0)
     assert not np.array(bits)[:, 11:].any()
     signed = quantize_embeddings(vectors, "binary")
-    np.testing.assert_array_equal(signed.astype(int), found.astype(int) - 128)
+    np.testing.assert_array_equal(signed.astype(int), quantised.astype(int) - 128)
 
 
 def test_the_ends_of_a_range_are_the_ends_of_a_byte():
@@ -55,8 +57,8 @@ def test_the_ends_of_a_range_are_the_ends_of_a_byte():
 
 def test_without_ranges_they_are_those_of_the_vectors_or_of_a_sample():
     vectors = random_vectors()
-    own = quantize_embeddings(vectors, "uint8")
-    np.testing.assert_array_equal(own, quantize_embeddings(vectors, "uint8", Ranges.of(vectors)))
+    got = quantize_embeddings(vectors, "uint8")
+    np.testing.assert_array_equal(got, quantize_embeddings(vectors, "uint8", Ranges.of(vectors)))
     sample = random_vectors(117)
     np.testing.assert_array_equal(
         quantize_embeddings(vectors[:3], "uint8", calibration_embeddings=sample),
@@ -69,9 +71,9 @@ def test_nothing_and_one_vector():
         empty = quantize_embeddings(np.zeros((0, 11), np.float32), precision)
         assert empty.shape == (0, 2 if "binary" in precision else 11)
         assert empty.dtype == dtype
-    one = random_vectors(1)[0]
-    assert quantize_embeddings(one, "int8", RANGES).shape == (11,)
-    assert quantize_embeddings(one, "binary").shape == (2,)
+    vector = random_vectors(1)[0]
+    assert quantize_embeddings(vector, "int8", RANGES).shape == (11,)
+    assert quantize_embeddings(vector, "binary").shape == (2,)
 
 
 def test_ranges_are_kept_in_a_file(tmp_path):

@@ -34,11 +34,11 @@ def test_an_angle_can_be_taken_of_every_cosine():
 def test_the_length_of_a_vector_does_not_matter(a, b):
     x, y = draw(7, 31), draw(11, 31)[::-1]
     x[3] /= a  # beside the others one of another length
-    found = similarity(x * np.float32(a), y * np.float32(b), "cosine")
+    cosines = similarity(x * np.float32(a), y * np.float32(b), "cosine")
     # Below 1e-38 float32 itself has fewer digits.
-    np.testing.assert_allclose(found, exact(x * np.float32(a), y * np.float32(b)), atol=1e-6)
+    np.testing.assert_allclose(cosines, exact(x * np.float32(a), y * np.float32(b)), atol=1e-6)
     pairs = similarity_pairwise(x * np.float32(a), y[:7] * np.float32(b), "cosine")
-    np.testing.assert_allclose(pairs, np.diag(found[:, :7]), atol=1e-6)
+    np.testing.assert_allclose(pairs, np.diag(cosines[:, :7]), atol=1e-6)
 
 
 def test_a_zero_vector_has_the_cosine_zero():
@@ -53,8 +53,8 @@ def test_a_zero_vector_has_the_cosine_zero():
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_float32_cannot_hold_is_infinite_without_a_warning(kind):
     x = np.full((2, 3), 3e38, np.float32)
-    for found in (similarity(x, -x, kind)[0], similarity_pairwise(x, -x, kind)):
-        np.testing.assert_allclose(found[0], -1.0 if kind == "cosine" else -np.inf, rtol=1e-6)
+    for cosines in (similarity(x, -x, kind)[0], similarity_pairwise(x, -x, kind)):
+        np.testing.assert_allclose(cosines[0], -1.0 if kind == "cosine" else -np.inf, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -204,6 +204,6 @@ def test_vectors_of_a_batch_are_those_of_the_encoder_and_the_head(folder):
         vectors, embedder.encoder, PoolingHead(embedder.stack.pooling, embedder.stack.after)
     )
     got = np.asarray(program(batch, np.array(0, np.int32)))
-    for row, own in zip(got, (tokens[1], tokens[0]), strict=False):
-        hidden = np.asarray(embedder.encoder(own[None]))
+    for row, ids in zip(got, (tokens[1], tokens[0]), strict=False):
+        hidden = np.asarray(embedder.encoder(ids[None]))
         close(row, hidden[0].mean(axis=0), COMPANY, norms)

@@ -18,12 +18,12 @@ TEXTS = ["a b c", "d e", "q"]
 UNIT = (Normalize(),)
 
 
-def made(own, scale, after=UNIT):
+def made(embedder, scale, after=UNIT):
     """An embedder whose last states are scaled, by the norm of the last layer."""
-    changed = jax.tree.map(lambda leaf: leaf, own.encoder)
+    changed = jax.tree.map(lambda leaf: leaf, embedder.encoder)
     norm = changed.layers.output_norm
     changed.layers.output_norm = jax.tree.map(lambda leaf: leaf.at[-1].multiply(scale), norm)
-    return Embedder(changed, own.tokenizer, Stack(after=after))
+    return Embedder(changed, embedder.tokenizer, Stack(after=after))
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,14 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize(
     "encode",
     [
-        lambda own: own.encode(TEXTS),
-        lambda own: own.encode(TEXTS, output_value=None),
-        lambda own: own.encode_chunks(TEXTS, lambda text: [(0, len(text))], overlap=3),
+        lambda embedder: embedder.encode(TEXTS),
+        lambda embedder: embedder.encode(TEXTS, output_value=None),
+        lambda embedder: embedder.encode_chunks(TEXTS, lambda text: [(0, len(text))], overlap=3),
     ],
 )
 def test_a_zero_vector_behind_normalize_is_refused(plain, encode):
-    whole = encode(made(plain, 1.0))
-    assert len(whole) == 3
+    vectors = encode(made(plain, 1.0))
+    assert len(vectors) == 3
     with pytest.raises(ComputationError, match="of text 0 has the length 0 behind a Normalize"):
         encode(made(plain, 0.0))
 
@@ -62,14 +62,14 @@ def test_the_text_with_an_unknown_id_or_too_many_tokens_is_named(tmp_path):
     tensors = published(encoder("bert-gelu"))
     tensors["embeddings.word_embeddings.weight"] = tensors["embeddings.word_embeddings.weight"][:9]
     folder = write_folder(tmp_path, config=raw, tensors=tensors)
-    own = Embedder.from_pretrained(folder, ignore_config=("vocab",))
+    embedder = Embedder.from_pretrained(folder, ignore_config=("vocab",))
     for texts in (["a", "b", "z"], ["a"] * 9000 + ["z"]):
         with pytest.raises(TextError, match="has the token id 30, but the model has 9") as caught:
-            own.encode(texts)
+            embedder.encode(texts)
         assert isinstance(caught.value, InputError)
         assert caught.value.text == len(texts) - 1
     with pytest.raises(TextError, match="text 1 has 42 tokens, but this model learned") as caught:
-        own.encode(["a", "b " * 40], max_length=99)
+        embedder.encode(["a", "b " * 40], max_length=99)
     assert caught.value.text == 1
 
 
@@ -83,12 +83,12 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-@pytest.mark.parametrize("of", [lambda own: own, copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("of", [lambda embedder: embedder, copy.copy, copy.deepcopy])
 def test_an_encoder_changed_in_place_does_not_run_with_its_old_weights(plain, change, of):
-    own = copy.deepcopy(plain)
-    own.encode(TEXTS)
-    change(own.encoder)
+    embedder = copy.deepcopy(plain)
+    embedder.encode(TEXTS)
+    change(embedder.encoder)
     with pytest.raises(InputError, match="the encoder was changed after this Embedder was made"):
-        of(own).encode(TEXTS)
-    new = Embedder(own.encoder, own.tokenizer, own.stack)
+        of(embedder).encode(TEXTS)
+    new = Embedder(embedder.encoder, embedder.tokenizer, embedder.stack)
     assert new.encode(TEXTS).shape == (len(TEXTS), 15)

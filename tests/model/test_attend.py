@@ -21,26 +21,26 @@ B, N, H = 2, 3, 5
 
 def arguments(t, bias=None):
     q, k, v = np.random.default_rng(t).normal(size=(3, B, N, t, H)).astype(np.float32)
-    place = jnp.arange(t, dtype=jnp.int32)[None]
+    positions = jnp.arange(t, dtype=jnp.int32)[None]
     bias = Alibi(N).bias if bias is None else bias
-    return *map(jnp.asarray, (q, k, v)), bias, place, jnp.ones((B, t), jnp.int32)
+    return *map(jnp.asarray, (q, k, v)), bias, positions, jnp.ones((B, t), jnp.int32)
 
 
 def same(t, other):
     """Whether attend gives the very bits of another implementation."""
 
-    def fresh(*given):  # traced anew: a trace holds its choice
-        return attend(*given)
+    def fresh(*arrays):  # traced anew: a trace holds its choice
+        return attend(*arrays)
 
-    given = arguments(t)
-    a, b = (np.asarray(jax.jit(f)(*given)) for f in (fresh, other))
+    arrays = arguments(t)
+    a, b = (np.asarray(jax.jit(f)(*arrays)) for f in (fresh, other))
     close(a, b, FUNCTION)
     return (a == b).all()
 
 
 def program(implementation, t):
     """What an implementation is before it is compiled."""
-    return jax.jit(lambda *given: implementation(*given)).lower(*arguments(t)).as_text()
+    return jax.jit(lambda *arrays: implementation(*arrays)).lower(*arguments(t)).as_text()
 
 
 def test_short_texts_take_dense_and_long_ones_blockwise_on_cpu():
@@ -64,13 +64,13 @@ def test_beside_an_accelerator_the_platform_of_the_program_decides(accelerator):
 def test_rows_on_devices_of_their_own(backend, monkeypatch):
     """Contexts and gradients under shard_map; the bias, shared, gets the gradients of all rows."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    q, _, _, bias, place, _ = arguments(SHORT + 3)
+    q, _, _, bias, positions, _ = arguments(SHORT + 3)
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows, same = jax.P("data"), jax.P()
 
     def context(q, bias):
         ones = jnp.ones(q.shape[::2], jnp.int32)
-        return attend(q, jnp.sin(7 * q), jnp.cos(5 * q), bias, place, ones)
+        return attend(q, jnp.sin(7 * q), jnp.cos(5 * q), bias, positions, ones)
 
     def loss(q, bias):
         return jnp.square(context(q, bias)).sum()
@@ -88,12 +88,12 @@ def test_rows_on_devices_of_their_own(backend, monkeypatch):
         close(a, b, ENCODER, max(1.0, largest(b)))
 
 
-def lowered(given, platform):
+def lowered(arrays, platform):
     return jax.export.export(
-        jax.jit(lambda *given: attend(*given)),
+        jax.jit(lambda *arrays: attend(*arrays)),
         platforms=[platform],
         disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("tpu_custom_call")],
-    )(*given).mlir_module()
+    )(*arrays).mlir_module()
 
 
 def test_a_program_for_tpu_holds_the_kernel(accelerator):
@@ -150,12 +150,12 @@ def test_names():
 
 
 def test_forced_kernels_are_the_kernels(monkeypatch):
-    given = arguments(11)
+    arrays = arguments(11)
     for name in ("tpu", "gpu"):
         module = __import__(f"jaxbert.model.attention.{name}", fromlist=["x"])
-        marked = 7 * given[0]
+        marked = 7 * arrays[0]
         monkeypatch.setattr(module, name, lambda *_, marked=marked: marked)
-        assert named(name)(*given) is marked
+        assert named(name)(*arrays) is marked
 
 
 def test_the_encoder_takes_attend_unless_it_is_told():

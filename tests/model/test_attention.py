@@ -40,7 +40,7 @@ def row(length):
     return jnp.arange(length, dtype=jnp.int32)[None]
 
 
-PLACES = row(T)
+POSITIONS = row(T)
 
 
 def draw(seed, b=B, t=T):
@@ -53,7 +53,7 @@ def draw(seed, b=B, t=T):
 def test_agrees_with_the_reference_under_any_mask(attend, seed, masked):
     q, k, v = draw(seed)
     mask = np.array([(masked >> i) & 1 for i in range(B * T)], np.int32).reshape(B, T)
-    got = attend(q, k, v, Alibi(N).bias, PLACES, mask)
+    got = attend(q, k, v, Alibi(N).bias, POSITIONS, mask)
     expected = reference.attention(q, k, v, mask.astype(bool), reference.alibi(N, T))
     valid = np.broadcast_to((mask == 1)[:, None, :], (B, N, T))
     close(np.asarray(got)[valid], expected[valid], FUNCTION)
@@ -66,7 +66,7 @@ def test_segments_are_attended_one_by_one(attend, seed, data):
     q, k, v = draw(seed)
     segments = np.array(data.draw(st.lists(st.integers(0, 3), min_size=B * T, max_size=B * T)))
     segments = segments.reshape(B, T).astype(np.int32)
-    got = np.asarray(attend(q, k, v, Alibi(N).bias, PLACES, segments))
+    got = np.asarray(attend(q, k, v, Alibi(N).bias, POSITIONS, segments))
     for number in (1, 2, 3):
         mask = segments == number
         expected = reference.attention(q, k, v, mask, reference.alibi(N, T))
@@ -76,8 +76,8 @@ def test_segments_are_attended_one_by_one(attend, seed, data):
 
 def ragged(length):
     """Segments of two packed texts and padding in the first row, one text in the second."""
-    place = np.arange(length)
-    first = np.where(place < length // 3, 1, np.where(place < length - 2, 2, 0))
+    index = np.arange(length)
+    first = np.where(index < length // 3, 1, np.where(index < length - 2, 2, 0))
     return jnp.asarray(np.stack([first, np.ones(length)]).astype(np.int32))
 
 
@@ -151,18 +151,18 @@ def test_a_bias_in_bfloat16_has_its_gradient(attend):
 def test_can_be_mapped_over_an_axis_and_scanned(attend):
     q, k, v = draw(3)
     ones, bias = jnp.ones((B, T), jnp.int32), Alibi(N).bias
-    expected = np.asarray(attend(q, k, v, bias, PLACES, ones))
+    expected = np.asarray(attend(q, k, v, bias, POSITIONS, ones))
     mapped = jax.vmap(attend, in_axes=(None, None, 0, None, None, None))
-    twice = np.asarray(mapped(q, k, jnp.stack([v, 2 * v]), bias, PLACES, ones))
+    twice = np.asarray(mapped(q, k, jnp.stack([v, 2 * v]), bias, POSITIONS, ones))
     close(twice, np.stack([expected, 2 * expected]), FUNCTION)
-    _, steps = jax.lax.scan(lambda c, v: (c, attend(q, k, v, bias, PLACES, ones)), 0, v[None])
+    _, steps = jax.lax.scan(lambda c, v: (c, attend(q, k, v, bias, POSITIONS, ones)), 0, v[None])
     close(steps[0], expected, FUNCTION)
 
 
 @pytest.mark.parametrize("gradient", [False, True], ids=["forward", "backward"])
 def test_the_memory_of_blockwise_is_linear_in_the_length(gradient):
-    def scalar(q, k, v, bias, places, segments):
-        return blockwise(q, k, v, bias, places, segments).sum()
+    def scalar(q, k, v, bias, positions, segments):
+        return blockwise(q, k, v, bias, positions, segments).sum()
 
     function = jax.jit(jax.grad(scalar, argnums=(0, 1, 2)) if gradient else scalar)
 
@@ -177,7 +177,7 @@ def test_the_memory_of_blockwise_is_linear_in_the_length(gradient):
 @each
 def test_large_scores_do_not_overflow(attend):
     q, k, v = draw(0)
-    got = attend(q * 1e3, k * 1e3, v, None, PLACES, jnp.ones((B, T), jnp.int32))
+    got = attend(q * 1e3, k * 1e3, v, None, POSITIONS, jnp.ones((B, T), jnp.int32))
     assert np.isfinite(np.asarray(got)).all()
     best = np.einsum("bnth,bnsh->bnts", q, k).argmax(-1)
     close(got, np.take_along_axis(v, best[..., None], 2), ONE_HOT)
@@ -186,10 +186,10 @@ def test_large_scores_do_not_overflow(attend):
 def test_probabilities_are_what_attention_multiplies():
     q, k, v = draw(1)
     ones = jnp.ones((B, T), jnp.int32)
-    maps = np.asarray(probabilities(q, k, Alibi(N).bias, PLACES, ones))
+    maps = np.asarray(probabilities(q, k, Alibi(N).bias, POSITIONS, ones))
     close(maps.sum(-1), 1.0, FUNCTION)
     product = np.einsum("bnts,bnsh->bnth", maps, v)
-    got = np.asarray(dense(q, k, v, Alibi(N).bias, PLACES, ones))
+    got = np.asarray(dense(q, k, v, Alibi(N).bias, POSITIONS, ones))
     close(got, product, FUNCTION)
 
 
@@ -197,7 +197,7 @@ def test_probabilities_are_what_attention_multiplies():
 def test_the_same_call_gives_the_same_bits(attend):
     q, k, v = draw(2)
     ones = jnp.ones((B, T), jnp.int32)
-    a, b = (np.asarray(attend(q, k, v, Alibi(N).bias, PLACES, ones)) for _ in range(2))
+    a, b = (np.asarray(attend(q, k, v, Alibi(N).bias, POSITIONS, ones)) for _ in range(2))
     np.testing.assert_array_equal(a, b)
 
 
@@ -205,6 +205,6 @@ def test_the_same_call_gives_the_same_bits(attend):
 def test_shapes_are_checked_in_these_tests(attend):
     q, k, v = draw(3)
     with pytest.raises(TypeCheckError):
-        attend(q, k[:1], v, None, PLACES, jnp.ones((B, T), jnp.int32))
+        attend(q, k[:1], v, None, POSITIONS, jnp.ones((B, T), jnp.int32))
     with pytest.raises(TypeCheckError):
-        attend(q, k, v, None, PLACES, jnp.ones((B, T + 1), jnp.int32))
+        attend(q, k, v, None, POSITIONS, jnp.ones((B, T + 1), jnp.int32))

@@ -117,7 +117,7 @@ def test_scanned_layers_are_a_loop_over_layers(name):
 
     @jax.jit
     def loop(model):
-        first, metadata = model.embed(inputs)
+        first, metadata = model.forward_embeddings(inputs)
         states = [first]
         for i in range(model.config.num_layers):
             states.append(model.layer(i)(states[-1], metadata, model.attention))
@@ -188,13 +188,13 @@ def test_attentions_sum_to_one_and_agree_with_the_reference():
     maps = model.attentions(ids, mask, types)
     assert [m.shape for m in maps] == [(4, 3, 11, 11)] * 2
     valid = np.broadcast_to(mask[:, None, :] == 1, (4, 3, 11))
-    for one in maps:
-        one = np.asarray(one)
-        close(one.sum(-1)[valid], 1.0, FUNCTION)
-        assert (one[np.broadcast_to(mask[:, None, None, :] == 0, one.shape)] == 0).all()
+    for weights in map(np.asarray, maps):
+        close(weights.sum(-1)[valid], 1.0, FUNCTION)
+        masked = np.broadcast_to(mask[:, None, None, :] == 0, weights.shape)
+        assert (weights[masked] == 0).all()
     x = reference_states(model, ids, mask, types)[0]
-    own = {k.removeprefix("encoder.layer.0."): v for k, v in published(model).items()}
-    flat = [reference.linear(x, own, f"attention.self.{name}") for name in ("query", "key")]
+    tensors = {k.removeprefix("encoder.layer.0."): v for k, v in published(model).items()}
+    flat = [reference.linear(x, tensors, f"attention.self.{name}") for name in ("query", "key")]
     q, k = (y.reshape(4, 11, 3, 5).transpose(0, 2, 1, 3) for y in flat)
     scores = np.einsum("bnth,bnsh->bnts", q, k) / np.sqrt(5) + reference.alibi(3, 11)
     theirs = reference.softmax(scores, mask[:, None, None, :].astype(bool))

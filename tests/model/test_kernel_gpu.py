@@ -18,7 +18,7 @@ from tests.models import CONFIGS, arrays, make
 from tests.tolerances import ENCODER, FUNCTION, close
 
 B, N, T, H = 2, 3, 83, 5
-PLACES = jnp.arange(T, dtype=jnp.int32)[None]
+POSITIONS = jnp.arange(T, dtype=jnp.int32)[None]
 ONES = jnp.ones((B, T), jnp.int32)
 gpu = Gpu(queries=16, keys=16, interpret=True)
 
@@ -32,17 +32,17 @@ def draw(seed, width=H):
 def test_the_two_sizes_of_a_tile_are_free(sizes):
     q, k, v = draw(0, width=20)
     bias = BIASES["alibi"].bias
-    got = jax.jit(Gpu(*sizes, interpret=True))(q, k, v, bias, PLACES, ONES)
-    expected = dense(q, k, v, bias, PLACES, ONES)
+    got = jax.jit(Gpu(*sizes, interpret=True))(q, k, v, bias, POSITIONS, ONES)
+    expected = dense(q, k, v, bias, POSITIONS, ONES)
     close(got, expected, FUNCTION)
 
 
 def test_tiles_of_other_texts_are_not_touched():
     q, k, v = draw(1)
-    segments = jnp.where(PLACES < 32, 1, jnp.where(PLACES < 64, 2, 3)) * ONES
-    expected = np.asarray(dense(q, k, v, None, PLACES, segments))[:, :, 32:64]
-    beside = jnp.where((PLACES < 32) | (PLACES >= 64), jnp.nan, 0.0)[:, None, :, None]
-    got = np.asarray(gpu(q, k, v + beside, None, PLACES, segments))
+    segments = jnp.where(POSITIONS < 32, 1, jnp.where(POSITIONS < 64, 2, 3)) * ONES
+    expected = np.asarray(dense(q, k, v, None, POSITIONS, segments))[:, :, 32:64]
+    beside = jnp.where((POSITIONS < 32) | (POSITIONS >= 64), jnp.nan, 0.0)[:, None, :, None]
+    got = np.asarray(gpu(q, k, v + beside, None, POSITIONS, segments))
     close(got[:, :, 32:64], expected, FUNCTION)
     assert np.isnan(got[:, :, :32]).all()
 
@@ -50,12 +50,12 @@ def test_tiles_of_other_texts_are_not_touched():
 def test_tiles_that_alibi_makes_negligible_are_not_touched():
     q, k, v = draw(2)
     bias = AlibiBias(jnp.asarray([3.0, 5.0, 7.0]))
-    last = v + jnp.where(PLACES < 80, 0.0, jnp.nan)[:, None, :, None]
-    near = np.asarray(dense(q, k, v, bias, PLACES, ONES))[:, :, :32]
-    got = np.asarray(gpu(q, k, last, bias, PLACES, ONES))
+    last = v + jnp.where(POSITIONS < 80, 0.0, jnp.nan)[:, None, :, None]
+    near = np.asarray(dense(q, k, v, bias, POSITIONS, ONES))[:, :, :32]
+    got = np.asarray(gpu(q, k, last, bias, POSITIONS, ONES))
     close(got[:, :, :32], near, FUNCTION)
     everything = Gpu(queries=16, keys=16, tolerance=0.0, interpret=True)
-    assert np.isnan(np.asarray(everything(q, k, last, bias, PLACES, ONES))).all()
+    assert np.isnan(np.asarray(everything(q, k, last, bias, POSITIONS, ONES))).all()
 
 
 class Crossing(Bias):
@@ -72,8 +72,8 @@ class Crossing(Bias):
 def test_every_leaf_of_a_bias_arrives_with_its_head():
     q, k, v = draw(3)
     bias = Crossing(jnp.asarray([1.0, -2.0, 3.0]), jnp.asarray([[[4]], [[1]], [[-2]]], jnp.int32))
-    got = gpu(q, k, v, bias, PLACES, ONES)
-    expected = dense(q, k, v, bias, PLACES, ONES)
+    got = gpu(q, k, v, bias, POSITIONS, ONES)
+    expected = dense(q, k, v, bias, POSITIONS, ONES)
     close(got, expected, FUNCTION)
 
 
@@ -96,7 +96,7 @@ def test_an_encoder_runs_on_two_devices():
 
 def test_some_arguments_may_be_shared_by_devices_and_some_not():
     q, k, v = draw(7)
-    shared, own, bias = P(), P("data"), BIASES["alibi"].bias
+    shared, split, bias = P(), P("data"), BIASES["alibi"].bias
 
     def run(*arguments):
         result = gpu(*arguments)
@@ -104,22 +104,22 @@ def test_some_arguments_may_be_shared_by_devices_and_some_not():
         return result
 
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
-    specs = (shared, shared, own, shared, shared, own)
-    split = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=own, check_vma=True)
-    got = jax.jit(split)(q[:1], k[:1], v, bias, PLACES, ONES)
+    specs = (shared, shared, split, shared, shared, split)
+    on_both = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=split, check_vma=True)
+    got = jax.jit(on_both)(q[:1], k[:1], v, bias, POSITIONS, ONES)
     twice = (jnp.concatenate([x[:1], x[:1]]) for x in (q, k))
-    expected = dense(*twice, v, bias, PLACES, ONES)
+    expected = dense(*twice, v, bias, POSITIONS, ONES)
     close(got, expected, FUNCTION)
 
 
 def test_a_bias_that_looks_something_up_is_refused():
     with pytest.raises(NotImplementedError, match=r"BucketBias uses .*gather"):
-        gpu(*draw(5), BIASES["t5"].bias, PLACES, ONES)
+        gpu(*draw(5), BIASES["t5"].bias, POSITIONS, ONES)
 
 
 def test_heads_too_wide_for_shared_memory_are_refused():
     with pytest.raises(NotImplementedError, match="heads of 257 numbers; the kernel takes 256"):
-        gpu(*draw(6, width=257), None, PLACES, ONES)
+        gpu(*draw(6, width=257), None, POSITIONS, ONES)
 
 
 @pytest.mark.parametrize("sizes", [(8, 64), (128, 48)])

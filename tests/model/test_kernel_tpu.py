@@ -15,7 +15,7 @@ from tests.tolerances import ENCODER, FUNCTION, close
 
 B, N, T, H = 2, 3, 37, 5
 SMALL = Tpu(queries=8, keys=16, interpret=True)
-PLACES = jnp.arange(T, dtype=jnp.int32)[None]
+POSITIONS = jnp.arange(T, dtype=jnp.int32)[None]
 ONES = jnp.ones((B, T), jnp.int32)
 
 
@@ -51,7 +51,7 @@ def agree(a, b, tolerance=FUNCTION):
 )
 def test_leaves_of_a_bias_reach_the_kernel_head_by_head(dtype, shape):
     slopes = jnp.arange(1, N + 1).astype(dtype)
-    arguments = *draw(), Steep(slopes, slopes[::-1].reshape(shape)), PLACES, ONES
+    arguments = *draw(), Steep(slopes, slopes[::-1].reshape(shape)), POSITIONS, ONES
     agree(jax.jit(SMALL)(*arguments), dense(*arguments))
 
 
@@ -59,19 +59,19 @@ def test_far_tiles_are_not_computed():
     q, k, v = draw()
     # Keys 16 ... 31 are tile 1; at a slope of 7 nothing beyond a few positions matters.
     poisoned = v.at[:, :, 16:32].set(jnp.nan)
-    got = np.asarray(SMALL(q, k, poisoned, STEEP, PLACES, ONES))
-    agree(got[:, :, :8], dense(q, k, v, STEEP, PLACES, ONES)[:, :, :8])
+    got = np.asarray(SMALL(q, k, poisoned, STEEP, POSITIONS, ONES))
+    agree(got[:, :, :8], dense(q, k, v, STEEP, POSITIONS, ONES)[:, :, :8])
     assert np.isnan(got[:, :, 16:32]).all()
     exhaustive = Tpu(queries=8, keys=16, tolerance=0.0, interpret=True)
-    assert np.isnan(exhaustive(q, k, poisoned, STEEP, PLACES, ONES)).all()
+    assert np.isnan(exhaustive(q, k, poisoned, STEEP, POSITIONS, ONES)).all()
 
 
 def test_tiles_of_other_texts_and_of_padding_are_not_computed():
     q, k, v = draw()
-    segments = jnp.where(PLACES < 16, 1, jnp.where(PLACES < 32, 2, 0)).repeat(B, axis=0)
+    segments = jnp.where(POSITIONS < 16, 1, jnp.where(POSITIONS < 32, 2, 0)).repeat(B, axis=0)
     poisoned = v.at[:, :, 16:].set(jnp.nan)
-    got = np.asarray(SMALL(q, k, poisoned, None, PLACES, segments))
-    agree(got[:, :, :16], dense(q, k, v, None, PLACES, segments)[:, :, :16])
+    got = np.asarray(SMALL(q, k, poisoned, None, POSITIONS, segments))
+    agree(got[:, :, :16], dense(q, k, v, None, POSITIONS, segments)[:, :, :16])
     assert np.isnan(got[:, :, 16:32]).all()
     np.testing.assert_array_equal(got[:, :, 32:], 0.0)
 
@@ -79,12 +79,12 @@ def test_tiles_of_other_texts_and_of_padding_are_not_computed():
 def test_runs_on_a_share_of_the_rows_per_device():
     # Pallas' interpreter cannot follow which device an array varies over; the compiler can, below.
     each = jax.jit(on_two_devices(SMALL, check_vma=False))
-    arguments = *draw(), Alibi(N).bias, PLACES, ONES
+    arguments = *draw(), Alibi(N).bias, POSITIONS, ONES
     agree(each(*arguments), dense(*arguments))
 
 
 def test_shard_map_accepts_the_kernel_with_its_checks_on():
-    traced = jax.jit(on_two_devices(tpu)).trace(*draw(), Alibi(N).bias, PLACES, ONES)
+    traced = jax.jit(on_two_devices(tpu)).trace(*draw(), Alibi(N).bias, POSITIONS, ONES)
     lowered = traced.lower(lowering_platforms=("tpu",)).as_text()
     assert lowered.count("tpu_custom_call") == 1
 
@@ -102,7 +102,7 @@ def on_two_devices(attend, **options):
 
 def test_can_be_mapped_over_another_axis():
     q, k, v = draw(b=2 * B).reshape(3, 2, B, N, T, H)
-    arguments = Alibi(N).bias, PLACES, ONES
+    arguments = Alibi(N).bias, POSITIONS, ONES
     got = jax.vmap(lambda *qkv: SMALL(*qkv, *arguments))(q, k, v)
     for i in range(2):
         agree(got[i], dense(q[i], k[i], v[i], *arguments))

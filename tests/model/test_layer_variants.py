@@ -116,14 +116,16 @@ def t5_in_numpy(weights, ids, mask):
     bias = table[:, buckets]
     x = weights["embeddings.word"][ids]
     for i in range(L):
-        own = {k.removeprefix("layers."): w[i] for k, w in weights.items() if "layers." in k}
-        y = rms_norm(x, own["attention_norm.scale"])
-        q, k, v = (heads(y, own[f"attention.{name}.weight"]) for name in ("query", "key", "value"))
+        tensors = {k.removeprefix("layers."): w[i] for k, w in weights.items() if "layers." in k}
+        y = rms_norm(x, tensors["attention_norm.scale"])
+        q, k, v = (
+            heads(y, tensors[f"attention.{name}.weight"]) for name in ("query", "key", "value")
+        )
         context = reference.attention(q * H**0.5, k, v, mask != 0, bias)
-        x = x + np.einsum("bnth,nhd->btd", context, own["attention.out.weight"])
-        y = rms_norm(x, own["feed_forward_norm.scale"])
-        inner = np.maximum(y @ own["feed_forward.up.weight"], 0)
-        x = x + inner @ own["feed_forward.down.weight"]
+        x = x + np.einsum("bnth,nhd->btd", context, tensors["attention.out.weight"])
+        y = rms_norm(x, tensors["feed_forward_norm.scale"])
+        inner = np.maximum(y @ tensors["feed_forward.up.weight"], 0)
+        x = x + inner @ tensors["feed_forward.down.weight"]
     return rms_norm(x, weights["final_norm.scale"])
 
 
@@ -169,7 +171,7 @@ def test_layers_may_have_position_schemes_of_their_own():
     model = windows([2, 99])
     ids = np.random.default_rng(0).integers(0, 31, (1, T))
     distance = np.abs(np.arange(T)[:, None] - np.arange(T)[None, :])
-    near, far = (np.asarray(own)[0, 0] > 0 for own in model.attentions(ids))
+    near, far = (np.asarray(weights)[0, 0] > 0 for weights in model.attentions(ids))
     np.testing.assert_array_equal(near, distance <= 2)
     assert far.all()
     wide = windows([99, 99])
@@ -179,8 +181,8 @@ def test_layers_may_have_position_schemes_of_their_own():
 
 
 def test_layers_that_cannot_be_stacked_are_refused():
-    own = partial(LayerScheme, scheme=Window(2))
-    layers = [PreNormLayer, partial(PreNormLayer, attention=own)]
+    other = partial(LayerScheme, scheme=Window(2))
+    layers = [PreNormLayer, partial(PreNormLayer, attention=other)]
     with pytest.raises(InputError, match="layer 1 is built otherwise than layer 0"):
         Encoder(CONFIG, rngs=nnx.Rngs(0), layers=layers)
     with pytest.raises(InputError, match="3 layers where the config says 2"):

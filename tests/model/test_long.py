@@ -51,10 +51,10 @@ def test_packed_long_texts_are_what_they_are_alone():
     model = encoder("jinabert-geglu")
     packed = np.asarray(model(np.concatenate(ids)[None], segment_ids=segments))[0]
     start = 0
-    for own in ids:
-        alone = np.asarray(model(own[None]))[0]
-        close(packed[start : start + len(own)], alone, ENCODER)
-        start += len(own)
+    for text in ids:
+        alone = np.asarray(model(text[None]))[0]
+        close(packed[start : start + len(text)], alone, ENCODER)
+        start += len(text)
 
 
 def test_alibi_goes_on_beyond_max_position_embeddings():

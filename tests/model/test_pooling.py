@@ -20,18 +20,18 @@ X = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
 
 def by_hand(mode, x, mask):
     """One row, from the definition; zeros where no token counts."""
-    places = [t for t in range(len(mask)) if mask[t]]
-    if not places:
+    kept = [t for t in range(len(mask)) if mask[t]]
+    if not kept:
         return np.zeros(x.shape[1])
     x = x.astype(float)
-    total = sum(x[t] for t in places)
+    total = sum(x[t] for t in kept)
     return {
-        "cls": lambda: x[places[0]],
-        "lasttoken": lambda: x[places[-1]],
-        "max": lambda: np.max([x[t] for t in places], axis=0),
-        "mean": lambda: total / len(places),
-        "mean_sqrt_len_tokens": lambda: total / np.sqrt(len(places)),
-        "weightedmean": lambda: sum(x[t] * (t + 1) for t in places) / sum(t + 1 for t in places),
+        "cls": lambda: x[kept[0]],
+        "lasttoken": lambda: x[kept[-1]],
+        "max": lambda: np.max([x[t] for t in kept], axis=0),
+        "mean": lambda: total / len(kept),
+        "mean_sqrt_len_tokens": lambda: total / np.sqrt(len(kept)),
+        "weightedmean": lambda: sum(x[t] * (t + 1) for t in kept) / sum(t + 1 for t in kept),
     }[mode]()
 
 

@@ -39,8 +39,8 @@ def test_slopes_are_the_published_numbers(heads, slopes):
 @pytest.mark.parametrize("heads", range(1, 41))
 def test_both_slope_functions_agree(heads):
     assert len(alibi_slopes(heads)) == heads
-    own = alibi_slopes(heads)
-    close(reference.alibi_slopes(heads), own, FLOAT64, np.array(own))
+    slopes = alibi_slopes(heads)
+    close(reference.alibi_slopes(heads), slopes, FLOAT64, np.array(slopes))
 
 
 def test_alibi_is_symmetric_and_zero_on_the_diagonal():

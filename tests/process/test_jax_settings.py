@@ -56,14 +56,14 @@ def folder(tmp_path_factory):
 
 def everything(folder, devices=None):
     """Results of all public calls, as NumPy arrays."""
-    own = Embedder.from_pretrained(folder, deterministic=True, devices=devices)
+    embedder = Embedder.from_pretrained(folder, deterministic=True, devices=devices)
     return {
-        "vectors": own.encode(TEXTS),
-        "tokens": own.encode_tokens(TEXTS)[2].embeddings,
-        "chunks": own.encode_chunks(TEXTS[0], [(0, 2), (2, 5)], overlap=3),
-        "states": jax.device_get(own.encoder([[3, 4, 5]], segment_ids=[[1, 1, 2]])),
-        "hidden": jax.device_get(own.encoder.hidden_states([[3, 4]], [[1, 0]])[1]),
-        "maps": jax.device_get(own.encoder.attentions([[3, 4]])[0]),
+        "vectors": embedder.encode(TEXTS),
+        "tokens": embedder.encode_tokens(TEXTS)[2].embeddings,
+        "chunks": embedder.encode_chunks(TEXTS[0], [(0, 2), (2, 5)], overlap=3),
+        "states": jax.device_get(embedder.encoder([[3, 4, 5]], segment_ids=[[1, 1, 2]])),
+        "hidden": jax.device_get(embedder.encoder.hidden_states([[3, 4]], [[1, 0]])[1]),
+        "maps": jax.device_get(embedder.encoder.attentions([[3, 4]])[0]),
         "mean": jax.device_get(jaxbert.mean_pool(np.ones((2, 3, 5)), np.ones((2, 3)))),
     }
 
@@ -76,26 +76,26 @@ def expected(folder):
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS)
 def test_the_vectors_are_the_same(folder, expected, setting):
     with setting():
-        found = everything(folder)
+        got = everything(folder)
     for name, array in expected.items():
         scale = np.abs(array).max()
-        np.testing.assert_allclose(found[name], array, atol=2e-6 * scale, err_msg=name)
+        np.testing.assert_allclose(got[name], array, atol=2e-6 * scale, err_msg=name)
 
 
 @pytest.mark.parametrize("setting", ["disable_jit", "disallow_explicit", "a mesh"])
 def test_two_devices_too(folder, expected, setting):
     with CONTEXTS[setting]():
-        found = Embedder.from_pretrained(folder, devices=jax.local_devices()).encode(TEXTS)
-    np.testing.assert_allclose(found, expected["vectors"], atol=2e-6 * np.abs(found).max())
+        vectors = Embedder.from_pretrained(folder, devices=jax.local_devices()).encode(TEXTS)
+    np.testing.assert_allclose(vectors, expected["vectors"], atol=2e-6 * np.abs(vectors).max())
 
 
 def test_jit_may_be_turned_off_and_on_for_one_model(folder):
-    own = Embedder.from_pretrained(folder)
-    before, compiled = own.encode(TEXTS), own.compilations
+    embedder = Embedder.from_pretrained(folder)
+    before, compiled = embedder.encode(TEXTS), embedder.compilations
     with jax.disable_jit():
-        np.testing.assert_allclose(own.encode(TEXTS * 2)[:4], before, atol=1e-5)
-    assert own.compilations == compiled
-    assert own.encode(TEXTS).tobytes() == before.tobytes()
+        np.testing.assert_allclose(embedder.encode(TEXTS * 2)[:4], before, atol=1e-5)
+    assert embedder.compilations == compiled
+    assert embedder.encode(TEXTS).tobytes() == before.tobytes()
 
 
 @pytest.mark.parametrize("setting", ["disable_jit", "disallow"])

@@ -11,7 +11,7 @@ from jaxbert import Embedder
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, TextError
 from jaxbert.model.head import Normalize, Pooling
-from jaxbert.text.chunking import Parts, checked_spans, of_tokens, windows
+from jaxbert.text.chunking import TokenSpans, checked_spans, of_tokens, token_windows
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, make
 from tests.tokenizers_of import KINDS, byte_level, unigram, wordpiece
@@ -36,8 +36,8 @@ def test_spans_of_tokens_cover_the_text_and_every_token_has_one(kind):
         spans = of_tokens(tokens, size, len(text))
         checked_spans(0, len(text), spans)
         assert "".join(text[start:stop] for start, stop in spans) == text
-        parts = Parts.of(tokens, 0, len(text))
-        members = [parts.members(np.array(span)) for span in spans]
+        spans_of_text = TokenSpans.of(tokens, 0, len(text))
+        members = [spans_of_text.members(np.array(span)) for span in spans]
         assert all(map(len, members))
         if text:
             np.testing.assert_array_equal(np.concatenate(members), np.arange(len(tokens.ids)))
@@ -51,11 +51,11 @@ def test_one_part_over_the_text_has_every_token(kind, prompt):
     tokenizer = Tokenizer(KINDS[kind](), "right")
     for text in TEXTS[1:]:
         tokens = tokenizer.detailed([prompt + text])[0]
-        parts = Parts.of(tokens, len(prompt), len(text))
-        whole = parts.members(np.array([0, len(text)]))
-        np.testing.assert_array_equal(whole, np.arange(len(tokens.ids)))
-        assert (parts.offsets >= 0).all()
-        assert (np.diff(parts.begins) >= 0).all()
+        spans_of_text = TokenSpans.of(tokens, len(prompt), len(text))
+        members = spans_of_text.members(np.array([0, len(text)]))
+        np.testing.assert_array_equal(members, np.arange(len(tokens.ids)))
+        assert (spans_of_text.offsets >= 0).all()
+        assert (np.diff(spans_of_text.begins) >= 0).all()
 
 
 def embedder_of(backend, config="bert-gelu", most=19, include_prompt=True):
@@ -72,11 +72,11 @@ def test_one_part_over_the_text_is_encode(tokenizer, include_prompt):
     for prompt in ("", "ab "):
         texts = [text for text in TEXTS if text and embedder.count_tokens(text, prompt=prompt) < 19]
         spans = [[(0, len(text))] for text in texts]
-        found = embedder.encode_chunks(texts, spans, prompt=prompt)
-        whole = embedder.encode(texts, prompt=prompt)
-        assert np.abs(np.concatenate(found) - whole).max() <= COMPANY
+        vectors = embedder.encode_chunks(texts, spans, prompt=prompt)
+        expected = embedder.encode(texts, prompt=prompt)
+        assert np.abs(np.concatenate(vectors) - expected).max() <= COMPANY
         chunks = embedder.encode_chunks(texts, embedder.chunker(99), prompt=prompt)
-        np.testing.assert_array_equal(np.concatenate(chunks), np.concatenate(found))
+        np.testing.assert_array_equal(np.concatenate(chunks), np.concatenate(vectors))
 
 
 # --- windows of small models -------------------------------------------------------------------
@@ -87,10 +87,10 @@ def test_the_overlap_follows_the_window(most):
     embedder = embedder_of(wordpiece(), most=most)
     text = "a b c d e f g x y z a b c d e f g x y z"
     assert embedder.encode_chunks(text, embedder.chunker(5)).shape == (4, 15)
-    parts = Parts.of(embedder.tokenizer.detailed([text])[0], 0, len(text))
+    spans_of_text = TokenSpans.of(embedder.tokenizer.detailed([text])[0], 0, len(text))
     room = most - 2
-    stretches = list(windows(parts, most, None))
-    assert stretches[0].stop - stretches[1].first >= min(256, room // 2)
+    in_windows = list(token_windows(spans_of_text, most, None))
+    assert in_windows[0].stop - in_windows[1].first >= min(256, room // 2)
     with pytest.raises(InputError, match=f"overlap is {room}, but a window of {most} tokens"):
         embedder.encode_chunks(text, embedder.chunker(5), overlap=room)
 
@@ -119,12 +119,12 @@ def test_a_part_without_a_token_is_refused_or_nan(text, spans, empty):
         embedder.encode_chunks(["a", text], [[(0, 1)], spans])
     assert error.value.text == 1
     options = {"on_empty": "nan", "normalize_embeddings": True, "truncate_dim": 7}
-    _, found = embedder.encode_chunks(["a", text], [[(0, 1)], spans], **options)
-    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found).any(axis=1)), empty)
-    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found).all(axis=1)), empty)
+    _, vectors = embedder.encode_chunks(["a", text], [[(0, 1)], spans], **options)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(vectors).any(axis=1)), empty)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(vectors).all(axis=1)), empty)
     full = [span for i, span in enumerate(spans) if i not in empty]
     alone = embedder.encode_chunks(text, full, normalize_embeddings=True, truncate_dim=7)
-    assert np.abs(np.delete(found, empty, axis=0) - alone).max() <= COMPANY
+    assert np.abs(np.delete(vectors, empty, axis=0) - alone).max() <= COMPANY
 
 
 def test_nan_has_no_bits():

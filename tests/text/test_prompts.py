@@ -19,42 +19,42 @@ def loaded(tmp_path_factory):
 
 
 @pytest.fixture
-def own(loaded):
+def embedder(loaded):
     loaded.default_prompt_name = None
     loaded.prompts = {"query": "q ", "document": ""}
     return loaded
 
 
-def test_an_assigned_prompt_is_the_one_that_is_used(own):
-    prompts = own.prompts
+def test_an_assigned_prompt_is_the_one_that_is_used(embedder):
+    prompts = embedder.prompts
     prompts["query"] = "a b "
-    own.prompts["new"] = "c "
-    assert prompts is own.prompts
-    assert own.prompts == {"query": "a b ", "document": "", "new": "c "}
-    assert own.encode("d", "query").tobytes() == own.encode("a b d").tobytes()
-    assert own.encode_query("d").tobytes() == own.encode("a b d").tobytes()
-    assert own.encode("d", "new").tobytes() == own.encode("c d").tobytes()
+    embedder.prompts["new"] = "c "
+    assert prompts is embedder.prompts
+    assert embedder.prompts == {"query": "a b ", "document": "", "new": "c "}
+    assert embedder.encode("d", "query").tobytes() == embedder.encode("a b d").tobytes()
+    assert embedder.encode_query("d").tobytes() == embedder.encode("a b d").tobytes()
+    assert embedder.encode("d", "new").tobytes() == embedder.encode("c d").tobytes()
 
 
-def test_every_way_to_change_a_dict(own):
-    own.prompts.update({"x": "1 "}, y="2 ")
-    own.prompts.update([("z", "3 ")])
-    own.prompts |= {"w": "4 "}
-    del own.prompts["document"]
-    assert own.prompts.setdefault("v", "5 ") == "5 "
-    assert own.prompts.setdefault("x", "other") == "1 "
-    assert own.prompts.pop("w") == "4 "
-    assert own.prompts.pop("absent", None) is None
-    assert own.prompts.popitem() == ("v", "5 ")
-    assert own.prompts == {"query": "q ", "x": "1 ", "y": "2 ", "z": "3 "}
-    assert own.prompt("z", None) == "3 "
-    own.prompts.clear()
-    assert own.prompts == {}
-    for change in (lambda: own.prompts.popitem(), lambda: own.prompts.pop("x")):
+def test_every_way_to_change_a_dict(embedder):
+    embedder.prompts.update({"x": "1 "}, y="2 ")
+    embedder.prompts.update([("z", "3 ")])
+    embedder.prompts |= {"w": "4 "}
+    del embedder.prompts["document"]
+    assert embedder.prompts.setdefault("v", "5 ") == "5 "
+    assert embedder.prompts.setdefault("x", "other") == "1 "
+    assert embedder.prompts.pop("w") == "4 "
+    assert embedder.prompts.pop("absent", None) is None
+    assert embedder.prompts.popitem() == ("v", "5 ")
+    assert embedder.prompts == {"query": "q ", "x": "1 ", "y": "2 ", "z": "3 "}
+    assert embedder.prompt("z", None) == "3 "
+    embedder.prompts.clear()
+    assert embedder.prompts == {}
+    for change in (lambda: embedder.prompts.popitem(), lambda: embedder.prompts.pop("x")):
         with pytest.raises(KeyError):
             change()
     with pytest.raises(InputError, match="no prompt named 'query'"):
-        own.encode("a", "query")
+        embedder.encode("a", "query")
 
 
 @pytest.mark.parametrize(
@@ -69,17 +69,17 @@ def test_every_way_to_change_a_dict(own):
         lambda prompts: prompts.__ior__({"query": "new", "other": b""}),
     ],
 )
-def test_what_is_no_str_is_refused_and_nothing_is_changed(own, change):
+def test_what_is_no_str_is_refused_and_nothing_is_changed(embedder, change):
     with pytest.raises(InputTypeError):
-        change(own.prompts)
-    assert own.prompts == {"query": "q ", "document": ""}
+        change(embedder.prompts)
+    assert embedder.prompts == {"query": "q ", "document": ""}
 
 
 @pytest.mark.parametrize("wrong", [None, 3, ["ab c"], {"a": None}])
-def test_what_is_no_mapping_of_str_is_refused(own, wrong):
+def test_what_is_no_mapping_of_str_is_refused(embedder, wrong):
     with pytest.raises(InputTypeError):
-        own.prompts = wrong
-    assert own.prompts == {"query": "q ", "document": ""}
+        embedder.prompts = wrong
+    assert embedder.prompts == {"query": "q ", "document": ""}
 
 
 @pytest.mark.parametrize(
@@ -91,35 +91,39 @@ def test_what_is_no_mapping_of_str_is_refused(own, wrong):
         lambda prompts: prompts.clear(),
     ],
 )
-def test_the_default_prompt_stays(own, change):
-    own.default_prompt_name = "document"
+def test_the_default_prompt_stays(embedder, change):
+    embedder.default_prompt_name = "document"
     with pytest.raises(InputError, match="set default_prompt_name = None first"):
-        change(own.prompts)
-    assert own.prompts == {"query": "q ", "document": ""}
-    own.prompts["new"] = "x "
-    own.default_prompt_name = "new"
-    del own.prompts["document"]
+        change(embedder.prompts)
+    assert embedder.prompts == {"query": "q ", "document": ""}
+    embedder.prompts["new"] = "x "
+    embedder.default_prompt_name = "new"
+    del embedder.prompts["document"]
 
 
-def test_other_models_and_copies_do_not_change_with_it(own):
+def test_other_models_and_copies_do_not_change_with_it(embedder):
     stack = Stack()
-    first, second = (Embedder(own.encoder, own.tokenizer, stack) for _ in range(2))
+    first, second = (Embedder(embedder.encoder, embedder.tokenizer, stack) for _ in range(2))
     first.prompts["query"] = "x "
     assert stack.prompts == second.prompts == {"query": "", "document": ""}
-    copies = [copy.deepcopy(own.prompts), pickle.loads(pickle.dumps(own.prompts))]
-    copies += [copy.copy(own.prompts), own.prompts | {}, json.loads(json.dumps(own.prompts))]
-    copies += [dataclasses.asdict(own.stack)["prompts"], own.prompts.copy()]
+    copies = [copy.deepcopy(embedder.prompts), pickle.loads(pickle.dumps(embedder.prompts))]
+    copies += [
+        copy.copy(embedder.prompts),
+        embedder.prompts | {},
+        json.loads(json.dumps(embedder.prompts)),
+    ]
+    copies += [dataclasses.asdict(embedder.stack)["prompts"], embedder.prompts.copy()]
     for other in copies:
-        assert other == own.prompts
+        assert other == embedder.prompts
         other["query"] = "y "
-    assert own.prompts["query"] == "q "
+    assert embedder.prompts["query"] == "q "
 
 
-def test_a_str_of_another_kind_becomes_plain(own):
+def test_a_str_of_another_kind_becomes_plain(embedder):
     class Odd(str):
         def __add__(self, other):
             return "odd"
 
-    own.prompts[Odd("query")] = Odd("a ")
-    assert all(type(part) is str for item in own.prompts.items() for part in item)
-    assert own.encode("b", "query").tobytes() == own.encode("a b").tobytes()
+    embedder.prompts[Odd("query")] = Odd("a ")
+    assert all(type(part) is str for item in embedder.prompts.items() for part in item)
+    assert embedder.encode("b", "query").tobytes() == embedder.encode("a b").tobytes()

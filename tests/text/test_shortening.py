@@ -50,19 +50,19 @@ def short(monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_ids_as_uncut(kind, added, short):
     tokenizer = tokenizers_of(kind, added)
-    whole = tokenizers_of(kind, added)
-    whole.shortening = None
+    unshortened = tokenizers_of(kind, added)
+    unshortened.shortening = None
     cuts = []
 
     @settings(max_examples=150, deadline=None)
     @given(text=TEXTS, most=st.integers(3, 40), prompt=st.sampled_from(["", "abc ", "foo "]))
     def check(text, most, prompt):
         for tail in ("", "a", "-"):
-            own = prompt + text + tail
-            np.testing.assert_array_equal(tokenizer([own], most)[0], whole([own], most)[0])
-        detailed, other = tokenizer.detailed([own], most)[0], whole.detailed([own], most)[0]
+            full = prompt + text + tail
+            np.testing.assert_array_equal(tokenizer([full], most)[0], unshortened([full], most)[0])
+        detailed, other = tokenizer.detailed([full], most)[0], unshortened.detailed([full], most)[0]
         np.testing.assert_array_equal(detailed.offsets, other.offsets)
-        cuts.append(len(tokenizer.shortened(0, own, most)) < len(own))
+        cuts.append(len(tokenizer.shortened(0, full, most)) < len(full))
 
     check()
     assert any(cuts)
@@ -85,9 +85,9 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("make", [wordpiece, byte_level, unigram])
 def test_texts_of_one_kind(make, name):
-    tokenizer, whole = Tokenizer(make(), "right"), Tokenizer(make(), "right")
-    whole.shortening = None
-    np.testing.assert_array_equal(tokenizer([LONG[name]], 17)[0], whole([LONG[name]], 17)[0])
+    tokenizer, unshortened = Tokenizer(make(), "right"), Tokenizer(make(), "right")
+    unshortened.shortening = None
+    np.testing.assert_array_equal(tokenizer([LONG[name]], 17)[0], unshortened([LONG[name]], 17)[0])
 
 
 @pytest.mark.parametrize("make", [wordpiece, byte_level, unigram])

@@ -163,8 +163,8 @@ def test_what_fails_later_is_refused_when_the_folder_is_opened(name, tmp_path):
 def test_dropout_can_be_taken_away(tmp_path):
     folder = edited(tmp_path, put(["model"], bpe(dropout=0.5)))
     tokenizer = opened(folder, ignore_config=("dropout",))
-    found = {tuple(tokenizer(["a" * 12])[0]) for _ in range(20)}
-    assert found == {(2, *[6] * 6, 3)}
+    ids = {tuple(tokenizer(["a" * 12])[0]) for _ in range(20)}
+    assert ids == {(2, *[6] * 6, 3)}
     opened(edited(tmp_path, put(["model"], bpe(dropout=0.0))))
 
 
@@ -352,7 +352,7 @@ def test_a_vocabulary_may_end_with_empty_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("expression", "found"),
+    ("expression", "is_nested"),
     [
         ("(a+)+$", True),
         ("(?:a*)*", True),
@@ -368,8 +368,8 @@ def test_a_vocabulary_may_end_with_empty_lines(tmp_path):
         ("(", False),
     ],
 )
-def test_repetitions_of_repetitions(expression, found):
-    assert nested(expression) == found
+def test_repetitions_of_repetitions(expression, is_nested):
+    assert nested(expression) == is_nested
 
 
 def test_a_text_on_which_the_library_fails_is_named():

@@ -1,7 +1,7 @@
-"""attend(q, k, v, bias, positions, segments): attention, and the choice of how to compute it.
+"""attend(q, k, v, bias, positions, segments): attention by the implementation that suits.
 
 Short texts take the dense definition, long ones blockwise or the kernel of the platform, all with
-the same result. To force one, pass it: `Encoder.from_pretrained(folder, attention=dense)`, or
+the same result. To choose one, pass it: `Encoder.from_pretrained(folder, attention=dense)`, or
 `named("tpu")` for a kernel.
 """
 
@@ -41,19 +41,19 @@ class Kernel:
     """A Pallas kernel, imported when it is first needed: Pallas takes a second to import."""
 
     name: str
-    platform: str  # of the programs that it is for, as jax.lax.platform_dependent calls it
+    platform: str  # that it is compiled for, as jax.lax.platform_dependent names it
 
     def __call__(self, *arguments: Any) -> Queries:
-        """Arguments and errors as in Tiled."""
+        """The context [b, n, t, h]; arguments and errors as in Tiled."""
         module = import_module(f"jaxbert.model.attention.{self.name}")
         return getattr(module, self.name)(*arguments)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
-        """None to speak of: the scores exist a tile at a time."""
+        """0, since the scores exist a tile at a time; other arguments as in Attention."""
         return 0
 
     def or_blockwise(self, *arguments: Any) -> Queries:
-        """The kernel, and blockwise for what it cannot do."""
+        """The context by the kernel, or by blockwise where that raises NotImplementedError."""
         try:
             return self(*arguments)
         except NotImplementedError as error:
@@ -61,12 +61,12 @@ class Kernel:
             return blockwise(*arguments)
 
 
-# By backend, as jax.default_backend() has it.
+# By backend, as jax.default_backend() names it.
 KERNELS: Mapping[str, Kernel] = {"tpu": Kernel("tpu", "tpu"), "gpu": Kernel("gpu", "cuda")}
 
 
 def implementation(backend: str, t: int) -> Attention:
-    """What attend takes for t tokens on a backend, as jax.default_backend() has it."""
+    """The implementation that attend uses for t tokens on a backend of jax.default_backend()."""
     if t <= SHORT:
         return dense
     return KERNELS.get(backend, blockwise)
@@ -87,22 +87,22 @@ class Auto:
         positions: Positions,
         segments: Segments,
     ) -> Queries:
-        """Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t].
+        """The context [b, n, t, h] of q, k, v [b, n, t, h], positions [#b, t], segments [b, t].
 
-        The platform is that which the program is compiled for.
+        The kernel is chosen by the platform that the program is compiled for.
         """
         check_arguments(q, k, v, bias, positions, segments)
         b, n, t, _ = q.shape
         arguments = (q, k, v, bias, positions, segments)
         chosen = implementation(jax.default_backend(), t)
         log.info("attention of %d x %d heads x %d tokens: %s", b, n, t, chosen.name)
-        if not isinstance(chosen, Kernel):  # no accelerator is there: kernels are not even traced
+        if not isinstance(chosen, Kernel):  # on a CPU kernels are not even traced
             return chosen(*arguments)
-        own = {chosen.platform: chosen.or_blockwise}
-        return jax.lax.platform_dependent(*arguments, default=blockwise, **own)
+        kernel = {chosen.platform: chosen.or_blockwise}
+        return jax.lax.platform_dependent(*arguments, default=blockwise, **kernel)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
-        """Those of the implementation on this machine."""
+        """Bytes of the scores by the implementation that this machine uses."""
         return implementation(jax.default_backend(), t).score_bytes(b, n, t, bias)
 
 
@@ -110,35 +110,35 @@ attend = Auto()
 
 
 def plan(backend: str) -> str:
-    """What attend takes on a backend, as a sentence for people."""
+    """The implementations that attend uses on a backend, as text for a user."""
     long = implementation(backend, SHORT + 1)
     return f"dense up to {SHORT} tokens, then {long.name} (on {backend})"
 
 
 IMPLEMENTATIONS: tuple[Attention, ...] = (attend, dense, blockwise, *KERNELS.values())
-ATTENTIONS: Mapping[str, Attention] = {own.name: own for own in IMPLEMENTATIONS}
+ATTENTIONS: Mapping[str, Attention] = {each.name: each for each in IMPLEMENTATIONS}
 
 
 def named(name: str) -> Attention:
-    """The implementation of that name: auto, dense, blockwise, tpu or gpu."""
+    """The implementation of a name: auto, dense, blockwise, tpu or gpu. Raises InputError."""
     if name not in ATTENTIONS:
         raise InputError(f"attention {name!r} is unknown; there are {', '.join(ATTENTIONS)}")
     return ATTENTIONS[name]
 
 
-# The package's classes that compute the definition; those of kernels by name, for their modules are
-# imported only by those who use them.
-OWN = (Auto, DenseAttention, Blockwise, Kernel)
-OWN_KERNELS = (("jaxbert.model.attention.tpu", "Tpu"), ("jaxbert.model.attention.gpu", "Gpu"))
+# The package's classes that compute the definition; those of the kernels by name, since their
+# modules are imported only when used.
+EXACT = (Auto, DenseAttention, Blockwise, Kernel)
+EXACT_KERNELS = (("jaxbert.model.attention.tpu", "Tpu"), ("jaxbert.model.attention.gpu", "Gpu"))
 
 
 def is_exact(attention: object) -> bool:
-    """Whether this computes attention by the definition: an object of a class of the package.
+    """Whether an attention is the package's own, with at most the tolerance that `attend` has.
 
-    Tiles may have any size, but may not leave out more than those of `attend` do.
+    Tiles may have any size.
     """
     kind = type(attention)
-    if kind not in OWN and (kind.__module__, kind.__name__) not in OWN_KERNELS:
+    if kind not in EXACT and (kind.__module__, kind.__name__) not in EXACT_KERNELS:
         return False
     return 0 <= float(getattr(attention, "tolerance", 0.0)) <= Blockwise.tolerance
 

@@ -1,7 +1,7 @@
-"""The gradients of attention in linear memory, from what a tiled forward pass keeps.
+"""The gradients of attention in linear memory, from the residuals of a tiled forward pass.
 
 With p = exp(score - lse), o = p v and do the gradient of o: dv = p^T do, and the gradient of the
-scores is p (do v^T - sum_h do o). Each tile of p is computed again; nothing [t, s] is kept.
+scores is p (do v^T - sum_h do o). Each tile of p is recomputed; no array [t, s] is stored.
 Source: Dao et al., arXiv:2205.14135, appendix B.4.
 """
 
@@ -15,20 +15,20 @@ import numpy as np
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
-from jaxbert.model.attention.online import product, sees, vary_together
+from jaxbert.model.attention.online import product, tile_mask, vary_together
 from jaxbert.model.attention.tiles import tile_ranges, tiled
 from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 Lse = Float[Array, "b n t"]
-# attend that also gives log sum exp of the scores, with those settings that it was made with.
+# Attention with fixed tile sizes that also returns the log sum exp of the scores.
 Forward = Callable[..., tuple[Queries, Lse]]
 
 multiply = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_type=jnp.float32)
 
 
 class Tiling(NamedTuple):
-    """Queries and keys of a tile, and what skipping may change, in units of the largest |v|."""
+    """Queries and keys of a tile, and the error that skipping may cause, in units of max |v|."""
 
     queries: int
     keys: int
@@ -42,17 +42,17 @@ def by_head(
     segments: Segments,
     *arrays: jax.Array,
 ) -> Any:
-    """function(bias, positions, segments, *arrays) of one head after the other: [b, n, ...]."""
+    """function(bias, positions, segments, *arrays) for each head in turn, stacked: [b, n, ...]."""
 
     def one_row(row: tuple[Any, ...]) -> Any:
-        place, segment, *arrays = row
-        return jax.lax.map(lambda x: function(x[0], place, segment, *x[1:]), (bias, *arrays))
+        positions, segments, *arrays = row
+        return jax.lax.map(lambda x: function(x[0], positions, segments, *x[1:]), (bias, *arrays))
 
     return jax.lax.map(one_row, (jnp.broadcast_to(positions, segments.shape), segments, *arrays))
 
 
 class Tile(NamedTuple):
-    """Some queries and all that belongs to them; delta = sum_h do o."""
+    """The queries of a tile and their arrays; delta = sum_h do o."""
 
     q: Float[Array, "*i t h"]
     positions: Int[Array, "*i t"]
@@ -63,16 +63,16 @@ class Tile(NamedTuple):
 
 
 def floating(bias: Bias | None) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Bias | None]]:
-    """The leaves that have a gradient, and the bias that other values for them make."""
+    """The leaves that have a gradient, and a function that rebuilds the bias from such leaves."""
     leaves, tree = jax.tree.flatten(bias)
-    real = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    is_float = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
 
     def join(values: list[jax.Array]) -> Bias | None:
-        given = iter(values)
-        mixed = [next(given) if r else leaf for r, leaf in zip(real, leaves, strict=True)]
+        new = iter(values)
+        mixed = [next(new) if f else leaf for f, leaf in zip(is_float, leaves, strict=True)]
         return jax.tree.unflatten(tree, mixed)
 
-    return [leaf for r, leaf in zip(real, leaves, strict=True) if r], join
+    return [leaf for f, leaf in zip(is_float, leaves, strict=True) if f], join
 
 
 def one_head(
@@ -87,26 +87,26 @@ def one_head(
     t, h = q.shape
     scale = h**-0.5
     delta = (out.astype(jnp.float32) * d_out.astype(jnp.float32)).sum(axis=1, keepdims=True)
-    spans = tile_ranges(q, k, bias, positions, segments, *tiling)
+    ranges = tile_ranges(q, k, bias, positions, segments, *tiling)
     per_query = (q, positions, segments, d_out, lse[:, None], delta)
     tiles = Tile(*(tiled(x, tiling.queries) for x in per_query))
     keys = tuple(tiled(x, tiling.keys) for x in (k, v, positions, segments))
     leaves, join = floating(bias)
 
-    def step(totals: Any, tile_and_span: Any) -> tuple[Any, jax.Array]:
-        tile, (first, stop) = tile_and_span
+    def step(totals: Any, tile_and_range: Any) -> tuple[Any, jax.Array]:
+        tile, (first, stop) = tile_and_range
 
         def update(j: jax.Array, carry: Any) -> Any:
             d_q, d_k, d_v, d_leaves = carry
-            k, v, place, segment = (x[j] for x in keys)
+            k, v, pos_k, segments_k = (x[j] for x in keys)
 
             def term(values: list[jax.Array]) -> jax.Array | None:
-                own = join(values)
-                return None if own is None else own(tile.positions, place).astype(jnp.float32)
+                head = join(values)
+                return None if head is None else head(tile.positions, pos_k).astype(jnp.float32)
 
             added, pull = jax.vjp(term, leaves)
             p = jnp.exp(product(tile.q, k, added) - tile.lse)
-            p = jnp.where(sees(tile.segments, segment), p, 0.0)
+            p = jnp.where(tile_mask(tile.segments, segments_k), p, 0.0)
             d_s = p * (multiply("th,sh->ts", tile.d_out, v) - tile.delta)
             if leaves:
                 d_leaves = jax.tree.map(jnp.add, d_leaves, *pull(d_s))
@@ -122,18 +122,18 @@ def one_head(
 
     empty = jnp.zeros(keys[0].shape, jnp.float32)
     _, totals = vary_together(q, (empty, empty, [jnp.zeros_like(leaf) for leaf in leaves]))
-    (d_k, d_v, d_leaves), d_q = jax.lax.scan(step, totals, (tiles, spans))
+    (d_k, d_v, d_leaves), d_q = jax.lax.scan(step, totals, (tiles, ranges))
     return *(x.reshape(-1, h)[:t].astype(q.dtype) for x in (d_q, d_k, d_v)), d_leaves
 
 
 def cotangent(bias: Bias | None, d_leaves: list[jax.Array]) -> Bias | None:
-    """The gradient of bias in its own structure, summed over rows; none for what is no float."""
+    """The gradient in the structure of bias, summed over rows; float0 zeros for integer leaves."""
     leaves, tree = jax.tree.flatten(bias)
-    found = iter(d_leaves)
+    gradients = iter(d_leaves)
     return jax.tree.unflatten(
         tree,
         [
-            next(found).sum(axis=0).astype(leaf.dtype)
+            next(gradients).sum(axis=0).astype(leaf.dtype)
             if jnp.issubdtype(leaf.dtype, jnp.floating)
             else np.zeros(leaf.shape, jax.dtypes.float0)
             for leaf in leaves
@@ -142,7 +142,7 @@ def cotangent(bias: Bias | None, d_leaves: list[jax.Array]) -> Bias | None:
 
 
 def differentiable(forward: Forward, tiling: Tiling) -> Callable[..., Queries]:
-    """forward without its log sum exp, and with the gradients of this file."""
+    """The context alone of forward, as a function with the gradients of this file."""
 
     @jax.custom_vjp
     def attend(
@@ -154,8 +154,8 @@ def differentiable(forward: Forward, tiling: Tiling) -> Callable[..., Queries]:
         out, lse = forward(*arguments)
         return out, (arguments, out, lse)
 
-    def pull(kept: Any, d_out: Queries) -> tuple[Any, ...]:
-        (q, k, v, bias, positions, segments), out, lse = kept
+    def pull(residuals: Any, d_out: Queries) -> tuple[Any, ...]:
+        (q, k, v, bias, positions, segments), out, lse = residuals
         heads = partial(one_head, tiling)
         d_q, d_k, d_v, d_leaves = by_head(
             heads, bias, positions, segments, q, k, v, out, lse, d_out

@@ -1,4 +1,4 @@
-"""What every implementation of attention is: a name, the memory of its scores, and a call."""
+"""The interface of attention implementations: a name, the memory of the scores, and a call."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jaxbert.model.attention.dense import dense_attention
 from jaxbert.model.axes import Queries
 from jaxbert.model.position import Bias, Position
 
-# attention(q, k, v, bias, positions, segments): an implementation, or a function of your own.
+# attention(q, k, v, bias, positions, segments): an implementation, or a user's function.
 Attend = Callable[..., Queries]
 
 
@@ -26,27 +26,27 @@ class Attention(Protocol):
 
     @property
     def name(self) -> str:
-        """What the command, metadata and messages call it."""
+        """The name in the command, in metadata and in messages."""
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
-        """Bytes that its scores take at one time; bias: whether there is one."""
+        """Bytes that the scores take at one time; bias says whether there is one."""
 
     def __call__(self, *arguments: Any) -> Queries:
-        """Of q, k, v [b, n, t, h], a Bias or None, positions [#b, t] and segments [b, t]."""
+        """The context of q, k, v [b, n, t, h], bias, positions [#b, t] and segments [b, t]."""
 
 
 @dataclass(frozen=True)
 class DenseAttention:
-    """dense_attention as an implementation."""
+    """dense_attention as an implementation, with a name and its memory."""
 
     name: ClassVar[str] = "dense"
 
     def __call__(self, *arguments: Any) -> Queries:
-        """Arguments and shapes as in dense_attention."""
+        """The context [b, n, t, h]; arguments as in dense_attention."""
         return dense_attention(*arguments)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
-        """float32 scores [b, n, t, t], a mask [b, 1, t, t], and the bias [n, t, t]."""
+        """Bytes of float32 scores [b, n, t, t], a mask [b, 1, t, t] and the bias [n, t, t]."""
         return 4 * (b * (n + 1) + (n if bias else 0)) * t * t
 
 
@@ -54,22 +54,22 @@ dense = DenseAttention()
 
 
 def name_of(attention: Any) -> str:
-    """The name of an implementation; of a function of your own where it is defined."""
+    """The name of an implementation; module and qualified name of a user's function or class."""
     if isinstance(attention, Attention):
         return attention.name
-    own = attention if hasattr(attention, "__qualname__") else type(attention)
-    return f"{own.__module__}.{own.__qualname__}"
+    named = attention if hasattr(attention, "__qualname__") else type(attention)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def score_bytes(attention: Any, b: int, n: int, t: int, bias: bool) -> int:
-    """Bytes of the scores; a function of your own is taken to keep none."""
+    """Bytes of the scores of an implementation; 0 for a user's function."""
     return attention.score_bytes(b, n, t, bias) if isinstance(attention, Attention) else 0
 
 
 def check_arguments(q: Any, k: Any, v: Any, bias: Any, positions: Any, segments: Any) -> None:
-    """Refuse arrays of other kinds and shapes than those that fit each other."""
-    given = {"q": q, "k": k, "v": v, "positions": positions, "segments": segments}
-    for name, value in given.items():
+    """Check types, dtypes and shapes of the arguments. Raises InputTypeError and InputError."""
+    arrays = {"q": q, "k": k, "v": v, "positions": positions, "segments": segments}
+    for name, value in arrays.items():
         if not isinstance(value, jax.Array | np.ndarray):
             raise InputTypeError(f"{name} is a {type(value).__name__}; pass an array")
         kind: Any = jnp.floating if name in "qkv" else jnp.integer
@@ -92,7 +92,7 @@ def check_arguments(q: Any, k: Any, v: Any, bias: Any, positions: Any, segments:
 
 
 def check_heads(scheme: Position, num_heads: int) -> None:
-    """Refuse a bias for another number of heads: one head would silently do for all."""
+    """Refuse a bias for another number of heads, since an axis of 1 would broadcast silently."""
     for leaf in jax.tree.leaves(scheme.bias):
         if leaf.ndim == 0 or leaf.shape[0] != num_heads:
             raise InputError(

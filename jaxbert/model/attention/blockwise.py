@@ -1,7 +1,7 @@
 """Exact attention in linear memory, in plain XLA: tile after tile of the scores, never all of them.
 
-A tile of queries passes over the tiles of keys that it needs with the online softmax; rows and
-heads follow one another, each product being large enough for all cores.
+A tile of queries runs over the tiles of keys that it needs with the online softmax; rows and heads
+follow one another, since one product is large enough for all cores.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from jaxbert.model.attention.online import (
     finalize,
     initial_state,
     product,
-    sees,
+    tile_mask,
     update,
     vary_together,
 )
@@ -36,35 +36,35 @@ def one_head(
     k: Float[Array, "t h"],
     v: Float[Array, "t h"],
 ) -> tuple[Float[Array, "t h"], Float[Array, " t"]]:
-    """The context of one head, and the log sum exp of its scores."""
+    """The context [t, h] of one head, and the log sum exp [t] of its scores."""
     t, h = q.shape
-    if t == tiling.queries == tiling.keys:  # one tile, so there is nothing to go over
+    if t == tiling.queries == tiling.keys:  # a single tile needs no loop
         scores = product(q, k, None if bias is None else bias(positions, positions))
-        state = update(initial_state(t, h), scores, sees(segments, segments), v)
+        state = update(initial_state(t, h), scores, tile_mask(segments, segments), v)
         context, lse = finalize(state)
         return context.astype(q.dtype), lse.reshape(-1)
-    spans = tile_ranges(q, k, bias, positions, segments, *tiling)
+    ranges = tile_ranges(q, k, bias, positions, segments, *tiling)
     tiles = tuple(tiled(x, tiling.queries) for x in (q, positions, segments))
     keys = tuple(tiled(x, tiling.keys) for x in (k, v, positions, segments))
 
     def one_tile(tile: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        q, place_q, segment_q, first, stop = tile
+        q, pos_q, segments_q, first, stop = tile
 
         def step(j: jax.Array, state: State) -> State:
-            k, v, place, segment = (x[j] for x in keys)
-            scores = product(q, k, None if bias is None else bias(place_q, place))
-            return update(state, scores, sees(segment_q, segment), v)
+            k, v, pos_k, segments_k = (x[j] for x in keys)
+            scores = product(q, k, None if bias is None else bias(pos_q, pos_k))
+            return update(state, scores, tile_mask(segments_q, segments_k), v)
 
         _, start = vary_together(q, initial_state(tiling.queries, h))
         return finalize(jax.lax.fori_loop(first, stop, step, start))
 
-    context, lse = jax.lax.map(one_tile, (*tiles, *spans))
+    context, lse = jax.lax.map(one_tile, (*tiles, *ranges))
     return context.reshape(-1, h)[:t].astype(q.dtype), lse.reshape(-1)[:t]
 
 
 @dataclass(frozen=True)
 class Blockwise(Tiled):
-    """Tiles of `queries` by `keys` scores; a shorter text has one tile of its own size."""
+    """Attention in tiles of `queries` by `keys` scores; a shorter text has one smaller tile."""
 
     name: ClassVar[str] = "blockwise"
 
@@ -73,7 +73,7 @@ class Blockwise(Tiled):
     tolerance: float = 1e-7
 
     def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
-        """No tile is larger than the text."""
+        """The tile sizes, at most the length of the text."""
         t = q.shape[2]
         return Tiling(min(self.queries, t), min(self.keys, t), self.tolerance)
 
@@ -87,7 +87,7 @@ class Blockwise(Tiled):
         positions: Positions,
         segments: Segments,
     ) -> tuple[Queries, Float[Array, "b n t"]]:
-        """One head after the other."""
+        """The context [b, n, t, h] and the log sum exp [b, n, t], one head after the other."""
         return by_head(partial(one_head, tiling), bias, positions, segments, q, k, v)
 
 

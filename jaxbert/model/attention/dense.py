@@ -52,19 +52,19 @@ def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
 
 
 def softmax_denominator(weights: Float[Array, "... s"]) -> Float[Array, "... 1"]:
-    """The sum over keys, and 1 for a query that sees none, so that it gets zeros."""
+    """The sum over keys; 1 for a query without any, so that its context is zero."""
     total = weights.sum(axis=-1, keepdims=True)
     return jnp.where(total == 0.0, 1.0, total)
 
 
 def attention_mask(segments: Segments) -> AttentionMask:
-    """Query t may see key s where both are in one segment; none sees segment 0, the padding."""
+    """True where query t and key s are in one segment other than 0, which is padding."""
     q, k = segments[:, None, :, None], segments[:, None, None, :]
     return (q == k) & (k != 0)
 
 
 def bias_table(bias: Bias, positions: Positions) -> jax.Array:
-    """The bias of every head on whole rows, [#b, n, t, s]: the one place that writes it out."""
+    """The bias of every head on whole rows, [#b, n, t, s]; only dense attention computes it."""
 
     def one_row(pos: jax.Array) -> jax.Array:
         return jax.vmap(lambda head: head(pos, pos))(bias)

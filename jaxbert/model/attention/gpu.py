@@ -1,7 +1,7 @@
 """Exact attention on NVIDIA GPUs: one program per tile of queries, its scores never in memory.
 
 A Pallas kernel, lowered through Triton. A program keeps the state of the online softmax in
-registers while it passes over the tiles of keys that its queries need; the bias is computed from
+registers while it runs over the tiles of keys that its queries need; the bias is computed from
 positions, tile by tile.
 Source: Dao et al., arXiv:2205.14135, section 3.1; Dao, arXiv:2307.08691, section 3.1.
 """
@@ -18,8 +18,15 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
 from jaxbert.model.attention.backward import Tiling
-from jaxbert.model.attention.kernel import check_traceable, fill, prepare
-from jaxbert.model.attention.online import State, finalize, initial_state, product, sees, update
+from jaxbert.model.attention.kernel import check_traceable, pad_axis, pad_to_tiles
+from jaxbert.model.attention.online import (
+    State,
+    finalize,
+    initial_state,
+    product,
+    tile_mask,
+    update,
+)
 from jaxbert.model.attention.tiled import Tiled
 from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
@@ -34,26 +41,37 @@ FLOAT32_QUERIES, FLOAT32_KEYS = 4096, 32
 
 
 def power_of_two(size: int) -> int:
-    """The least that is not below size, and 16 at least."""
+    """The smallest power of two that is at least size and at least 16."""
     return max(SMALLEST, 1 << (size - 1).bit_length())
 
 
 def one_tile(tree: Any, keys: int, width: int, *refs: Any) -> None:
     """The context and the log sum exp of one tile of queries of one head.
 
-    keys is the size of a tile of them, width is h before it was filled up; refs are the arrays
-    that `launch` gives the kernel, each without the axes that grid and head take away.
+    keys is the number of keys of a tile, width is h before padding; refs are the blocks that
+    Gpu.forward specifies, without the axes of row and head.
     """
-    first, stop, q_ref, k_ref, v_ref, place_q, place_k, segment_q, segment_k, *rest = refs
+    (
+        first,
+        stop,
+        q_ref,
+        k_ref,
+        v_ref,
+        pos_q_ref,
+        pos_k_ref,
+        segments_q_ref,
+        segments_k_ref,
+        *rest,
+    ) = refs
     *leaves, context_ref, lse_ref = rest
     bias = jax.tree.unflatten(tree, [leaf[...] for leaf in leaves])
-    q, places, segments = q_ref[...], place_q[...], segment_q[...]
+    q, pos_q, segments_q = q_ref[...], pos_q_ref[...], segments_q_ref[...]
 
     def step(j: jax.Array, state: State) -> State:
-        at = pl.ds(j * keys, keys)
-        term = None if bias is None else bias(places, place_k[at])
-        scores = product(q, k_ref[at, :], term, width)
-        return update(state, scores, sees(segments, segment_k[at]), v_ref[at, :])
+        tile = pl.ds(j * keys, keys)
+        term = None if bias is None else bias(pos_q, pos_k_ref[tile])
+        scores = product(q, k_ref[tile, :], term, width)
+        return update(state, scores, tile_mask(segments_q, segments_k_ref[tile]), v_ref[tile, :])
 
     context, lse = finalize(jax.lax.fori_loop(first[...], stop[...], step, initial_state(*q.shape)))
     context_ref[...] = context.astype(context_ref.dtype)
@@ -61,13 +79,13 @@ def one_tile(tree: Any, keys: int, width: int, *refs: Any) -> None:
 
 
 def head_block(leaf: jax.Array) -> pl.BlockSpec:
-    """What a head owns of a leaf [n, ...] of the bias."""
+    """The block of one head in a leaf [n, ...] of the bias."""
     rest = leaf.shape[1:]
     return pl.BlockSpec((None, *rest), lambda i, n, b: (n, *(0 for _ in rest)))
 
 
 def quiet() -> None:
-    """Keep jax 0.11's notice about Triton from users, who cannot act on it.
+    """Silence jax 0.11's notice about Triton, which users cannot act on.
 
     It comes when the program around the kernel is lowered, where no context of ours is open; so
     the filter is set for the process, for this message alone, at each trace: a test runner puts
@@ -94,16 +112,16 @@ class Gpu(Tiled):
     interpret: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a size that Triton has no tile for."""
+        """Raise ValueError for a tile size that is no power of two from 16 on."""
         for size in (self.queries, self.keys):
             if size != power_of_two(size):
                 raise ValueError(f"{size} is no size of a tile: powers of two from 16 on are")
 
     def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
-        """No larger than the text, and what a program can hold.
+        """The tile sizes, limited by the length of the text and by what a program can hold.
 
-        Raises NotImplementedError for a bias that looks something up, such as T5's, and for heads
-        of more than 256 numbers.
+        Raises NotImplementedError for a bias that does a lookup, such as T5's, and for heads of
+        more than 256 numbers.
         """
         check_traceable(bias)
         quiet()
@@ -125,10 +143,10 @@ class Gpu(Tiled):
         positions: Positions,
         segments: Segments,
     ) -> tuple[Queries, Float[Array, "b n t"]]:
-        """The context, and the log sum exp of the scores: a program for each (tile, head, row)."""
+        """The context [b, n, t, h] and the log sum exp [b, n, t]; the grid is (tile, head, row)."""
         rows, heads, length, width = q.shape
-        whole = prepare(tiling, q, k, v, bias, positions, segments)
-        wide = [fill(x, 3, power_of_two(width)) for x in (whole.q, whole.k, whole.v)]
+        padded = pad_to_tiles(tiling, q, k, v, bias, positions, segments)
+        wide = [pad_axis(x, 3, power_of_two(width)) for x in (padded.q, padded.k, padded.v)]
         leaves, tree = jax.tree.flatten(bias)
         t, h = wide[0].shape[2:]
 
@@ -145,14 +163,14 @@ class Gpu(Tiled):
             grid=(t // tiling.queries, heads, rows),
             in_specs=[*in_specs, *map(head_block, leaves)],
             out_specs=(tile, lses),
-            # Taken from q, for inside shard_map a shape also says over which devices it varies.
+            # Taken from q: inside shard_map a shape also says over which devices it varies.
             out_shape=jax.eval_shape(lambda q: (q, q[..., 0].astype(jnp.float32)), wide[0]),
             compiler_params=triton.CompilerParams(
                 num_warps=self.num_warps, num_stages=self.num_stages
             ),
             interpret=self.interpret,
             name="attention",
-        )(*whole.spans, *wide, *(whole.positions,) * 2, *(whole.segments,) * 2, *leaves)
+        )(*padded.ranges, *wide, *(padded.positions,) * 2, *(padded.segments,) * 2, *leaves)
         return context[:, :, :length, :width], lse[:, :, :length]
 
 

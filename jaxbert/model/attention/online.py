@@ -1,8 +1,8 @@
-"""Softmax of a row of scores that arrives in pieces: the step that every tiled attention repeats.
+"""Online softmax, over a row of scores that comes tile by tile: the step of every tiled attention.
 
 After any number of keys the state of a query is m = max of the scores so far, z = sum of
-exp(score - m), and c = sum of exp(score - m) v. A new piece may raise m; what was summed before is
-then multiplied by exp(m_old - m_new). At the end the context is c / z.
+exp(score - m), and c = sum of exp(score - m) v. A new tile may raise m; both sums are then
+multiplied by exp(m_old - m_new). At the end the context is c / z.
 Source: Milakov and Gimelshein, arXiv:1805.02867, section 3; Rabe and Staats, arXiv:2112.05682.
 """
 
@@ -17,7 +17,7 @@ from jaxbert.model.attention.dense import LOWEST
 
 
 class State(NamedTuple):
-    """What is known of t queries of one head after some keys; float32."""
+    """The running maximum, sum and context of t queries of one head, in float32."""
 
     top: Float[Array, "t 1"]
     total: Float[Array, "t 1"]
@@ -26,7 +26,7 @@ class State(NamedTuple):
 
 def initial_state(t: int, h: int) -> State:
     """The state before the first key."""
-    # Far above LOWEST, which hidden scores get: their exponentials are 0 even before any other.
+    # Far above LOWEST, the score of a masked key: its exponential is 0 even before any other key.
     return State(
         jnp.full((t, 1), LOWEST / 2, jnp.float32),
         jnp.zeros((t, 1), jnp.float32),
@@ -35,7 +35,7 @@ def initial_state(t: int, h: int) -> State:
 
 
 def precision(x: Float[Array, "..."]) -> Precision:
-    """Full float32; products of bfloat16 are exact in it, and a TPU kernel may not ask for more."""
+    """HIGHEST for float32; products of bfloat16 are exact anyway, and TPU kernels allow no more."""
     return Precision.HIGHEST if x.dtype == jnp.float32 else Precision.DEFAULT
 
 
@@ -45,7 +45,7 @@ def product(
     term: Float[Array, "t s"] | None,
     width: int | None = None,
 ) -> Float[Array, "t s"]:
-    """q k^T / sqrt(h) + term, in float32; width is h where zeros were added behind it."""
+    """q k^T / sqrt(h) + term, in float32; width is h where q and k were padded with zeros."""
     scores = jnp.einsum(
         "th,sh->ts", q, k, precision=precision(q), preferred_element_type=jnp.float32
     )
@@ -53,19 +53,19 @@ def product(
     return scores if term is None else scores + term.astype(jnp.float32)
 
 
-def sees(queries: Int[Array, " t"], keys: Int[Array, " s"]) -> Bool[Array, "t s"]:
-    """True where both are of one text; nothing sees segment 0, the padding."""
-    return (queries[:, None] == keys[None, :]) & (keys != 0)[None, :]
+def tile_mask(segments_q: Int[Array, " t"], segments_k: Int[Array, " s"]) -> Bool[Array, "t s"]:
+    """attention_mask for a tile: True where both are in one segment other than 0."""
+    return (segments_q[:, None] == segments_k[None, :]) & (segments_k != 0)[None, :]
 
 
 def update(
     state: State,
     scores: Float[Array, "t s"],
-    seen: Bool[Array, "t s"],
+    mask: Bool[Array, "t s"],
     v: Float[Array, "s h"],
 ) -> State:
-    """The state after s more keys, of which a query sees those where seen is true."""
-    scores = jnp.where(seen, scores, LOWEST)
+    """The state after s more keys, of which a query attends to those where mask is true."""
+    scores = jnp.where(mask, scores, LOWEST)
     top = jnp.maximum(state.top, scores.max(axis=1, keepdims=True))
     weights = jnp.exp(scores - top)
     shrink = jnp.exp(state.top - top)
@@ -81,7 +81,7 @@ def update(
 
 
 def finalize(state: State) -> tuple[Float[Array, "t h"], Float[Array, "t 1"]]:
-    """The context and log sum exp of the scores; zeros for a query that has seen no key."""
+    """The context and log sum exp of the scores; zeros for a query without a key."""
     total = jnp.where(state.total == 0.0, 1.0, state.total)
     return state.context / total, state.top + jnp.log(total)
 
@@ -89,8 +89,8 @@ def finalize(state: State) -> tuple[Float[Array, "t h"], Float[Array, "t 1"]]:
 def vary_together(*arguments: Any) -> Any:
     """The same arrays, each varying over all mesh axes that one of them varies over (shard_map).
 
-    A loop and a kernel want one kind of array; the gradient of what was the same on every device
-    is then summed over the devices.
+    Loops and kernels require it; the gradient of an array that is the same on every device is then
+    summed over the devices.
     """
     axes = [jax.typeof(x).manual_axis_type.varying for x in jax.tree.leaves(arguments)]
     together = frozenset().union(*axes)

@@ -1,4 +1,4 @@
-"""What the tiled implementations share: signature, order of steps, gradients, memory."""
+"""The base of the tiled implementations: their signature, steps, gradients and memory."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ class Tiled:
     """
 
     def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
-        """The sizes of tiles for these queries; NotImplementedError for what it cannot do."""
+        """The tile sizes for these queries. Raises NotImplementedError for unsupported ones."""
         raise NotImplementedError(f"{type(self).__name__} must define tiling")
 
     def forward(
@@ -32,7 +32,7 @@ class Tiled:
         positions: Positions,
         segments: Segments,
     ) -> tuple[Queries, Float[Array, "b n t"]]:
-        """The context, and the log sum exp of the scores."""
+        """The context [b, n, t, h], and the log sum exp of the scores [b, n, t]."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
     def __call__(
@@ -44,15 +44,15 @@ class Tiled:
         positions: Positions,
         segments: Segments,
     ) -> Queries:
-        """Shapes: q, k, v [b, n, t, h]; positions [#b, t]; segments [b, t].
+        """The context [b, n, t, h] of q, k, v [b, n, t, h], positions [#b, t], segments [b, t].
 
-        Raises NotImplementedError for what the implementation cannot do; the caller then takes
-        another.
+        Raises NotImplementedError for arguments that the implementation does not support; the
+        caller then uses another.
         """
         tiling = self.tiling(q, bias)
         attend = differentiable(partial(self.forward, tiling), tiling)
         return attend(*vary_together(q, k, v, bias, positions, segments))
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
-        """None to speak of: the scores exist a tile at a time."""
+        """0, since the scores exist a tile at a time; arguments as in Attention."""
         return 0

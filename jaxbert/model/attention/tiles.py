@@ -1,7 +1,8 @@
-"""Which tiles of the scores are worth computing, found before any of them is.
+"""Which tiles of the scores need computing, decided before any of them is computed.
 
-A tile is some queries against some keys. It is left out if no query of it sees a key of it, or if
-all that is left out cannot move any context by more than `tolerance` times the largest |v|.
+A tile is a range of queries against a range of keys. It is skipped if no query of it attends to a
+key of it, or if all skipped tiles together cannot move a context by more than `tolerance` times the
+largest |v|.
 notes/05-attention.md has the proof.
 """
 
@@ -14,13 +15,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxbert.model.position import Bias
 
-# What a float32 rounds off, relative to it; a sum of n products loses n times that at most.
+# The relative rounding error of a float32; that of a sum of n products is at most n times this.
 ROUND = 2.0**-24
 # In units of the score: more than the float32 error of a bias that matters, 50 x 2^-23.
 MARGIN = 1e-4
-# Tokens whose scores among themselves are looked at; more would cost more than they save.
+# Queries that logsumexp_lower_bound takes at a time; more would cost more than they save.
 PART = 128
-# Numbers beyond are taken for this one, which only brings tiles closer; differences fit 32 bits.
+# Positions are clipped to this, which only brings tiles closer; differences then fit 32 bits.
 FAR = 2**30 - 1
 
 
@@ -31,10 +32,10 @@ class TileRange(NamedTuple):
     stop: Int[Array, "*i"]
 
 
-def tiled(x: Array, size: int, fill: int | float = 0) -> Array:
-    """[t, ...] -> [tiles, size, ...], filled up at the end."""
+def tiled(x: Array, size: int, padding: int | float = 0) -> Array:
+    """x [t, ...] as [tiles, size, ...], the last tile filled up with `padding`."""
     width = [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1)
-    return jnp.pad(x, width, constant_values=fill).reshape(-1, size, *x.shape[1:])
+    return jnp.pad(x, width, constant_values=padding).reshape(-1, size, *x.shape[1:])
 
 
 def tile_range(
@@ -51,7 +52,7 @@ def tile_distance(
     queries: tuple[Int[Array, " i"], Int[Array, " i"]],
     keys: tuple[Int[Array, " j"], Int[Array, " j"]],
 ) -> Int[Array, "i j"]:
-    """How far apart the extents of two tiles are; 0 where they overlap."""
+    """The distance between the ranges of two tiles; 0 where they overlap."""
     (low_q, high_q), (low_k, high_k) = queries, keys
     after, before = low_k[None, :] - high_q[:, None], low_q[:, None] - high_k[None, :]
     return jnp.maximum(0, jnp.maximum(after, before))
@@ -69,22 +70,23 @@ def logsumexp_lower_bound(
     positions: Int[Array, " t"],
     segments: Int[Array, " t"],
 ) -> Float[Array, ""]:
-    """A lower bound of log sum exp of the scores, of t queries that are keys too; inf: no query.
+    """A lower bound of the log sum exp of the scores of t queries; inf if all of them are padding.
 
-    A query sees itself; and where all t are of one text, the sum over them is at least t times the
-    exponential of their mean score, for exp is convex (Jensen).
+    The keys are those of the same tokens. A query attends to itself; and where all t are of one
+    text, the sum over them is at least t times the exponential of their mean score, since exp is
+    convex (Jensen).
     """
     real = segments != 0
     scale = q.shape[-1] ** -0.5
     terms = bias(positions, positions).astype(jnp.float32)
-    own = (q * k).sum(axis=1) * scale + jnp.diagonal(terms)
+    diagonal = (q * k).sum(axis=1) * scale + jnp.diagonal(terms)
     mean = (q * k.mean(axis=0)[None, :]).sum(axis=1) * scale + terms.mean(axis=1)
-    together = real.all() & (segments == segments[0]).all()
-    many = mean + math.log(len(q)) - len(q) * ROUND * jnp.abs(terms).max(axis=1)
-    many = jnp.where(together, many, -jnp.inf)
+    one_text = real.all() & (segments == segments[0]).all()
+    jensen = mean + math.log(len(q)) - len(q) * ROUND * jnp.abs(terms).max(axis=1)
+    jensen = jnp.where(one_text, jensen, -jnp.inf)
     # Of the product over h features, and of the mean over t keys.
     error = (q.shape[-1] + len(q)) * ROUND * scale * norms(q) * norms(k).max()
-    return jnp.where(real, jnp.maximum(own, many) - error, jnp.inf).min()
+    return jnp.where(real, jnp.maximum(diagonal, jensen) - error, jnp.inf).min()
 
 
 def softmax_mass_bound(
@@ -96,10 +98,10 @@ def softmax_mass_bound(
     size_q: int,
     size_k: int,
 ) -> Float[Array, "i j"]:
-    """An upper bound of the share of softmax that a tile's keys have, for each of its queries.
+    """An upper bound of the softmax mass of a tile's keys, for each of its queries.
 
-    Keys are taken less their mean: this moves all scores of a query alike, and softmax not at all,
-    while the norms that bound the scores shrink.
+    The mean key is subtracted: this shifts all scores of a query by one number, so softmax stays
+    the same, while the norms that bound the scores shrink.
     """
     real = segments != 0
     mean = k.mean(axis=0, where=real[:, None], keepdims=True, dtype=jnp.float32)
@@ -107,8 +109,8 @@ def softmax_mass_bound(
     def centred(k: jax.Array, real: jax.Array) -> jax.Array:
         return jnp.where(real[:, None], k.astype(jnp.float32) - mean, 0.0)
 
-    # float32 inside a tile only: of all tokens it would be the largest array of a whole encoder.
-    def least(tile: tuple[jax.Array, ...]) -> jax.Array:
+    # float32 inside a tile only: for all tokens it would be the largest array of an encoder.
+    def lower_bound(tile: tuple[jax.Array, ...]) -> jax.Array:
         q, k, positions, segments = tile
         return logsumexp_lower_bound(
             q.astype(jnp.float32), centred(k, segments != 0), bias, positions, segments
@@ -121,12 +123,13 @@ def softmax_mass_bound(
     longest_k = tiled(norms(centred(k, real)), size_k).max(axis=1)
     h = q.shape[-1]
     scores = longest_q[:, None] * longest_k[None, :] * ((1 + 2 * h * ROUND) * h**-0.5)
-    # Some parts at once, for one after the other would leave an accelerator idle.
+    # 16 parts at a time: one after the other would leave an accelerator idle.
     part = PART if size_q % PART == 0 else size_q
     parts = tuple(tiled(x, part) for x in (q, k, positions, segments))
-    kept = tiled(jax.lax.map(least, parts, batch_size=16), size_q // part, jnp.inf).min(axis=1)
+    bounds = jax.lax.map(lower_bound, parts, batch_size=16)
+    logsumexp = tiled(bounds, size_q // part, jnp.inf).min(axis=1)
     keys = tiled(real, size_k).sum(axis=1).astype(jnp.float32)
-    return keys[None, :] * jnp.exp(scores + bias.upper(distance) + MARGIN - kept[:, None])
+    return keys[None, :] * jnp.exp(scores + bias.upper(distance) + MARGIN - logsumexp[:, None])
 
 
 def tile_ranges(
@@ -141,20 +144,19 @@ def tile_ranges(
 ) -> TileRange:
     """The tiles of keys that each tile of queries of one head needs; 0, 0 where it is all padding.
 
-    From the outside in, tiles are left out on each side while their share of the softmax together
-    is at most tolerance / 4.
+    From each end, tiles are skipped while their softmax masses add up to at most tolerance / 4.
     """
     real = segments != 0
-    together = (
+    share_text = (
         tile_distance(tile_range(segments, real, size_q), tile_range(segments, real, size_k)) == 0
     )
-    share = together.astype(jnp.float32)
-    # One tile of queries is near all keys, so that nothing can be left out.
+    mass = share_text.astype(jnp.float32)
+    # A single tile of queries is near all keys, so that nothing can be skipped.
     if bias is not None and tolerance > 0.0 and len(q) > size_q:
-        shares = softmax_mass_bound(q, k, bias, positions, segments, size_q, size_k)
-        share = jnp.where(together, shares, 0.0)
-    spare = tolerance / 4
-    left = (jnp.cumsum(share, axis=1) <= spare).sum(axis=1)
-    right = (jnp.cumsum(share[:, ::-1], axis=1) <= spare).sum(axis=1)
-    stop = share.shape[1] - right
+        bound = softmax_mass_bound(q, k, bias, positions, segments, size_q, size_k)
+        mass = jnp.where(share_text, bound, 0.0)
+    allowed = tolerance / 4
+    left = (jnp.cumsum(mass, axis=1) <= allowed).sum(axis=1)
+    right = (jnp.cumsum(mass[:, ::-1], axis=1) <= allowed).sum(axis=1)
+    stop = mass.shape[1] - right
     return TileRange(jnp.minimum(left, stop).astype(jnp.int32), stop.astype(jnp.int32))

@@ -1,8 +1,8 @@
 """Exact attention on TPU in one Pallas kernel: the scores exist a tile at a time, in VMEM.
 
 The grid is rows, heads, tiles of queries, tiles of keys. Its last axis runs over the tiles of keys
-that a tile of queries needs, with the online softmax in scratch memory; the steps that are left
-over ask for the block that is there already, so nothing is copied, and compute nothing.
+that a tile of queries needs, with the online softmax in scratch memory; the remaining steps ask for
+the block that is already there, so that nothing is copied, and compute nothing.
 """
 
 from collections.abc import Callable
@@ -17,22 +17,29 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from jaxbert.model.attention.backward import Tiling
-from jaxbert.model.attention.kernel import Whole, check_traceable, prepare
-from jaxbert.model.attention.online import State, finalize, initial_state, product, sees, update
+from jaxbert.model.attention.kernel import Padded, check_traceable, pad_to_tiles
+from jaxbert.model.attention.online import (
+    State,
+    finalize,
+    initial_state,
+    product,
+    tile_mask,
+    update,
+)
 from jaxbert.model.attention.tiled import Tiled
 from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 # Lanes of a vector register: what a tile of queries or keys is a multiple of.
 LANES = 128
-# Tiles of queries in a call: their spans, 8 bytes each, fill half of the 1 MiB of scalar memory.
+# Tiles of queries in a call: their ranges, 8 bytes each, fill half of the 1 MiB of scalar memory.
 MOST_TILES = 2**16
 # Head width up to which the default tiles fit the vector memory; float32 at 512 no longer does.
 WIDEST = 256
 
 
 class Parameter(NamedTuple):
-    """A leaf of a bias as the kernel gets it: the array, the part for one head, its own form."""
+    """A leaf of a bias as the kernel takes it; shape and dtype are those of one head's part."""
 
     array: Array
     spec: pl.BlockSpec
@@ -40,13 +47,13 @@ class Parameter(NamedTuple):
     dtype: Any
 
     def read(self, ref: Any, head: Any) -> Array:
-        """The leaf of one head, inside the kernel."""
-        own = ref[...].reshape(self.shape) if self.shape else ref[head]
-        return own.astype(self.dtype)
+        """The part of one head, read inside the kernel from the block in ref."""
+        value = ref[...].reshape(self.shape) if self.shape else ref[head]
+        return value.astype(self.dtype)
 
 
 def parameter(leaf: Float[Array, "n ..."] | Int[Array, "n ..."]) -> Parameter:
-    """A number per head goes whole into scalar memory; anything larger is a block per head."""
+    """One number per head goes into scalar memory for all heads; more is a block per head."""
     shape = leaf.shape[1:]
     if not shape:
         # Scalar memory holds words of 32 bits.
@@ -55,85 +62,90 @@ def parameter(leaf: Float[Array, "n ..."] | Int[Array, "n ..."]) -> Parameter:
         return Parameter(leaf.astype(word), everything, shape, leaf.dtype)
     # A block has at least two axes.
     flat = leaf.reshape(leaf.shape[0], -1, shape[-1])
-    own = pl.BlockSpec((None, *flat.shape[1:]), lambda row, head, *_: (head, 0, 0))
-    return Parameter(flat, own, shape, leaf.dtype)
+    block = pl.BlockSpec((None, *flat.shape[1:]), lambda row, head, *_: (head, 0, 0))
+    return Parameter(flat, block, shape, leaf.dtype)
 
 
-def place(heads: int, tiles: int, row: Any, head: Any, i: Any) -> Any:
-    """Where the span of a tile of queries stands; one axis, for scalar memory pads the last."""
+def tile_number(heads: int, tiles: int, row: Any, head: Any, i: Any) -> Any:
+    """The index of a tile of queries in the flat arrays of ranges; scalar memory pads an axis."""
     return (row * heads + head) * tiles + i
 
 
 def one_step(
-    rebuild: Callable[..., Bias | None], at: Callable[..., Any], first: Any, stop: Any, *refs: Any
+    rebuild: Callable[..., Bias | None],
+    number: Callable[..., Any],
+    first: Any,
+    stop: Any,
+    *refs: Any,
 ) -> None:
-    """One tile of queries against one tile of keys; refs as in `attend_whole`."""
+    """One tile of queries against one tile of keys; refs as in `attend_padded`."""
     q, k, v, positions_q, positions_k, segments_q, segments_k, *parameters = refs[:-5]
     context, lse, *state = refs[-5:]
     row, head, i, j = (pl.program_id(axis) for axis in range(4))
-    needed = stop[at(row, head, i)] - first[at(row, head, i)]
+    needed = stop[number(row, head, i)] - first[number(row, head, i)]
 
-    def keep(new: State) -> None:
+    def store(new: State) -> None:
         for ref, value in zip(state, new, strict=True):
             ref[...] = value
 
-    def kept() -> State:
+    def stored() -> State:
         return State(*(ref[...] for ref in state))
 
     @pl.when(j == 0)
     def begin() -> None:
-        keep(initial_state(*q.shape))
+        store(initial_state(*q.shape))
 
     @pl.when(j < needed)
     def step() -> None:
         bias = rebuild(head, parameters)
         term = None if bias is None else bias(positions_q[0], positions_k[0])
         scores = product(q[...], k[...], term)
-        keep(update(kept(), scores, sees(segments_q[0], segments_k[0]), v[...]))
+        mask = tile_mask(segments_q[0], segments_k[0])
+        store(update(stored(), scores, mask, v[...]))
 
     @pl.when(j == pl.num_programs(3) - 1)
     def end() -> None:
-        out, log = finalize(kept())
+        out, log = finalize(stored())
         context[...] = out.astype(context.dtype)
-        # Turning whole registers takes half the time of turning one column.
+        # Transposing whole registers takes half the time of transposing one column.
         lse[...] = jnp.broadcast_to(log, (len(log), LANES)).T[:1]
 
 
-def attend_whole(
-    tiling: Tiling, interpret: bool, bias: Bias | None, whole: Whole
+def attend_padded(
+    tiling: Tiling, interpret: bool, bias: Bias | None, padded: Padded
 ) -> tuple[Queries, Float[Array, "b n t"]]:
-    """The context and the log sum exp of arguments that are whole tiles."""
-    q, k, v, positions, segments, (first, stop) = whole
+    """The context and the log sum exp of arguments padded to whole tiles."""
+    q, k, v, positions, segments, (first, stop) = padded
     (b, n, t, h), s = q.shape, k.shape[2]
     size_q, size_k, _ = tiling
     leaves, tree = jax.tree.flatten(bias)
     parameters = [parameter(leaf) for leaf in leaves]
-    at = partial(place, n, t // size_q)
+    number = partial(tile_number, n, t // size_q)
 
     def rebuild(head: Any, refs: list[Any]) -> Bias | None:
-        own = [leaf.read(ref, head) for leaf, ref in zip(parameters, refs, strict=True)]
-        return jax.tree.unflatten(tree, own)
+        values = [leaf.read(ref, head) for leaf, ref in zip(parameters, refs, strict=True)]
+        return jax.tree.unflatten(tree, values)
 
     def key(row: Any, head: Any, i: Any, j: Any, first: Any, stop: Any) -> Any:
-        last = jnp.maximum(stop[at(row, head, i)] - 1, 0)
-        return jnp.minimum(first[at(row, head, i)] + j, last)
+        last = jnp.maximum(stop[number(row, head, i)] - 1, 0)
+        return jnp.minimum(first[number(row, head, i)] + j, last)
 
     queries = pl.BlockSpec(
-        (None, None, size_q, h), lambda row, head, i, j, *spans: (row, head, i, 0)
+        (None, None, size_q, h), lambda row, head, i, j, *ranges: (row, head, i, 0)
     )
     keys = pl.BlockSpec(
         (None, None, size_k, h),
-        lambda row, head, i, j, *spans: (row, head, key(row, head, i, j, *spans), 0),
+        lambda row, head, i, j, *ranges: (row, head, key(row, head, i, j, *ranges), 0),
     )
-    tokens_q = pl.BlockSpec((None, 1, size_q), lambda row, head, i, j, *spans: (row, 0, i))
+    tokens_q = pl.BlockSpec((None, 1, size_q), lambda row, head, i, j, *ranges: (row, 0, i))
     tokens_k = pl.BlockSpec(
-        (None, 1, size_k), lambda row, head, i, j, *spans: (row, 0, key(row, head, i, j, *spans))
+        (None, 1, size_k), lambda row, head, i, j, *ranges: (row, 0, key(row, head, i, j, *ranges))
     )
-    logs = pl.BlockSpec((None, None, 1, size_q), lambda row, head, i, j, *spans: (row, head, 0, i))
+    logs = pl.BlockSpec((None, None, 1, size_q), lambda row, head, i, j, *ranges: (row, head, 0, i))
     # Shapes that also say, inside shard_map, over which devices a result varies.
     results = jax.eval_shape(lambda x: (x, x[:, :, None, :, 0].astype(jnp.float32)), q)
     context, lse = pl.pallas_call(
-        partial(one_step, rebuild, at),
+        partial(one_step, rebuild, number),
         out_shape=results,
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2,
@@ -150,7 +162,7 @@ def attend_whole(
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "parallel", "arbitrary")
         ),
-        cost_estimate=cost(whole, size_q),
+        cost_estimate=cost(padded, size_q),
         interpret=interpret,
         name="attention",
     )(
@@ -161,17 +173,17 @@ def attend_whole(
     return context, lse[:, :, 0]
 
 
-def cost(whole: Whole, size_q: int) -> pl.CostEstimate:
+def cost(padded: Padded, size_q: int) -> pl.CostEstimate:
     """Two products and an exponential per score; keys and values are read per tile of queries."""
-    (b, n, t, h), s = whole.q.shape, whole.k.shape[2]
-    once = (2 * t * h + 2 * (t // size_q) * s * h) * whole.q.dtype.itemsize
+    (b, n, t, h), s = padded.q.shape, padded.k.shape[2]
+    per_head = (2 * t * h + 2 * (t // size_q) * s * h) * padded.q.dtype.itemsize
     return pl.CostEstimate(
-        flops=4 * b * n * t * s * h, transcendentals=b * n * t * s, bytes_accessed=b * n * once
+        flops=4 * b * n * t * s * h, transcendentals=b * n * t * s, bytes_accessed=b * n * per_head
     )
 
 
 def check(q: Queries, tiling: Tiling) -> None:
-    """Refuse what the kernel compiler cannot do; the caller then takes another way."""
+    """Raise NotImplementedError for queries that the kernel compiler does not support."""
     b, n, t, h = q.shape
     if q.dtype not in (jnp.float32, jnp.bfloat16):
         raise NotImplementedError(f"queries are {q.dtype}; the kernel takes float32 or bfloat16")
@@ -199,7 +211,7 @@ class Tpu(Tiled):
     interpret: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse tiles that do not fit each other or the registers."""
+        """Raise ValueError for tile sizes that do not fit each other or the registers."""
         small, large = sorted((self.queries, self.keys))
         if small < 1 or large % small or not (self.interpret or small % LANES == 0):
             raise ValueError(
@@ -208,10 +220,10 @@ class Tpu(Tiled):
             )
 
     def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
-        """No larger than the text needs.
+        """The tile sizes, no larger than the text needs.
 
-        Raises NotImplementedError for a bias that looks something up, such as T5's, and for what
-        the kernel compiler cannot do.
+        Raises NotImplementedError for a bias that does a lookup, such as T5's, and for queries
+        that the kernel compiler does not support.
         """
         t, small = q.shape[2], min(self.queries, self.keys)
         step = min(small, LANES) if t <= small else small
@@ -231,10 +243,10 @@ class Tpu(Tiled):
         positions: Positions,
         segments: Segments,
     ) -> tuple[Queries, Float[Array, "b n t"]]:
-        """The kernel over whole tiles, and its results without what fills them up."""
+        """The context [b, n, t, h] and the log sum exp [b, n, t], without the padding."""
         t = q.shape[2]
-        whole = prepare(tiling, q, k, v, bias, positions, segments)
-        context, lse = attend_whole(tiling, self.interpret, bias, whole)
+        padded = pad_to_tiles(tiling, q, k, v, bias, positions, segments)
+        context, lse = attend_padded(tiling, self.interpret, bias, padded)
         return context[:, :, :t], lse[:, :, :t]
 
 
