@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.opening import open_again
+from jaxbert.checkpoint.opening import open_at
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.source import Origin, Source
 from jaxbert.checkpoint.sums import sha256
@@ -92,7 +92,7 @@ def opened(found: Weights | Encoder, device: jax.Device | None) -> tuple[Encoder
                 f"{path} is not the file that the embedder had when it was pickled; load the model "
                 "again with from_pretrained, or restore the folder"
             )
-    again = open_again(origin.name, origin.root, origin.folder, origin.ignore_config)
+    again = open_at(origin.name, origin.root, origin.folder, origin.ignore_config)
     encoder = Encoder.from_checkpoint(
         again.stored, dtype=found.dtype, attention=found.attention, device=device
     )

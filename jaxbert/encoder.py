@@ -18,11 +18,11 @@ from jaxbert.inference.inputs import ArrayInput, check_dtype, check_parts, prepa
 from jaxbert.inference.memory import check_memory
 from jaxbert.model.attention import Attend, dense
 from jaxbert.model.axes import Hidden, Scores
-from jaxbert.model.components import Components, components_of
+from jaxbert.model.components import Components, Make, components_of
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.copyable import Copyable
 from jaxbert.model.position import Position
-from jaxbert.model.transformer import Transformer
+from jaxbert.model.transformer import Embeddings, Transformer
 from jaxbert.process.backend import computing, device_of
 
 
@@ -42,12 +42,14 @@ class Encoder(Copyable, Transformer):
         feed_forward: Callable[[nnx.Rngs], nnx.Module] | None = None,
         attention: Attend | None = None,
         components: Components | None = None,
-        **more: Any,
+        layers: Sequence[Make] | None = None,
+        embeddings: Make = Embeddings,
     ) -> None:
         """Random weights; the components that config names, or those given here.
 
-        feed_forward is called with rngs once per layer, for each layer has weights of its own.
-        components replaces all that config names; more are the other arguments of Transformer.
+        position is a scheme, feed_forward a function of rngs that is called once per layer.
+        components replaces all that config names; layers has a maker for each layer, embeddings is
+        one for the tables (notes/03-positions.md). Raises InputTypeError and InputError.
         """
         check_parts(config, rngs, position, feed_forward, attention)
         components = components_of(config) if components is None else components
@@ -55,7 +57,14 @@ class Encoder(Copyable, Transformer):
             components = components._replace(position=lambda rngs: position)
         if feed_forward is not None:
             components = components._replace(feed_forward=lambda rngs: feed_forward(rngs))
-        super().__init__(config, rngs=rngs, components=components, attention=attention, **more)
+        super().__init__(
+            config,
+            rngs=rngs,
+            components=components,
+            attention=attention,
+            layers=layers,
+            embeddings=embeddings,
+        )
 
     @classmethod
     def from_pretrained(
@@ -153,7 +162,10 @@ class Encoder(Copyable, Transformer):
         attention_mask: ArrayInput | None = None,
         token_type_ids: ArrayInput | None = None,
     ) -> list[Scores]:
-        """Who looks at whom: one array [b, n, t, s] per layer, rows summing to one (float32)."""
+        """The attention probabilities, one array [b, n, t, s] per layer in float32: rows sum to 1.
+
+        They are those of the dense definition, also where attention computes other weights.
+        """
         return self.run(_forward_attentions, dense, input_ids, attention_mask, token_type_ids)
 
 

@@ -18,7 +18,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
     "silu": "silu",
-    # Other names that transformers has for the same functions; a saved folder has one of the first.
+    # Aliases in transformers; when saving, the first name listed for a function is written.
     "gelu_python": "gelu",
     "gelu_python_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -32,7 +32,7 @@ GATES = {"geglu": "gelu", "reglu": "relu"}
 
 @dataclass(frozen=True)
 class Key:
-    """A key of config.json that holds an integer, and the field of EncoderConfig that it fills."""
+    """A key of config.json and the field of EncoderConfig that it fills, with the same value."""
 
     name: str
     field: str

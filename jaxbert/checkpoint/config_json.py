@@ -1,6 +1,7 @@
 """config.json of a Hugging Face folder <-> EncoderConfig and family, or a refusal with its reason.
 
-model_type is always a reason to refuse: RoBERTa's tensors have BERT's names and another arithmetic.
+model_type can only rule a folder out. RoBERTa's tensors have BERT's names and another arithmetic,
+so any value but "bert" is refused; "bert" proves nothing, for JinaBERT says it too.
 """
 
 from collections.abc import Collection, Mapping
@@ -32,7 +33,7 @@ VARIANTS: Mapping[str, Mapping[str, bool]] = {
 def config_and_family(
     raw: Mapping[str, Any], names: Collection[str], ignore: Collection[str]
 ) -> tuple[EncoderConfig, str]:
-    """Read config.json beside the tensors' names; both must tell the same story.
+    """The config and family that config.json and the tensors' names agree on.
 
     names are without prefix. ignore lists keys that may be passed over unread. Raises
     CheckpointError.
@@ -58,7 +59,7 @@ def config_and_family(
 
 
 def not_used(raw: Mapping[str, Any], names: Collection[str]) -> tuple[str, ...]:
-    """The keys, with their values, that nobody reads here and that may nevertheless stand there."""
+    """The keys, with their values, that are accepted although nothing here reads them."""
     if not is_plain(raw, family_of(names)):
         return ()
     return tuple(f"{shown(key)[1:-1]} = {shown(raw[key])}" for key in unknown(raw, ()))

@@ -46,7 +46,7 @@ ACTING = (
 ).split()
 # Keys that only remote code reads.
 REMOTE = ("auto_map", "alibi_scaling", "emb_pooler")
-# What module of sentence-transformers a config.json is of, by a key that no model's has.
+# Keys that only the config.json of a sentence-transformers module has, and what module that is.
 OTHERS = {
     "word_embedding_dimension": "a Pooling module",
     "pooling_mode": "a Pooling module",

@@ -1,4 +1,4 @@
-"""A model's name or folder -> an opened model: the one way in, which every face takes."""
+"""A model's name or folder -> an opened model, for Encoder, Embedder, the command and convert/."""
 
 import os
 from collections.abc import Collection
@@ -31,7 +31,7 @@ class OpenedModel:
         return self.stored.folder
 
     def read_stack(self) -> Stack:
-        """What stands behind the encoder, for faces that make vectors of texts.
+        """What comes after the encoder in a model that makes vectors of texts.
 
         Raises CheckpointError for a classifier or reranker, and for a module that is not
         understood. Warns with NotAnEmbedderWarning for a masked language model.
@@ -39,8 +39,8 @@ class OpenedModel:
         return embedder_stack(self.folder, self.stored, self.ignore_config)
 
 
-def open_again(name: str, folder: Path, inner: Path, ignore_config: Collection[str]) -> OpenedModel:
-    """The model of a folder that is known already; inner is the folder with the weights.
+def open_at(name: str, folder: Path, inner: Path, ignore_config: Collection[str]) -> OpenedModel:
+    """Open a model whose folder is known; inner is the folder with config.json and weights.
 
     Raises CheckpointError, and warns, as `open_folder` does.
     """
@@ -62,4 +62,4 @@ def open_model(
     """
     ignore = names(ignore_config, "ignore_config")
     folder = hub.resolve(name, revision=revision, token=token)
-    return open_again(os.fspath(name), folder, transformer_folder(folder), ignore)
+    return open_at(os.fspath(name), folder, transformer_folder(folder), ignore)

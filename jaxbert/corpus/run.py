@@ -109,9 +109,9 @@ class Run:
     def go_on_after(
         self, error: ComputationError, flow: Flow, write: Callable[[Part], None]
     ) -> None:
-        """Refuse the row that has no vector, and compute those that were with the engine beside it.
+        """Reject the row whose vector failed, and compute the rows of the abandoned batches again.
 
-        What the engine had when it failed is given up there.
+        One by one, for others among them may fail too.
         """
         part, place = flow.place(error.text)
         self.bad_rows.refused(part, place, error)

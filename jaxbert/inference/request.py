@@ -1,4 +1,4 @@
-"""One call of `encode` and its kin: its checked arguments, and how it is carried out."""
+"""One call of encode, encode_tokens or encode_chunks: its checked arguments, and its work."""
 
 import logging
 import time

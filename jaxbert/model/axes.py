@@ -7,11 +7,13 @@
     h  width of one head            l  layers
                                     g  the two halves of a gated layer: gate, value
 
-The same letters stand in einsum strings, in the conversion rules of checkpoint/tensor_names and
-in prose.
-Weights of a projection onto heads are `d n h`, so no reshape happens in a forward pass; queries,
-keys and values are `b n t h`, which XLA multiplies without a transpose. `#b` may be 1: positions
-that all rows share are kept once.
+The same letters stand in einsum strings, in the tables that map stored tensors to weights
+(checkpoint/tensor_names) and in prose. Weights of a projection onto heads are `d n h`, so no
+reshape happens in a forward pass; queries, keys and values are `b n t h`, the layout in which a CPU
+multiplies them fastest. `#b` may be 1: positions that all rows share are kept once.
+
+"Differs:" in a docstring says where another library's default would give other numbers; "Source:"
+says where the formula or file format is published.
 
 The tests check these shapes at every call (jaxtyping and beartype); outside tests they cost
 nothing.

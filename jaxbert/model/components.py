@@ -14,14 +14,15 @@ Make = Callable[..., Any]
 
 
 class Components(NamedTuple):
-    """Makers of the exchangeable components; those that draw weights are called with rngs=.
+    """A maker, a class or a partial of one, for each exchangeable component.
 
-    A maker is called once for each use of its component, so that no two layers share one.
+    A maker is called once for each use, so no two layers share a component: position and
+    feed_forward as maker(rngs=), projection as maker(einsum, rngs=), the others without arguments.
     """
 
-    position: Make  # (rngs=)
-    projection: Make  # (einsum specification, rngs=): onto the heads of attention, and back
-    feed_forward: Make  # (rngs=)
+    position: Make
+    projection: Make  # onto the heads of attention, and back
+    feed_forward: Make
     norm: Make  # of the embeddings, and two in each layer
     query_norm: Make = Identity
     key_norm: Make = Identity

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxbert.model.attention import Attend
+from jaxbert.errors import InputError
+from jaxbert.model.attention import Attend, check_heads
 from jaxbert.model.axes import Hidden, Sizes
 from jaxbert.model.chunked import chunked
 from jaxbert.model.components import Components, Make
@@ -61,12 +62,22 @@ class LayerScheme(SelfAttention):
     """Self-attention with a position scheme for this layer alone, in place of the shared one.
 
     The schemes of all layers must be of one class, so that layers can be scanned: what differs,
-    such as the width of a window or the base of a rotation, is an array in the scheme.
+    such as the width of a window or the base of a rotation, is an array in the scheme. The shared
+    scheme still adds its embeddings to the states; pass components with Position to have none.
     """
 
     def __init__(self, components: Components, *, rngs: nnx.Rngs, scheme: Position) -> None:
-        """Draw the projections; scheme is used as it is."""
+        """Draw the projections; scheme rotates queries and keys and has a bias.
+
+        Raises InputError for a scheme with embeddings or a limit, which act before any layer.
+        """
         super().__init__(components, rngs=rngs)
+        check_heads(scheme, self.query.weight.shape[1])
+        if type(scheme).embed is not Position.embed or scheme.limit is not None:
+            raise InputError(
+                f"{type(scheme).__name__} adds embeddings or has a limit, which a layer cannot; "
+                "pass it to the encoder as position"
+            )
         self.scheme = scheme
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:

@@ -34,7 +34,7 @@ class Bias(Module):
         raise NotImplementedError(f"{type(self).__name__} must define __call__(pos_q, pos_k)")
 
     def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
-        """An upper bound of all terms at this distance or farther; lets attention skip tiles."""
+        """An upper bound of all terms at this distance or farther; attention skips by it."""
         return jnp.full(distance.shape, jnp.inf)  # no bound is known, so nothing is skipped
 
 
@@ -72,7 +72,7 @@ class Learned(Position):
 
 
 def alibi_slopes(num_heads: int) -> tuple[float, ...]:
-    """2^(-8(i+1)/n) for n a power of two; else those of the power below, and slopes between them.
+    """2^(-8(i+1)/n) for n a power of two; else those of the power p below, and every other of 2p.
 
     Source: Press et al., arXiv:2108.12409, section 3 and the authors' code for other head counts.
     """

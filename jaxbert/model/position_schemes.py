@@ -69,7 +69,7 @@ class Rope(Position):
     Source: Su et al., arXiv:2104.09864, section 3.2, with the halves paired as in Llama's code.
     """
 
-    def __init__(self, base: float = 10000.0) -> None:
+    def __init__(self, base: float | jax.Array = 10000.0) -> None:
         """base sets how fast the angles fall with i; 10000 is the paper's."""
         self.base = base
 

@@ -109,7 +109,7 @@ class Layer(nnx.Module):
 
 
 class Transformer(nnx.Module):
-    """Embeddings and l layers of one structure, whose weights are stacked on a leading axis l."""
+    """Embeddings and l layers; `layers` is one Layer whose weights have the leading axis l."""
 
     def __init__(
         self,
@@ -121,9 +121,10 @@ class Transformer(nnx.Module):
         layers: Sequence[Make] | None = None,
         embeddings: Make = Embeddings,
     ) -> None:
-        """Random weights. components: what config names if None; layers: a maker for each.
+        """Random weights; components None is components_of(config), layers None is Layer for all.
 
-        layer_variants.py has pre-norm layers, and layers with position schemes of their own.
+        A maker of a layer is called as maker(components, rngs=), the layer as layer(x, metadata,
+        attention); layer_variants.py has others.
         """
         components = components_of(config) if components is None else components
         makers = [Layer] * config.num_layers if layers is None else layers

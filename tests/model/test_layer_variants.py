@@ -21,7 +21,8 @@ from jaxbert.model.attention.dense import (
 from jaxbert.model.components import components_of
 from jaxbert.model.layer_variants import LayerScheme, PreNormLayer, RmsNorm
 from jaxbert.model.layers import Projection, lookup
-from jaxbert.model.position_schemes import T5Bias
+from jaxbert.model.position import Learned
+from jaxbert.model.position_schemes import Rope, T5Bias
 from tests.models import arrays, randomised
 from tests.tolerances import ENCODER, FUNCTION, VISIBLE, close, off
 
@@ -216,3 +217,40 @@ def test_an_attention_may_have_weights_of_its_own_and_change_scores(tmp_path):
     with pytest.raises(CheckpointError, match="attention is Capped"):
         capped.save_pretrained(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_base_of_a_rotation_may_differ_from_layer_to_layer():
+    def encoder(*bases):
+        schemes = [Rope(jnp.asarray(base, jnp.float32)) for base in bases]
+        layers = [
+            partial(PreNormLayer, attention=partial(LayerScheme, scheme=scheme))
+            for scheme in schemes
+        ]
+        return Encoder(even, rngs=nnx.Rngs(2), layers=layers)
+
+    even = replace(CONFIG, hidden_size=18, initializer_range=1.0)
+    ids = np.random.default_rng(0).integers(0, 31, (1, T))
+    both = np.asarray(encoder(1e4, 1e4)(ids))
+    assert off(np.asarray(encoder(1e4, 10.0)(ids)), both) > VISIBLE
+    shared = Encoder(even, rngs=nnx.Rngs(2), position=Rope(), layers=[PreNormLayer] * L)
+    close(both, np.asarray(shared(ids)), ENCODER)
+
+
+class OneHead(Position):
+    """A window of one head, where there are three."""
+
+    def __init__(self):
+        self.bias = WindowBias(jnp.full((1,), 2.0, jnp.float32))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "words"),
+    [
+        (OneHead(), "first axis must be the 3 heads"),
+        (Learned(19, D, rngs=nnx.Rngs(0), std=1.0), "Learned adds embeddings or has a limit"),
+    ],
+)
+def test_a_scheme_that_a_layer_cannot_have_is_refused(scheme, words):
+    layer = partial(PreNormLayer, attention=partial(LayerScheme, scheme=scheme))
+    with pytest.raises(InputError, match=words):
+        Encoder(CONFIG, rngs=nnx.Rngs(0), layers=[layer] * L)

@@ -44,8 +44,8 @@ def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Position
 
 def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
     """exp(scores - their maximum over s), exactly 0 where query t may not attend to key s."""
-    # A query that attends to nothing has LOWEST everywhere; a maximum of LOWEST / 2 makes all its
-    # exponentials 0, where its own maximum would make them 1.
+    # If all keys of a query are masked, scores - max would be 0 and exp 1; a max of at least
+    # LOWEST / 2 makes exp 0. The max cancels out, so no gradient is needed through it.
     scores = scores + jnp.where(attention_mask(segments), 0.0, LOWEST)
     top = jnp.maximum(scores.max(axis=-1, keepdims=True), LOWEST / 2)
     return jnp.exp(scores - jax.lax.stop_gradient(top))
@@ -66,7 +66,7 @@ def attention_mask(segments: Segments) -> AttentionMask:
 def bias_table(bias: Bias, positions: Positions) -> jax.Array:
     """The bias of every head on whole rows, [#b, n, t, s]; only dense attention computes it."""
 
-    def one_row(pos: jax.Array) -> jax.Array:
+    def one_row(pos: jax.Array) -> jax.Array:  # vmap splits every array of bias along its axis n
         return jax.vmap(lambda head: head(pos, pos))(bias)
 
     return jax.vmap(one_row)(positions)

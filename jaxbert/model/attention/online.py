@@ -1,8 +1,8 @@
 """Online softmax, over a row of scores that comes tile by tile: the step of every tiled attention.
 
-After any number of keys the state of a query is m = max of the scores so far, z = sum of
-exp(score - m), and c = sum of exp(score - m) v. A new tile may raise m; both sums are then
-multiplied by exp(m_old - m_new). At the end the context is c / z.
+After any number of keys the state of a query is top = max of the scores so far, total = sum of
+exp(score - top), and context = sum of exp(score - top) v. A new tile may raise top; both sums are
+then multiplied by exp(top_old - top_new). At the end the context is divided by total.
 Source: Milakov and Gimelshein, arXiv:1805.02867, section 3; Rabe and Staats, arXiv:2112.05682.
 """
 
