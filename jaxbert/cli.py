@@ -124,7 +124,7 @@ def load(options: argparse.Namespace, **more: Any) -> Any:
 
 def run_embed(options: argparse.Namespace) -> int:
     """A run that goes on where it stopped."""
-    from jaxbert.corpus.survey import told_how_to_go_on
+    from jaxbert.corpus.interrupted import told_how_to_go_on
 
     with told_how_to_go_on(options.output):
         from jaxbert.corpus import command

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jaxbert.corpus.formats import format_of
+from jaxbert.corpus.interrupted import UNFINISHED
 from jaxbert.corpus.locks import kernel_locks
 from jaxbert.corpus.options import Options, shard
 from jaxbert.corpus.output import Output
@@ -21,7 +22,6 @@ from jaxbert.corpus.run import Report, Run
 from jaxbert.corpus.run_identity import carried_types, output_metadata, run_identity
 from jaxbert.corpus.run_parts import RunParts
 from jaxbert.corpus.stdout import to_stdout
-from jaxbert.corpus.survey import UNFINISHED
 from jaxbert.embedder import Embedder
 from jaxbert.process import interrupts, streams
 

@@ -5,10 +5,17 @@ import os
 from pathlib import Path
 
 from jaxbert.corpus.files import DamagedRecordError, read_record
+from jaxbert.corpus.interrupted import UNFINISHED
+from jaxbert.corpus.locks import is_held
 from jaxbert.corpus.run_parts import RunParts
-from jaxbert.corpus.survey import UNFINISHED, at_work
 from jaxbert.errors import InputError
 from jaxbert.process import streams
+
+
+def at_work(parts: RunParts) -> list[str]:
+    """The workers that hold their locks, as "worker 0 of 2"."""
+    locks = sorted(parts.folder.path.glob("worker-*.lock"))
+    return [file.stem.replace("-", " ") for file in locks if is_held(file)]
 
 
 def status(name: str) -> int:

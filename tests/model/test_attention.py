@@ -188,9 +188,9 @@ def test_probabilities_are_what_attention_multiplies():
     ones = jnp.ones((B, T), jnp.int32)
     maps = np.asarray(probabilities(q, k, Alibi(N).bias, POSITIONS, ones))
     close(maps.sum(-1), 1.0, FUNCTION)
-    product = np.einsum("bnts,bnsh->bnth", maps, v)
+    context = np.einsum("bnts,bnsh->bnth", maps, v)
     got = np.asarray(dense(q, k, v, Alibi(N).bias, POSITIONS, ones))
-    close(got, product, FUNCTION)
+    close(got, context, FUNCTION)
 
 
 @each

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
-from jaxbert.model.attention.online import product, tile_mask, vary_together
+from jaxbert.model.attention.dense import product
+from jaxbert.model.attention.online import tile_mask, tile_scores, vary_together
 from jaxbert.model.attention.tiles import tile_ranges, tiled
 from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
@@ -23,8 +23,6 @@ from jaxbert.model.position import Bias
 Lse = Float[Array, "b n t"]
 # Attention with fixed tile sizes that also returns the log sum exp of the scores.
 Forward = Callable[..., tuple[Queries, Lse]]
-
-multiply = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_type=jnp.float32)
 
 
 class Tiling(NamedTuple):
@@ -105,15 +103,15 @@ def one_head(
                 return None if head is None else head(tile.positions, pos_k).astype(jnp.float32)
 
             added, pull = jax.vjp(term, leaves)
-            p = jnp.exp(product(tile.q, k, added) - tile.lse)
+            p = jnp.exp(tile_scores(tile.q, k, added) - tile.lse)
             p = jnp.where(tile_mask(tile.segments, segments_k), p, 0.0)
-            d_s = p * (multiply("th,sh->ts", tile.d_out, v) - tile.delta)
+            d_s = p * (product("th,sh->ts", tile.d_out, v) - tile.delta)
             if leaves:
                 d_leaves = jax.tree.map(jnp.add, d_leaves, *pull(d_s))
             d_s = (d_s * scale).astype(q.dtype)
-            d_q = d_q + multiply("ts,sh->th", d_s, k)
-            d_k = d_k.at[j].add(multiply("ts,th->sh", d_s, tile.q))
-            d_v = d_v.at[j].add(multiply("ts,th->sh", p.astype(v.dtype), tile.d_out))
+            d_q = d_q + product("ts,sh->th", d_s, k)
+            d_k = d_k.at[j].add(product("ts,th->sh", d_s, tile.q))
+            d_v = d_v.at[j].add(product("ts,th->sh", p.astype(v.dtype), tile.d_out))
             return d_q, d_k, d_v, d_leaves
 
         _, start = vary_together(tile.q, jnp.zeros((tiling.queries, h), jnp.float32))

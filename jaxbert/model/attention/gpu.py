@@ -23,8 +23,8 @@ from jaxbert.model.attention.online import (
     State,
     finalize,
     initial_state,
-    product,
     tile_mask,
+    tile_scores,
     update,
 )
 from jaxbert.model.attention.tiled import Tiled
@@ -70,7 +70,7 @@ def one_tile(tree: Any, keys: int, width: int, *refs: Any) -> None:
     def step(j: jax.Array, state: State) -> State:
         tile = pl.ds(j * keys, keys)
         term = None if bias is None else bias(pos_q, pos_k_ref[tile])
-        scores = product(q, k_ref[tile, :], term, width)
+        scores = tile_scores(q, k_ref[tile, :], term, width)
         return update(state, scores, tile_mask(segments_q, segments_k_ref[tile]), v_ref[tile, :])
 
     context, lse = finalize(jax.lax.fori_loop(first[...], stop[...], step, initial_state(*q.shape)))

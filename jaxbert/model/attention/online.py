@@ -39,7 +39,7 @@ def precision(x: Float[Array, "..."]) -> Precision:
     return Precision.HIGHEST if x.dtype == jnp.float32 else Precision.DEFAULT
 
 
-def product(
+def tile_scores(
     q: Float[Array, "t h"],
     k: Float[Array, "s h"],
     term: Float[Array, "t s"] | None,

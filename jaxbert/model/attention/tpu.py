@@ -22,8 +22,8 @@ from jaxbert.model.attention.online import (
     State,
     finalize,
     initial_state,
-    product,
     tile_mask,
+    tile_scores,
     update,
 )
 from jaxbert.model.attention.tiled import Tiled
@@ -99,7 +99,7 @@ def one_step(
     def step() -> None:
         bias = rebuild(head, parameters)
         term = None if bias is None else bias(positions_q[0], positions_k[0])
-        scores = product(q[...], k[...], term)
+        scores = tile_scores(q[...], k[...], term)
         mask = tile_mask(segments_q[0], segments_k[0])
         store(update(stored(), scores, mask, v[...]))
 

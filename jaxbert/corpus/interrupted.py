@@ -1,4 +1,4 @@
-"""A look at the folder of a run that changes nothing in it."""
+"""What an interrupted run says, and the exit status of one without its output."""
 
 import shlex
 import signal
@@ -6,18 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jaxbert.corpus.locks import is_held
 from jaxbert.corpus.run_parts import RunParts
 from jaxbert.process import interrupts
 
 # Exit status of a run that ends without its output, and of `status` for one.
 UNFINISHED = 3
-
-
-def at_work(parts: RunParts) -> list[str]:
-    """The workers that hold their locks, as "worker 0 of 2"."""
-    locks = sorted(parts.folder.path.glob("worker-*.lock"))
-    return [file.stem.replace("-", " ") for file in locks if is_held(file)]
 
 
 @contextmanager
