@@ -47,5 +47,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names."""
+    """The names that `jaxbert` offers, for completion."""
     return list(__all__)

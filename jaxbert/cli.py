@@ -141,7 +141,7 @@ def run_status(options: argparse.Namespace) -> int:
 
 
 def run_similarity(options: argparse.Namespace) -> int:
-    """One number."""
+    """Print the similarity of two texts; the exit status."""
     embedder = load(options)
     first, second = embedder.encode([options.first, options.second])
     interrupts.check()

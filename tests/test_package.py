@@ -78,3 +78,11 @@ def test_public_names():
     with pytest.raises(AttributeError, match="no attribute 'Embeder'"):
         _ = jaxbert.Embeder
     assert (ROOT / "jaxbert" / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("file", [*SOURCES, PACKAGE], ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstrings_say_something(file):
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(ast.parse(file.read_text())):
+        words = (isinstance(node, kinds) and ast.get_docstring(node)) or ""
+        assert not words or len(words.split()) > 4, words
