@@ -254,3 +254,28 @@ def test_a_scheme_that_a_layer_cannot_have_is_refused(scheme, words):
     layer = partial(PreNormLayer, attention=partial(LayerScheme, scheme=scheme))
     with pytest.raises(InputError, match=words):
         Encoder(CONFIG, rngs=nnx.Rngs(0), layers=[layer] * L)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"layers": [PreNormLayer] * L}, "layers are not what its config makes"),
+        ({"embeddings": WordEmbeddings}, "embeddings are not what its config makes"),
+        (
+            {"components": components_of(CONFIG)._replace(norm=partial(RmsNorm, SIZES, EPS))},
+            "embeddings are not what its config makes .*norm is RmsNorm",
+        ),
+        (
+            {"components": components_of(CONFIG)._replace(query_norm=Unscaled)},
+            "layers are not what its config makes .*query_norm is Unscaled",
+        ),
+        (
+            {"components": components_of(CONFIG)._replace(final_norm=partial(RmsNorm, SIZES, EPS))},
+            "final_norm are not what its config makes",
+        ),
+    ],
+)
+def test_what_a_config_cannot_say_is_not_saved(tmp_path, parts, words):
+    with pytest.raises(CheckpointError, match=words):
+        Encoder(CONFIG, rngs=nnx.Rngs(0), **parts).save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
