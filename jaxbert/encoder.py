@@ -124,7 +124,8 @@ class Encoder(Copyable, Transformer):
             inputs = prepare(self.config, self.position.limit, *texts)
             if not isinstance(inputs.ids, jax.core.Tracer):  # a trace may be for another device
                 (b, t), device = inputs.ids.shape, device_of(self.embeddings.word[...])
-                check_memory(self.config, attention, self.dtype, b, t, device)
+                has_bias = self.position.bias is not None
+                check_memory(self.config, attention, self.dtype, b, t, has_bias, device)
             return function(self, inputs)
 
     def __call__(

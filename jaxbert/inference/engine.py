@@ -57,6 +57,7 @@ class Engine(Generic[Model]):
         self.given_devices = devices
         self.devices = devices_for(check_devices(devices), encoder.embeddings.word[...])
         self.snapshot = Snapshot(encoder)
+        self.has_bias = encoder.position.bias is not None
         self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated
         with computing():
             runner = unrolled_where_faster(encoder, platform)
@@ -176,9 +177,9 @@ class Engine(Generic[Model]):
 
     def check_memory(self, rows: int, length: int) -> None:
         """Raise DeviceMemoryError for a batch that the device cannot hold."""
-        encoder = self.encoder
-        device = self.devices.first
-        check_memory(encoder.config, encoder.attention, encoder.dtype, rows, length, device)
+        encoder, device = self.encoder, self.devices.first
+        about = (encoder.config, encoder.attention, encoder.dtype)
+        check_memory(*about, rows, length, self.has_bias, device)
 
     def pool(self, states: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
         """The vectors [n, width] of n > 0 arrays of states [t_i, d], pooled where masks are true.

@@ -19,7 +19,7 @@ from jaxbert.model.transformer import AttentionMetadata, SelfAttention
 class RmsNorm(nnx.Module):
     """x / sqrt(mean(x^2) + eps) * scale over the model width, in float32.
 
-    Source: Zhang and Sennrich, arXiv:1910.07467, section 4; T5 and ModernBERT have it.
+    Source: Zhang and Sennrich, arXiv:1910.07467, section 4; T5 has it.
     """
 
     def __init__(self, sizes: Sizes, eps: float) -> None:

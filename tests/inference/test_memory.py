@@ -7,11 +7,14 @@ import pytest
 from flax import nnx
 
 from jaxbert import Embedder, Encoder, EncoderConfig
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import DeviceMemoryError
 from jaxbert.inference import memory
+from jaxbert.inference.engine import Engine
 from jaxbert.inference.memory import GIB, estimate, longest
 from jaxbert.inference.planning import ByLength
 from jaxbert.model.attention import attend, blockwise, dense
+from jaxbert.model.position import Alibi
 from jaxbert.model.transformer import Inputs
 from tests.models import encoder
 from tests.tolerances import ESTIMATE
@@ -45,23 +48,34 @@ def reported(config, attention, b, t):
     [(dense, 1, 1536), (dense, 3, 1024), (blockwise, 7, 512), (blockwise, 1, 8192)],
 )
 def test_the_estimate_is_near_what_xla_reports(config, attention, b, t):
-    ratio = estimate(config, attention, jnp.float32, b, t) / reported(config, attention, b, t)
+    estimated = estimate(config, attention, jnp.float32, b, t, config.position == "alibi")
+    ratio = estimated / reported(config, attention, b, t)
     assert 1 / ESTIMATE < ratio < ESTIMATE
 
 
 def test_the_estimate_is_quadratic_for_dense_alone():
     for attention, growth in ((dense, 3.5), (blockwise, 1.9), (attend, 1.9)):
-        small, large = (estimate(SMALL, attention, jnp.float32, 1, t) for t in (65536, 131072))
+        small, large = (
+            estimate(SMALL, attention, jnp.float32, 1, t, True) for t in (65536, 131072)
+        )
         assert growth < large / small < growth + 0.6
+
+
+def test_a_bias_of_whatever_scheme_counts():
+    plain, biased = (estimate(PLAIN, dense, jnp.float32, 1, 1024, own) for own in (False, True))
+    assert biased - plain == 4 * PLAIN.num_heads * 1024**2
+    model = Encoder(PLAIN, rngs=nnx.Rngs(0), position=Alibi(PLAIN.num_heads), attention=dense)
+    engine = Engine(model, Stack())
+    assert engine.has_bias
 
 
 @pytest.mark.parametrize("attention", [dense, blockwise])
 def test_the_longest_is_the_last_that_fits(attention):
     for most in (GIB // 2, 3 * GIB):
-        t = longest(SMALL, attention, jnp.bfloat16, 3, most)
-        assert estimate(SMALL, attention, jnp.bfloat16, 3, t) <= most
-        assert estimate(SMALL, attention, jnp.bfloat16, 3, t + 1) > most
-    assert longest(SMALL, attention, jnp.float32, 1, 1000) == 0
+        t = longest(SMALL, attention, jnp.bfloat16, 3, most, True)
+        assert estimate(SMALL, attention, jnp.bfloat16, 3, t, True) <= most
+        assert estimate(SMALL, attention, jnp.bfloat16, 3, t + 1, True) > most
+    assert longest(SMALL, attention, jnp.float32, 1, 1000, True) == 0
 
 
 @pytest.fixture
@@ -76,7 +90,7 @@ def test_an_encoder_refuses_before_it_compiles(small_device):
         model(np.zeros((3, 97), int))
     with pytest.raises(DeviceMemoryError, match="1 x 8191 tokens"):
         model.hidden_states(np.zeros((1, 8191), int))
-    fit = longest(model.config, model.attention, jnp.float32, 1, 30_000)
+    fit = longest(model.config, model.attention, jnp.float32, 1, 30_000, True)
     assert 1 < fit < 97
     assert np.isfinite(np.asarray(model(np.zeros((1, fit), int)))).all()
 
