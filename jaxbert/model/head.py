@@ -13,7 +13,10 @@ import numpy as np
 from flax import nnx
 from jax.lax import Precision
 
-from jaxbert.model.axes import Hidden, Mask, Pooled
+from jaxbert.model.activations import Activation
+from jaxbert.model.axes import Hidden, Mask, Pooled, Sizes
+from jaxbert.model.config import EncoderConfig
+from jaxbert.model.layers import LayerNorm, Projection
 
 # The smallest divisor: a row without a token is divided by this and stays zero.
 SMALLEST_COUNT = 1e-9
@@ -171,3 +174,60 @@ class UnitLength(nnx.Module):
 def module(step: Dense | Normalize) -> nnx.Module:
     """The module that computes a Dense or Normalize step."""
     return DenseLayer(step) if isinstance(step, Dense) else UnitLength()
+
+
+# --- heads with answers of their own ------------------------------------------------------------
+
+
+class Classifier(nnx.Module):
+    """C tanh(W x[0] + b) + c: the logits of a text, or of a pair, from its first token's state.
+
+    Source: transformers' BertPooler and BertForSequenceClassification, without dropout.
+    """
+
+    def __init__(self, sizes: Sizes, labels: int, *, rngs: nnx.Rngs, std: float) -> None:
+        """Draw the pooler [d, d] and the classifier [d, labels]."""
+        axes = {**sizes, "e": sizes["d"], "c": labels}
+        self.pooler = Projection("btd,de->bte", axes, rngs=rngs, std=std)
+        self.out = Projection("btd,dc->btc", axes, rngs=rngs, std=std)
+
+    @jax.named_scope("classifier")
+    def __call__(self, x: Hidden) -> jax.Array:
+        """The logits [b, labels] in float32 of rows that begin with [CLS]."""
+        first = x[:, :1].astype(jnp.float32)
+        return self.out(jnp.tanh(self.pooler(first)))[:, 0]
+
+
+class MaskedLanguageHead(nnx.Module):
+    """E norm(act(W x + b)) + c: the logits of every token of the vocabulary, at every position.
+
+    E is the table of word embeddings, unless the model has a decoder of its own.
+    Source: transformers' BertLMPredictionHead (arXiv:1810.04805, section 3.1).
+    """
+
+    def __init__(
+        self, config: EncoderConfig, activation: Activation, *, rngs: nnx.Rngs, tied: bool
+    ) -> None:
+        """Draw the transform; tied says that there is no decoder but the word embeddings."""
+        sizes, std = config.sizes, config.initializer_range
+        axes = {**sizes, "e": sizes["d"]}
+        self.activation = activation
+        self.transform = Projection("btd,de->bte", axes, rngs=rngs, std=std)
+        self.norm = LayerNorm(sizes, config.layer_norm_eps)
+        self.bias = nnx.Param(jnp.zeros((sizes["v"],), jnp.float32))
+        table = None if tied else jnp.zeros((sizes["v"], sizes["d"]), jnp.float32)
+        self.decoder = None if table is None else nnx.Param(table)
+
+    @jax.named_scope("masked_language_head")
+    def __call__(self, x: Hidden, word: jax.Array) -> jax.Array:
+        """The logits [b, t, v] in float32; word [v, d] are the encoder's word embeddings."""
+        state = self.norm(self.activation(self.transform(x)))
+        table = word if self.decoder is None else self.decoder[...]
+        logits = jnp.einsum(
+            "btd,vd->btv",
+            state,
+            table.astype(jnp.float32),
+            precision=Precision.HIGHEST,
+            preferred_element_type=jnp.float32,
+        )
+        return logits + self.bias[...].astype(jnp.float32)[None, None]

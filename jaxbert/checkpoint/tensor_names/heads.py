@@ -1,0 +1,18 @@
+"""The tensors of heads: what stands beside an encoder and gives a score or a word.
+
+Source: the state dicts of transformers' BertForSequenceClassification and BertForMaskedLM, and of
+JinaBERT's classes of the same names.
+"""
+
+from jaxbert.checkpoint.tensor_names.rule import Rule, linear, norm
+
+CLASSIFIER = [
+    *linear("pooler.dense", "pooler", "e d -> d e", "e -> e"),
+    *linear("classifier", "out", "c d -> d c", "c -> c"),
+]
+MASKED_LANGUAGE = [
+    *linear("cls.predictions.transform.dense", "transform", "e d -> d e", "e -> e"),
+    *norm("cls.predictions.transform.LayerNorm", "norm"),
+    Rule("cls.predictions.bias", "bias", "v -> v"),
+]
+DECODER = [Rule("cls.predictions.decoder.weight", "decoder", "v d -> v d")]
