@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jaxbert.process import forked as forked  # watches forks from now on
 
 if TYPE_CHECKING:
+    from jaxbert.cross_encoder import CrossEncoder as CrossEncoder
     from jaxbert.embedder import Embedder as Embedder
     from jaxbert.encoder import Encoder as Encoder
     from jaxbert.errors import JaxbertError as JaxbertError
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Bias": "model.position",
+    "CrossEncoder": "cross_encoder",
     "Embedder": "embedder",
     "Encoder": "encoder",
     "EncoderConfig": "model.config",

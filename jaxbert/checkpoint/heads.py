@@ -72,3 +72,28 @@ def tensors_of(
             tensor = read(there[rule.name]).astype(np.float32)
             found[rule.path] = np.ascontiguousarray(rule.unpack(tensor, shapes[rule.path]))
     return found
+
+
+def number_of_labels(stored: Checkpoint) -> int:
+    """The rows of the classifier; CheckpointError for a folder that has none."""
+    there = beside(stored)
+    weight = there.get("classifier.weight")
+    if weight is None:
+        fills = any(name.startswith("cls.predictions.") for name in there)
+        other = "a masked language model" if fills else "an embedder"
+        raise CheckpointError(
+            f"{stored.folder} has no classifier.weight, so it scores no pairs; it is {other}, open "
+            f"it with {'MaskedLM' if fills else 'Embedder'}"
+        )
+    classes = [str(name) for name in stored.raw.get("architectures") or ()]
+    for name in classes:
+        if name.endswith(("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")):
+            raise CheckpointError(
+                f"{stored.folder} is a {name}, which gives no score to a pair of texts; Encoder "
+                "gives the states of its encoder"
+            )
+    if len(weight.shape) != 2:
+        raise CheckpointError(
+            f"{weight.name} has shape {weight.shape}; a classifier is [labels, width]"
+        )
+    return int(weight.shape[0])

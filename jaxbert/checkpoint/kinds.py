@@ -44,7 +44,8 @@ def check_embeds(stored: Checkpoint, folder: Path) -> None:
     if heads or (answers and not listed):
         raise CheckpointError(
             f"{folder} is a classifier or reranker ({(heads or answers)[0]}), which scores texts "
-            "and makes no vectors of them; Encoder gives the states of its encoder"
+            "and makes no vectors of them; CrossEncoder gives its scores, Encoder the states of "
+            "its encoder"
         )
     if not listed and any(FILLS.search(name) for name in names):
         warn_caller(

@@ -1,7 +1,7 @@
 """A batch: the texts that run together in arrays of one shape, and how these are filled."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,26 @@ class BatchArrays(NamedTuple):
     segments: np.ndarray  # [b, t]: 0 where there is no token, else equal within a text
     positions: np.ndarray  # [#b, t]: one row if there is one text in a row
     token_index: np.ndarray | None  # [m, u]: index in b * t of token u of text m, or -1
+    types: np.ndarray | None = None  # [b, t]: token types; None: all are 0
+
+
+def count(tokens: np.ndarray) -> int:
+    """The number of tokens of a text, from its ids [t], or its ids and types [2, t]."""
+    return tokens.shape[-1]
+
+
+def typed_like(ids: np.ndarray, tokens: Sequence[np.ndarray], members: np.ndarray) -> Any:
+    """Types of zeros in the shape of ids where texts have types, else None."""
+    has_types = len(members) > 0 and tokens[members[0]].ndim == 2
+    return np.zeros_like(ids) if has_types else None
+
+
+def write(ids: np.ndarray, types: Any, row: int, where: slice, tokens: np.ndarray) -> None:
+    """Put the ids of a text into a row, and its types where there are any."""
+    if types is None:
+        ids[row, where] = tokens
+    else:
+        ids[row, where], types[row, where] = tokens
 
 
 class Padded(NamedTuple):
@@ -23,14 +43,17 @@ class Padded(NamedTuple):
     length: int
 
     def fill(self, tokens: Sequence[np.ndarray]) -> BatchArrays:
-        """The arrays of the batch; tokens holds the ids [t_i] of all texts."""
+        """The arrays of the batch; tokens holds the ids [t_i], or ids and types [2, t_i], of texts.
+
+        All texts of a call have types, or none has.
+        """
         ids = np.zeros((self.rows, self.length), np.int32)
-        segments = np.zeros_like(ids)
+        segments, types = np.zeros_like(ids), typed_like(ids, tokens, self.members)
         for row, member in enumerate(self.members):
             text = tokens[member]
-            ids[row, : len(text)] = text
-            segments[row, : len(text)] = 1
-        return BatchArrays(ids, segments, np.arange(self.length, dtype=np.int32)[None], None)
+            write(ids, types, row, slice(count(text)), text)
+            segments[row, : count(text)] = 1
+        return BatchArrays(ids, segments, np.arange(self.length, dtype=np.int32)[None], None, types)
 
 
 class Packed(NamedTuple):
@@ -47,16 +70,17 @@ class Packed(NamedTuple):
         """The arrays of the batch; positions restart with each text."""
         ids = np.zeros((self.rows, self.length), np.int32)
         segments, positions = np.zeros_like(ids), np.zeros_like(ids)
+        types = typed_like(ids, tokens, self.members)
         token_index = np.full((self.texts, self.longest), -1, np.int32)
         used = [0] * self.rows
         for i, (member, row) in enumerate(zip(self.members, self.row, strict=True)):
             text, first = tokens[member], used[row]
-            stop = used[row] = first + len(text)
-            ids[row, first:stop] = text
+            stop = used[row] = first + count(text)
+            write(ids, types, row, slice(first, stop), text)
             segments[row, first:stop] = i + 1
-            positions[row, first:stop] = np.arange(len(text))
-            token_index[i, : len(text)] = row * self.length + np.arange(first, stop)
-        return BatchArrays(ids, segments, positions, token_index)
+            positions[row, first:stop] = np.arange(count(text))
+            token_index[i, : count(text)] = row * self.length + np.arange(first, stop)
+        return BatchArrays(ids, segments, positions, token_index, types)
 
 
 Batch = Padded | Packed

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Self, TypeVar
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import ComputationError, InputError, TextError
-from jaxbert.inference.batches import BatchArrays
+from jaxbert.inference.batches import BatchArrays, count
 from jaxbert.inference.data_parallel import devices_for
 from jaxbert.inference.forward import token_states, vectors
 from jaxbert.inference.memory import check_memory
@@ -63,10 +63,12 @@ class Engine(Generic[Model]):
             runner = unrolled_where_faster(encoder, platform)
             head = PoolingHead(stack.pooling, stack.after)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
+        self.runner = runner
         self.vectors = self.devices.program(vectors, runner, head)
         self.states = self.devices.program(token_states, runner)
         first = self.devices.first
         self.pooled = Program(PoolingHead.__call__, head, placement=first, fixed_placement=first)
+        self.programs = [self.vectors, self.states, self.pooled]
         self.counter = StatsCounter()
 
     def copied(self, encoder: Model) -> Self:
@@ -77,10 +79,11 @@ class Engine(Generic[Model]):
             engine.snapshot = Snapshot(encoder)
         return engine
 
-    @property
-    def programs(self) -> tuple[Program, ...]:
-        """The three programs: texts to vectors, texts to token states, token states to vectors."""
-        return self.vectors, self.states, self.pooled
+    def program(self, function: Callable[..., jax.Array], *fixed: Any) -> Program:
+        """A further program of function(encoder, *fixed, batch), which `stats` counts too."""
+        program = self.devices.program(function, self.runner, *fixed)
+        self.programs.append(program)
+        return program
 
     @property
     def compilations(self) -> int:
@@ -120,8 +123,9 @@ class Engine(Generic[Model]):
         """Raise InputError if the encoder's weights are no longer those that the programs hold."""
         if not self.snapshot.of(self.encoder):
             raise InputError(
-                "the encoder was changed after this Embedder was made, which would run the old "
-                "weights; make Embedder(embedder.encoder, embedder.tokenizer, embedder.stack) anew"
+                "the encoder was changed after this model was made, which would run the old "
+                "weights; make the model anew, such as "
+                "Embedder(embedder.encoder, embedder.tokenizer, embedder.stack)"
             )
 
     def check_rows(self, members: np.ndarray, rows: np.ndarray, unit: bool) -> None:
@@ -145,7 +149,7 @@ class Engine(Generic[Model]):
         first = 0
         for tokens in windows:
             self.check_tokens(tokens, first)
-            counts = [len(ids) for ids in tokens]
+            counts = [count(text) for text in tokens]
             batches = self.planner.plan(counts, batch_size)
             for shape in {(batch.rows, batch.length) for batch in batches}:
                 self.check_memory(*shape)
@@ -162,10 +166,10 @@ class Engine(Generic[Model]):
         """Raise TextError for an id outside the vocabulary, or more tokens than positions."""
         limit, known = self.encoder.position.limit, self.encoder.config.vocab_size
         for text, ids in enumerate(tokens, start=first):
-            if limit is not None and len(ids) > limit:
+            if limit is not None and count(ids) > limit:
                 raise TextError(
                     text,
-                    f"has {len(ids)} tokens, but this model learned positions for {limit} only; "
+                    f"has {count(ids)} tokens, but this model learned positions for {limit} only; "
                     f"truncate to {limit} (max_length) or use a model with ALiBi",
                 )
             if ids.size and (highest := int(ids.max())) >= known:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxbert.inference.batches import BatchArrays
 from jaxbert.model.axes import Hidden, Mask
-from jaxbert.model.head import PoolingHead
+from jaxbert.model.head import Classifier, PoolingHead
 from jaxbert.model.transformer import Inputs, Transformer
 
 
@@ -22,7 +22,8 @@ def rows_by_text(hidden: Hidden, token_index: jax.Array) -> tuple[Hidden, Mask]:
 def states(encoder: Transformer, batch: BatchArrays) -> tuple[Hidden, Mask]:
     """A batch of m texts -> its last states, a row per text [m, t, d], and where it has tokens."""
     ids, segments, positions = map(jnp.asarray, batch[:3])
-    hidden = encoder.forward(Inputs(ids, segments, jnp.zeros_like(ids), positions))
+    types = jnp.zeros_like(ids) if batch.types is None else jnp.asarray(batch.types)
+    hidden = encoder.forward(Inputs(ids, segments, types, positions))
     if batch.token_index is None:
         return hidden, segments != 0
     return rows_by_text(hidden, jnp.asarray(batch.token_index))
@@ -40,3 +41,8 @@ def vectors(
 def token_states(encoder: Transformer, batch: BatchArrays) -> jax.Array:
     """A batch of m texts -> the states of all tokens [m, t, d] in float32."""
     return states(encoder, batch)[0].astype(jnp.float32)
+
+
+def logits(encoder: Transformer, head: Classifier, batch: BatchArrays) -> jax.Array:
+    """A batch of m texts or pairs -> the logits [m, labels], of each from its first token."""
+    return head(states(encoder, batch)[0])

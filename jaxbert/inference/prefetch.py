@@ -32,14 +32,20 @@ def text_windows(
 
     Each text counts `extra` characters more, those of a prompt.
     """
-    start = size = 0
-    for i, text in enumerate(texts):
-        if i > start and (i - start == most.texts or size + len(text) + extra > most.characters):
-            yield start, texts[start:i]
-            start, size = i, 0
-        size += len(text) + extra
-    if len(texts) > start:
-        yield start, texts[start:]
+    for start, stop in spans([len(text) + extra for text in texts], most):
+        yield start, texts[start:stop]
+
+
+def spans(sizes: Sequence[int], most: WindowSize) -> Iterator[tuple[int, int]]:
+    """(first, one past the last) of windows of texts of these numbers of characters, in order."""
+    start = total = 0
+    for i, size in enumerate(sizes):
+        if i > start and (i - start == most.texts or total + size > most.characters):
+            yield start, i
+            start, total = i, 0
+        total += size
+    if len(sizes) > start:
+        yield start, len(sizes)
 
 
 def prefetched(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -14,7 +14,7 @@ from jaxbert.arguments import plain_text
 from jaxbert.checkpoint.opening import OpenedModel
 from jaxbert.errors import InputError, TextError
 from jaxbert.text.panics import caught
-from jaxbert.text.shortening import Shortening
+from jaxbert.text.shortening import TOKENS_PER_CHARACTER, Shortening
 from jaxbert.text.tokenizer_files import Side, open_files
 
 # The files that a tokenizer is made of, and the names that its special tokens mostly have.
@@ -137,6 +137,31 @@ class Tokenizer:
             for encoding in self.encodings(self.backend.encode_batch, texts, max_length, on_cut)
         ]
 
+    def pairs(
+        self, pairs: Sequence[tuple[str, str]], max_length: int, typed: bool
+    ) -> list[np.ndarray]:
+        """The ids [t] of each pair of texts, or with `typed` their ids and token types [2, t].
+
+        Cut to max_length tokens from the longer text first. Raises as a call does.
+        """
+        plain = [(plain_text(i, a), plain_text(i, b)) for i, (a, b) in enumerate(pairs)]
+        with self.lock:
+            plain = [self.shortened_pair(i, *pair, max_length) for i, pair in enumerate(plain)]
+            self.truncate(max_length, pair=True)
+            encodings = self.encoded(self.backend.encode_batch_fast, plain)
+        rows = [np.array([own.ids, own.type_ids], np.int32) for own in encodings]
+        return rows if typed else [row[0] for row in rows]
+
+    def shortened_pair(self, i: int, a: str, b: str, max_length: int) -> tuple[str, str]:
+        """A pair that is cut to the same tokens, where one text is long and the other short."""
+        if self.shortening is not None and max_length:
+            short = max_length // TOKENS_PER_CHARACTER
+            if len(a) < short:
+                b = self.shortened(i, b, max_length)
+            elif len(b) < short:
+                a = self.shortened(i, a, max_length)
+        return a, b
+
     def encodings(
         self,
         encode: Callable[[list[str]], list[tokenizers.Encoding]],
@@ -160,7 +185,7 @@ class Tokenizer:
         return found
 
     def encoded(
-        self, encode: Callable[[list[str]], list[tokenizers.Encoding]], texts: list[str]
+        self, encode: Callable[[list[Any]], list[tokenizers.Encoding]], texts: list[Any]
     ) -> list[tokenizers.Encoding]:
         """encode(texts); where the library fails, the first text on which it does is named."""
         try:
@@ -220,12 +245,12 @@ class Tokenizer:
         text = json.dumps(settings, indent=2) + "\n"
         (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
-    def truncate(self, max_length: int | None) -> None:
+    def truncate(self, max_length: int | None, pair: bool = False) -> None:
         """Cut texts to max_length tokens, on the tokenizer's side, keeping the special tokens."""
         if max_length is None:
             self.backend.no_truncation()
             return
-        special = self.backend.num_special_tokens_to_add(is_pair=False)
+        special = self.backend.num_special_tokens_to_add(is_pair=pair)
         if max_length <= special:
             raise InputError(
                 f"max_length {max_length} leaves no room beside {special} special tokens; raise it"

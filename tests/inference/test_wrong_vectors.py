@@ -88,7 +88,7 @@ def test_an_encoder_changed_in_place_does_not_run_with_its_old_weights(plain, ch
     embedder = copy.deepcopy(plain)
     embedder.encode(TEXTS)
     change(embedder.encoder)
-    with pytest.raises(InputError, match="the encoder was changed after this Embedder was made"):
+    with pytest.raises(InputError, match="the encoder was changed after this model was made"):
         of(embedder).encode(TEXTS)
     new = Embedder(embedder.encoder, embedder.tokenizer, embedder.stack)
     assert new.encode(TEXTS).shape == (len(TEXTS), 15)

@@ -22,14 +22,31 @@ MODULE = re.compile(r"\d+_[A-Za-z]\w*")
 def transformer_folder(folder: Path) -> Path:
     """Where config.json and the weights are: mostly the folder itself, once 0_Transformer."""
     check_listed(folder)
-    return read_modules(folder)[0][1] if is_there(folder / MODULES) else folder
+    return listed_modules(folder)[0][1]
 
 
 def read_modules(folder: Path) -> list[tuple[str, Path]]:
-    """(kind, folder) of each module, in order; the first is the Transformer."""
+    """(kind, folder) of each module of an embedder: a Transformer, Pooling, then others.
+
+    Without a modules.json a Transformer alone, whose states are then pooled by their mean.
+    """
+    modules = listed_modules(folder)
+    if not is_there(folder / MODULES):
+        refuse_orphans(folder)
+        return modules
+    kinds = [kind for kind, _ in modules]
+    if kinds[1:2] != ["Pooling"] or kinds.count("Pooling") != 1:
+        raise CheckpointError(
+            f"{folder / MODULES} lists {', '.join(kinds)}; understood is a Transformer, then "
+            "Pooling, then Dense and Normalize modules"
+        )
+    return modules
+
+
+def listed_modules(folder: Path) -> list[tuple[str, Path]]:
+    """(kind, folder) of each module that modules.json lists; the first is the Transformer."""
     file = folder / MODULES
     if not is_there(file):
-        refuse_orphans(folder)
         return [("Transformer", folder)]
     listed, modules = read_json(file), []
     if not isinstance(listed, list) or not all(isinstance(module, dict) for module in listed):
@@ -45,12 +62,11 @@ def read_modules(folder: Path) -> list[tuple[str, Path]]:
         if module.get("kwargs"):
             raise CheckpointError(f"{file} passes kwargs {shown(module['kwargs'])}; not understood")
         modules.append((kind, inside(folder, path, file)))
-    kinds = [kind for kind, _ in modules]
-    once = kinds[:2] == ["Transformer", "Pooling"] and kinds.count("Pooling") == 1
-    if not once:
+    if not modules or modules[0][0] != "Transformer":
+        kinds = ", ".join(kind for kind, _ in modules) or "nothing"
         raise CheckpointError(
-            f"{file} lists {', '.join(kinds) or 'nothing'}; understood is a Transformer, then "
-            "Pooling, then Dense and Normalize modules"
+            f"{file} lists {kinds}; understood is a Transformer, then Pooling, then Dense and "
+            "Normalize modules"
         )
     return modules
 

@@ -23,8 +23,22 @@ ARGUMENTS = tuple(
 )
 
 
-def read_transformer(folder: Path, ignore: Collection[str]) -> dict[str, Any]:
-    """sentence_bert_config.json, or the first of its old names that is there."""
+# What the Transformer of an embedder says that it is and gives.
+EMBEDS = {
+    "transformer_task": "feature-extraction",
+    "module_output_name": "token_embeddings",
+    "method": "forward",
+    "method_output_name": "last_hidden_state",
+}
+
+
+def read_transformer(
+    folder: Path, ignore: Collection[str], task: Mapping[str, str] = EMBEDS
+) -> dict[str, Any]:
+    """sentence_bert_config.json, or the first of its old names that is there.
+
+    task is what it must say, where it says anything, of what the Transformer does.
+    """
     for name in TRANSFORMER_FILES:
         if is_there(folder / name):
             raw = read_object(folder / name)
@@ -40,17 +54,16 @@ def read_transformer(folder: Path, ignore: Collection[str]) -> dict[str, Any]:
     check_keys(raw, folder / name, settings | {"module_output_name"}, ignore)
     modalities = typed(raw, "modality_config", Mapping, {}, folder / name)
     text = typed(modalities, "text", Mapping, {}, folder / name)
-    given = {
-        "transformer_task": raw.get("transformer_task", "feature-extraction"),
-        "module_output_name": raw.get("module_output_name", "token_embeddings"),
-        "method": text.get("method", "forward"),
-        "method_output_name": text.get("method_output_name", "last_hidden_state"),
+    said = {
+        "transformer_task": raw.get("transformer_task"),
+        "module_output_name": raw.get("module_output_name"),
+        "method": text.get("method"),
+        "method_output_name": text.get("method_output_name"),
     }
-    expected = ("feature-extraction", "token_embeddings", "forward", "last_hidden_state")
-    for (key, value), good in zip(given.items(), expected, strict=True):
-        if value != good:
+    for key, value in said.items():
+        if value not in (None, task[key]):
             raise CheckpointError(
-                f"{folder / name} has {key} = {shown(value)}; only {good!r} is understood"
+                f"{folder / name} has {key} = {shown(value)}; only {task[key]!r} is understood"
             )
     return raw
 

@@ -1,0 +1,120 @@
+"""What a folder says of a cross-encoder beside its tensors: activation, length, labels, prompts.
+
+Source: sentence-transformers 6.2, CrossEncoder, and the places where older versions kept the
+activation.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxbert.checkpoint.files import is_there
+from jaxbert.checkpoint.json_file import optional, typed
+from jaxbert.checkpoint.sentence_transformers.modules_json import MODULES, listed_modules
+from jaxbert.checkpoint.sentence_transformers.settings import SETTINGS_FILE
+from jaxbert.checkpoint.sentence_transformers.transformer import max_length, read_transformer
+from jaxbert.checkpoint.tensors import Checkpoint
+from jaxbert.errors import CheckpointError, shown
+
+# The activations of torch that published cross-encoders name, by the last part of the name.
+ACTIVATIONS = ("Identity", "Sigmoid", "Tanh")
+KEY = "activation_fn"
+OLD_KEY = "sbert_ce_default_activation_function"
+# What the Transformer of a cross-encoder says that it is and gives.
+TASK = {
+    "transformer_task": "sequence-classification",
+    "module_output_name": "scores",
+    "method": "forward",
+    "method_output_name": "logits",
+}
+
+
+@dataclass(frozen=True)
+class CrossEncoderSettings:
+    """Everything about a cross-encoder that is neither a weight nor the tokenizer's vocabulary."""
+
+    labels: tuple[str, ...]  # the names of the outputs
+    max_length: int = 512  # tokens of a pair, special tokens included
+    activation: str | None = None  # None: Sigmoid for one label, else Identity
+    prompts: dict[str, str] = field(default_factory=dict)  # put before the first text
+    default_prompt_name: str | None = None
+
+    @property
+    def activation_name(self) -> str:
+        """The activation that makes scores of logits, where a caller names none."""
+        return self.activation or ("Sigmoid" if len(self.labels) == 1 else "Identity")
+
+
+def read_cross_encoder(
+    folder: Path, stored: Checkpoint, ignore: Collection[str], labels: int
+) -> CrossEncoderSettings:
+    """The settings of a folder whose classifier has so many rows.
+
+    Raises CheckpointError for an activation or a module that is not understood, and for names of
+    labels that are not as many as the rows.
+    """
+    inner = stored.folder
+    kinds = [kind for kind, _ in listed_modules(folder)]
+    if kinds != ["Transformer"]:
+        raise CheckpointError(
+            f"{folder / MODULES} lists {', '.join(kinds)}, so this is an embedder; open it with "
+            "Embedder"
+        )
+    file = folder / SETTINGS_FILE
+    raw = optional(file)
+    if raw.get("model_type") not in (None, "CrossEncoder"):
+        raise CheckpointError(f"{file} describes a {shown(raw['model_type'])}, not a CrossEncoder")
+    given = typed(raw, "prompts", Mapping, {}, file) or {}
+    prompts = {key: typed(given, key, str, "", file) for key in given}
+    name = typed(raw, "default_prompt_name", str | None, None, file)
+    if name is not None and name not in prompts:
+        raise CheckpointError(f"{file} has default_prompt_name {shown(name)}, but no such prompt")
+    transformer = read_transformer(inner, ignore, TASK) if is_there(folder / MODULES) else {}
+    return CrossEncoderSettings(
+        labels=label_names(stored, labels),
+        max_length=max_length(inner, transformer, stored.config, ignore),
+        activation=None if KEY in ignore else activation(raw, file, stored),
+        prompts=prompts,
+        default_prompt_name=name,
+    )
+
+
+def activation(raw: Mapping[str, Any], file: Path, stored: Checkpoint) -> str | None:
+    """The name of the activation, from the newest of the three places that says one."""
+    config = stored.folder / "config.json"
+    block = typed(stored.raw, "sentence_transformers", Mapping, {}, config) or {}
+    places = ((raw, KEY, file), (block, KEY, config), (stored.raw, OLD_KEY, config))
+    for where, key, path in places:
+        dotted = typed(where, key, str | None, None, path)
+        if dotted is not None:
+            kind = dotted.rsplit(".", 1)[-1]
+            if not dotted.startswith("torch.nn.") or kind not in ACTIVATIONS:
+                raise CheckpointError(
+                    f"{path} has {key} = {shown(dotted)}; understood are torch.nn's "
+                    f'{", ".join(ACTIVATIONS)}, or pass ignore_config=("{KEY}",) for the default'
+                )
+            return kind
+    return None
+
+
+def label_names(stored: Checkpoint, labels: int) -> tuple[str, ...]:
+    """The names in id2label, which must be as many as the classifier's rows; else LABEL_0 ..."""
+    config = stored.folder / "config.json"
+    named = typed(stored.raw, "id2label", Mapping | None, None, config)
+    number = typed(stored.raw, "num_labels", int | None, None, config)
+    for count, key in ((None if named is None else len(named), "id2label"), (number, "num_labels")):
+        if count is not None and count != labels:
+            raise CheckpointError(
+                f"{config} has {key} for {count} labels, but classifier.weight has {labels} rows: "
+                "they are of different models"
+            )
+    if named is None:
+        return tuple(f"LABEL_{i}" for i in range(labels))
+    names = [named.get(str(i)) for i in range(labels)]
+    if not all(isinstance(name, str) for name in names):
+        raise CheckpointError(
+            f"{config} has id2label = {shown(named)}, whose keys are not 0 to {labels - 1}; "
+            "restore it"
+        )
+    return tuple(map(str, names))

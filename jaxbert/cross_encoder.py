@@ -1,0 +1,302 @@
+"""Pairs of texts -> scores: a classifier on the state of the first token of both, read together."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from tqdm import tqdm
+
+from jaxbert.arguments import as_list, flag, integer
+from jaxbert.checkpoint.heads import load_head, number_of_labels
+from jaxbert.checkpoint.opening import open_model
+from jaxbert.checkpoint.sentence_transformers.cross_encoder import (
+    CrossEncoderSettings,
+    read_cross_encoder,
+)
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.checkpoint.tensor_names.heads import CLASSIFIER
+from jaxbert.encoder import Encoder
+from jaxbert.errors import CheckpointError, InputError, shown
+from jaxbert.inference.engine import Engine
+from jaxbert.inference.forward import logits
+from jaxbert.inference.inputs import ArrayInput
+from jaxbert.inference.outputs import refuse_torch
+from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.prefetch import WINDOW, prefetched, spans
+from jaxbert.inference.scoring import (
+    Activation,
+    Pair,
+    activated,
+    checked_pairs,
+    is_pair,
+    named_activation,
+    softmax,
+)
+from jaxbert.inference.stats import Stats
+from jaxbert.model.attention import Attend
+from jaxbert.model.head import Classifier
+from jaxbert.process.backend import check_devices
+from jaxbert.process.forked import check_not_forked
+from jaxbert.text.prompts import check_str
+from jaxbert.text.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+class CrossEncoder:
+    """An encoder with a classifier: a reranker of query and document, or a classifier of pairs.
+
+    Source: Nogueira and Cho, arXiv:1901.04085; the names of methods and arguments are those of
+    sentence-transformers' CrossEncoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: Classifier,
+        tokenizer: Tokenizer,
+        settings: CrossEncoderSettings,
+        planner: Planner | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        """Put a model together; planner decides the shapes of batches, None by the backend."""
+        self.settings, self.tokenizer, self.head = settings, tokenizer, head
+        self.engine = Engine(encoder, Stack(), planner, devices)
+        self.scores = self.engine.program(logits, head)
+        # A tokenizer that gives the second text type 1 says so of every pair.
+        probe = tokenizer.pairs([("a", "a")], 1 << 20, True)[0]
+        self.typed = bool(probe[1].any())
+        if self.typed and encoder.config.type_vocab_size < 2:
+            raise CheckpointError(
+                "the tokenizer gives the second text of a pair type 1, but the model has one type: "
+                "they are of different models"
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        deterministic: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        attention: Attend | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        ignore_config: Sequence[str] = (),
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Self:
+        """The cross-encoder of a folder or a hub name, with its activation, length and prompts.
+
+        deterministic: the same pair gives the same bits whatever the other pairs are. The other
+        arguments are those of Embedder.from_pretrained. The classifier computes in float32. Raises
+        ModelNotFoundError, and CheckpointError, also for a folder of another kind of model.
+        """
+        devices = check_devices(devices)
+        deterministic = flag(deterministic, "deterministic")
+        opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
+        labels = number_of_labels(opened.stored)
+        settings = read_cross_encoder(opened.folder, opened.stored, opened.ignore_config, labels)
+        tokenizer = Tokenizer.of_model(opened, lower_case=False)
+        device = devices[0] if devices else None
+        encoder = Encoder.from_checkpoint(
+            opened.stored, dtype=dtype, attention=attention, device=device
+        )
+        head = load_head(
+            opened.stored,
+            CLASSIFIER,
+            lambda: Classifier(encoder.config.sizes, labels, rngs=nnx.Rngs(0), std=1.0),
+            device,
+        )
+        planner = ByText(longest=encoder.position.limit) if deterministic else None
+        return cls(encoder, head, tokenizer, settings, planner, devices)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder, whose weights the compiled programs hold."""
+        return self.engine.encoder
+
+    @property
+    def num_labels(self) -> int:
+        """The number of scores that a pair has."""
+        return len(self.settings.labels)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a pair, special tokens included, beyond which the longer text is cut."""
+        return self.settings.max_length
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes have been compiled or read from the cache so far."""
+        return self.engine.compilations
+
+    @property
+    def stats(self) -> Stats:
+        """What has been scored so far; subtract an earlier one to see what was done since."""
+        return self.engine.stats
+
+    def logits(
+        self,
+        input_ids: ArrayInput,
+        attention_mask: ArrayInput | None = None,
+        token_type_ids: ArrayInput | None = None,
+    ) -> jax.Array:
+        """The logits [b, labels] in float32 of rows of ids [b, t] that begin with [CLS].
+
+        Raises InputError as Encoder does, and for a row whose first position is padding.
+        """
+        if attention_mask is not None and not isinstance(attention_mask, jax.core.Tracer):
+            mask = np.asarray(attention_mask)
+            if mask.ndim == 2 and not mask[:, :1].all():
+                raise InputError(
+                    "attention_mask has a row that begins with padding, where the classifier "
+                    "reads; pad on the right"
+                )
+        return self.encoder.run(
+            lambda encoder, inputs: _logits(encoder, self.head, inputs),
+            self.encoder.attention,
+            input_ids,
+            attention_mask,
+            token_type_ids,
+        )
+
+    def predict(
+        self,
+        inputs: Any,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        activation_fn: str | Activation | None = None,
+        apply_softmax: bool = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | None = None,
+        pool: None = None,
+        chunk_size: None = None,
+        *,
+        max_length: int | None = None,
+    ) -> Any:
+        """One score per pair, float32: [n] of a list of pairs with one label, else [n, labels].
+
+        inputs is a list of pairs of str; one pair gives its score alone. A pair beyond max_length
+        tokens, the folder's if None, is cut at the longer text first. A prompt is put before the
+        first text. activation_fn, a name or a function of logits [n, labels], replaces the
+        folder's; apply_softmax then makes shares of several labels. Raises InputTypeError and
+        InputError, before anything is computed if the list shows it; ComputationError for a score
+        that is not finite.
+        Differs: sentence-transformers sorts by characters, and its scores change with the batch.
+        """
+        refuse_torch(convert_to_numpy, convert_to_tensor, device, pool, chunk_size)
+        single = is_pair(inputs)
+        pairs = checked_pairs([inputs] if single else inputs)
+        activate = named_activation(
+            self.settings.activation_name if activation_fn is None else activation_fn
+        )
+        apply_softmax = flag(apply_softmax, "apply_softmax")
+        prefix = self.prompt(prompt_name, prompt)
+        show = show_progress_bar is not None and flag(show_progress_bar, "show_progress_bar")
+        size = None if batch_size is None else integer(batch_size, "batch_size", 1)
+        most = self.max_length if max_length is None else integer(max_length, "max_length", 1)
+        scores = activated(self.run(pairs, prefix, size, show, most), activate)
+        if self.num_labels == 1:
+            scores = scores[:, 0]
+        elif apply_softmax:
+            scores = softmax(scores)
+        return scores[0] if single else scores
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        activation_fn: str | Activation | None = None,
+        *,
+        max_length: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """The documents by falling score: {"corpus_id", "score"} each, with "text" if asked for.
+
+        Documents of equal score keep their order; top_k keeps the first. Raises InputError for a
+        model of more than one label, and as `predict`.
+        """
+        if self.num_labels != 1:
+            raise InputError(
+                f"the model gives {self.num_labels} scores ({', '.join(self.settings.labels)}), by "
+                "which documents have no order; use predict"
+            )
+        check_str(query, "query")
+        texts = as_list(documents)
+        keep = len(texts) if top_k is None else integer(top_k, "top_k", 1)
+        with_text = flag(return_documents, "return_documents")
+        scores = self.predict(
+            [(query, text) for text in texts],
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            activation_fn,
+            max_length=max_length,
+        )
+        order = np.argsort(-scores, kind="stable")[:keep]
+        return [
+            {"corpus_id": int(i), "score": float(scores[i])}
+            | ({"text": texts[i]} if with_text else {})
+            for i in order
+        ]
+
+    def prompt(self, name: str | None, text: str | None) -> str:
+        """The prompt that applies: the text, else the named one, else the default one."""
+        if text is not None:
+            check_str(text, "prompt")
+            return text
+        name = self.settings.default_prompt_name if name is None else name
+        if name is None:
+            return ""
+        if name not in self.settings.prompts:
+            known = ", ".join(map(repr, self.settings.prompts)) or "none"
+            raise InputError(f"the model has no prompt named {shown(name)}; it has: {known}")
+        return self.settings.prompts[name]
+
+    def run(
+        self, pairs: list[Pair], prefix: str, batch_size: int | None, show: bool, most: int
+    ) -> np.ndarray:
+        """The logits [n, labels] of checked pairs, in float32."""
+        check_not_forked()
+        start, before = time.perf_counter(), self.stats
+        found = np.zeros((len(pairs), self.num_labels), np.float32)
+        try:
+            with tqdm(total=len(pairs), unit="pair", disable=not show) as bar:
+                tokens = self.tokenised(pairs, prefix, most)
+                for members, rows in self.engine.run(self.scores, tokens, batch_size):
+                    found[members] = rows
+                    bar.update(len(members))
+        finally:
+            seconds = time.perf_counter() - start
+            self.engine.counter.add(texts=len(pairs), seconds=seconds)
+        log.info("%s", self.stats - before)
+        return found
+
+    def tokenised(self, pairs: list[Pair], prefix: str, most: int) -> Iterator[list[np.ndarray]]:
+        """The tokens of the pairs, a window at a time, the next while the device computes."""
+
+        def of_window(window: tuple[int, int]) -> list[np.ndarray]:
+            part = [(prefix + a, b) for a, b in pairs[slice(*window)]]
+            return self.tokenizer.pairs(part, most, self.typed)
+
+        sizes = [len(prefix) + len(a) + len(b) for a, b in pairs]
+        return prefetched(of_window, list(spans(sizes, WINDOW)))
+
+
+_logits = jax.jit(lambda encoder, head, inputs: head(encoder.forward(inputs)))
