@@ -21,6 +21,7 @@ from jaxbert.checkpoint.sums import sha256
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError, ModelNotFoundError
 from jaxbert.model.copyable import check_pickles
+from jaxbert.model.module import first_weight
 
 
 class Weights(NamedTuple):
@@ -41,7 +42,7 @@ def weights_of(encoder: Encoder, source: Source | None) -> Weights | Encoder:
         return encoder
     check_pickles(encoder.attention, "attention")
     sums = source.origin.sums()
-    dtype = encoder.embeddings.word[...].dtype.name
+    dtype = first_weight(encoder.embeddings).dtype.name
     # The files may have been written while their sums were computed.
     unchanged = source.origin.unchanged()
     return Weights(source.origin, sums, dtype, encoder.attention) if unchanged else encoder

@@ -14,13 +14,14 @@ from jaxbert.checkpoint.module import load, weights
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.saving import save_encoder
 from jaxbert.checkpoint.tensors import Checkpoint
-from jaxbert.inference.inputs import ArrayInput, check_dtype, check_parts, prepare
+from jaxbert.inference.inputs import ArrayInput, check_dtype, check_makers, check_parts, prepare
 from jaxbert.inference.memory import check_memory
 from jaxbert.model.attention import Attend, dense
 from jaxbert.model.axes import Hidden, Scores
 from jaxbert.model.components import Components, Make, components_of
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.copyable import Copyable
+from jaxbert.model.module import first_weight
 from jaxbert.model.position import Position
 from jaxbert.model.transformer import Embeddings, Transformer
 from jaxbert.process.backend import computing, device_of
@@ -52,6 +53,7 @@ class Encoder(Copyable, Transformer):
         one for the tables (notes/03-positions.md). Raises InputTypeError and InputError.
         """
         check_parts(config, rngs, position, feed_forward, attention)
+        check_makers(components, layers, embeddings)
         components = components_of(config) if components is None else components
         if position is not None:
             components = components._replace(position=lambda rngs: position)
@@ -123,9 +125,9 @@ class Encoder(Copyable, Transformer):
         with computing():
             inputs = prepare(self.config, self.position.limit, *texts)
             if not isinstance(inputs.ids, jax.core.Tracer):  # a trace may be for another device
-                (b, t), device = inputs.ids.shape, device_of(self.embeddings.word[...])
-                has_bias = self.position.bias is not None
-                check_memory(self.config, attention, self.dtype, b, t, has_bias, device)
+                (b, t), weight = inputs.ids.shape, first_weight(self.embeddings)
+                has_bias, device = self.position.bias is not None, device_of(weight)
+                check_memory(self.config, attention, weight.dtype, b, t, has_bias, device)
             return function(self, inputs)
 
     def __call__(

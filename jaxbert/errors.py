@@ -111,6 +111,8 @@ def warn_caller(message: str, category: type[Warning]) -> None:
     """Warn at the line that called this package, however deep in it the reason was found."""
     package, level = f"{Path(__file__).parent}{os.sep}", 1
     frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_code.co_filename.startswith(package):
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(package) or frame.f_globals["__name__"] == "contextlib"
+    ):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)

@@ -191,6 +191,8 @@ CALLS = {
             "position": None,
             "feed_forward": None,
             "attention": None,
+            "components": None,
+            "layers": None,
         },
     ),
     "Encoder.from_pretrained": (

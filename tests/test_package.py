@@ -1,6 +1,7 @@
 """The package as a whole: quick to import, imports without a circle, no torch."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -55,6 +56,20 @@ def test_imports_have_no_circle():
 def test_what_is_imported_is_there(file):
     missing = set(imported(file)) - {"__version__", *map(module_name, SOURCES)}
     assert not missing
+
+
+USERS = [file for place in ("convert", "notes", "tests") for file in (ROOT / place).rglob("*.py")]
+
+
+@pytest.mark.parametrize("file", USERS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_programs_beside_the_package_import_is_there(file):
+    """Also in those that no test runs, such as benchmarks and figures."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxbert":
+            module = importlib.import_module(node.module)
+            for name in (alias.name for alias in node.names):
+                inner = f"{node.module}.{name}"
+                assert hasattr(module, name) or importlib.util.find_spec(inner), inner
 
 
 def test_reference_imports_nothing_of_jaxbert():

@@ -230,8 +230,9 @@ def test_long_texts_are_cut_named_or_refused(embedder):
         warnings.simplefilter("error")
         cut = embedder.encode(TEXTS, prompt="")
         embedder.encode(TEXTS[:3], prompt="", on_long="error")
-    with pytest.warns(LongTextWarning, match="1 texts were cut to 29 .* text 3 with 42"):
+    with pytest.warns(LongTextWarning, match="1 texts were cut to 29 .* text 3 with 42") as caught:
         alike(embedder.encode(TEXTS, prompt="", on_long="warn"), cut)
+    assert caught[0].filename == __file__
     with pytest.raises(InputError, match="text 3 has 42 tokens, and the maximum is 29"):
         embedder.encode(TEXTS, prompt="", on_long="error")
     with pytest.raises(InputError, match="text 0 has 5 tokens, and the maximum is 4"):

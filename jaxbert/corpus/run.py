@@ -63,6 +63,7 @@ class Run:
     def work(self) -> InputSummary:
         """Make all parts of this worker that are not there; what the input was."""
         engine, start = self.request.engine, time.perf_counter()
+        self.parts.recover()
         with self.reader() as reader, Writer(self.write) as write:
             unmade = self.unmade(reader, self.parts.records())
             flow = Flow(prefetched(self.tokenised, unmade), self.bad_rows.refused, write)

@@ -36,7 +36,7 @@ def describe_model(embedder: Embedder, name: str) -> dict[str, Any]:
         "config_sha256": bytes_sha256(json.dumps(stored.raw, sort_keys=True).encode()),
         "tokenizer_sha256": bytes_sha256(embedder.tokenizer.backend.to_str().encode()),
         "truncation_side": embedder.tokenizer.side,
-        "dtype": str(embedder.encoder.dtype),
+        "dtype": str(embedder.engine.dtype),
         "attention": name_of(embedder.encoder.attention),
     }
 

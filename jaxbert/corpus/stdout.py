@@ -2,21 +2,37 @@
 
 import sys
 
+import numpy as np
+
+from jaxbert.corpus.bad_rows import BadRows
 from jaxbert.corpus.formats import Jsonl, json_rows
 from jaxbert.corpus.options import Options
 from jaxbert.corpus.output import Output
+from jaxbert.corpus.part import Part
 from jaxbert.corpus.reader import Reader
 from jaxbert.corpus.rejects import judged
 from jaxbert.corpus.rows import BadRow, Source
 from jaxbert.embedder import Embedder
-from jaxbert.errors import InputError
+from jaxbert.errors import ComputationError, InputError, TextError
 from jaxbert.inference.prefetch import prefetched
+from jaxbert.inference.request import Request
 from jaxbert.process import interrupts, streams
 
 
 def warn(sentence: str) -> None:
     """Say the sentence on stderr."""
     streams.say(f"jaxbert: warning: {sentence}")
+
+
+def embed_rows(part: Part, request: Request, bad_rows: BadRows) -> None:
+    """Compute the vectors of a part; a row that has none is told to bad_rows, which may raise."""
+    part.expect(request.engine.width)
+    while places := part.kept:
+        try:
+            part.store(np.array(places), request.vectors([part.rows[i].text for i in places]))
+            return
+        except (TextError, ComputationError) as error:
+            bad_rows.refused(part, places[error.text], error)
 
 
 def to_stdout(options: Options) -> int:
@@ -40,7 +56,7 @@ def to_stdout(options: Options) -> int:
     rows = rejected = 0
     with Reader(source, options.rows_per_part, on_bad_row) as reader:
         for part in prefetched(lambda part: part, reader):
-            part.vectors = request.vectors([row.text for row in part.rows])
+            embed_rows(part, request, bad_rows)
             columns = output.columns(part)
             with streams.written():
                 sys.stdout.writelines(json_rows(columns, options.with_text))

@@ -81,7 +81,7 @@ def folder(chosen: str) -> tuple[Path, int] | None:
         path = (Path(chosen).expanduser() if chosen else default_folder()).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no home folder
         not_kept(str(error))
         return None
@@ -93,7 +93,12 @@ def folder(chosen: str) -> tuple[Path, int] | None:
 
 
 def private(status: os.stat_result) -> bool:
-    """Whether a file or folder belongs to the user and nobody else may write it."""
+    """Whether a file or folder belongs to the user and nobody else may write it.
+
+    False on systems without POSIX's owners, where nothing is then kept.
+    """
+    if not hasattr(os, "geteuid"):
+        return False
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 

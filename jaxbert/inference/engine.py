@@ -21,6 +21,7 @@ from jaxbert.inference.snapshot import Snapshot
 from jaxbert.inference.stats import Stats, StatsCounter
 from jaxbert.inference.unrolled import unrolled_where_faster
 from jaxbert.model.head import Normalize, PoolingHead
+from jaxbert.model.module import first_weight
 from jaxbert.model.transformer import Transformer
 from jaxbert.process.backend import backend, check_devices, computing
 
@@ -55,8 +56,9 @@ class Engine(Generic[Model]):
         self.encoder = encoder  # the programs hold its weights, so these may not change
         self.planner = planner or by_length(platform, encoder.position.limit)
         self.given_devices = devices
-        self.devices = devices_for(check_devices(devices), encoder.embeddings.word[...])
+        self.devices = devices_for(check_devices(devices), first_weight(encoder.embeddings))
         self.snapshot = Snapshot(encoder)
+        self.dtype = first_weight(encoder.embeddings).dtype
         self.has_bias = encoder.position.bias is not None
         self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated
         with computing():
@@ -75,7 +77,7 @@ class Engine(Generic[Model]):
         """An engine with the same programs and its own counter; encoder has the same arrays."""
         engine = copy.copy(self)
         engine.encoder, engine.counter = encoder, StatsCounter()
-        if self.snapshot.of(self.encoder):  # else the copy refuses to run too
+        if self.snapshot.fits(self.encoder):  # else the copy refuses to run too
             engine.snapshot = Snapshot(encoder)
         return engine
 
@@ -121,7 +123,7 @@ class Engine(Generic[Model]):
 
     def check_unchanged(self) -> None:
         """Raise InputError if the encoder's weights are no longer those that the programs hold."""
-        if not self.snapshot.of(self.encoder):
+        if not self.snapshot.fits(self.encoder):
             raise InputError(
                 "the encoder was changed after this model was made, which would run the old "
                 "weights; make the model anew, such as "
@@ -182,7 +184,7 @@ class Engine(Generic[Model]):
     def check_memory(self, rows: int, length: int) -> None:
         """Raise DeviceMemoryError for a batch that the device cannot hold."""
         encoder, device = self.encoder, self.devices.first
-        about = (encoder.config, encoder.attention, encoder.dtype)
+        about = (encoder.config, encoder.attention, self.dtype)
         check_memory(*about, rows, length, self.has_bias, device)
 
     def pool(self, states: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 
 from jaxbert.errors import InputError, InputTypeError, shown
+from jaxbert.model.components import Components
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.position import Position
 from jaxbert.model.transformer import Inputs
@@ -72,6 +73,20 @@ def check_parts(config: Any, rngs: Any, position: Any, feed_forward: Any, attent
     for name, value in (("feed_forward", feed_forward), ("attention", attention)):
         if value is not None and not callable(value):
             raise InputTypeError(f"{name} is a {type(value).__name__}; pass a function or None")
+
+
+def check_makers(components: Any, layers: Any, embeddings: Any) -> None:
+    """Raise InputTypeError for components, or makers of layers and embeddings, that are none."""
+    if components is not None and not isinstance(components, Components):
+        raise InputTypeError(
+            f"components is a {type(components).__name__}; pass components_of(config)._replace(...)"
+        )
+    makers = [embeddings, *(layers if isinstance(layers, list | tuple) else ())]
+    if not all(map(callable, makers)) or not isinstance(layers, list | tuple | None):
+        raise InputTypeError(
+            "embeddings is a class or function that makes one, layers a list of those for each "
+            f"layer; these are {shown(embeddings)} and {shown(layers)}"
+        )
 
 
 def check_runs(segments: jax.Array | np.ndarray) -> None:

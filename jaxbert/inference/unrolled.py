@@ -10,6 +10,7 @@ from flax import nnx
 
 from jaxbert.errors import InputError
 from jaxbert.model.axes import Hidden
+from jaxbert.model.module import first_weight
 from jaxbert.model.transformer import Inputs, Transformer
 from jaxbert.process.backend import device_of
 
@@ -48,15 +49,16 @@ def unstack_layers(encoder: Transformer) -> list[nnx.Module]:
         raise InputError(
             f"each weight of the layers needs a leading axis of {layers}, a row for each"
         )
-    device = device_of(encoder.embeddings.word[...])
+    device = device_of(first_weight(encoder.embeddings))
     rows = jax.device_put([list(np.asarray(leaf)) for leaf in leaves], device)
     return [jax.tree.unflatten(tree, same) for same in zip(*rows, strict=True)]
 
 
 def unrolled_where_faster(encoder: Transformer, platform: str) -> Transformer:
-    """Unrolled on a CPU, else the encoder itself.
+    """The encoder with its layers one by one on a CPU; the encoder itself on other platforms.
 
-    A subclass that overrides `forward` is returned unchanged, so that its forward pass runs.
+    A subclass with a forward pass, or embeddings, of its own runs those, everywhere.
     """
-    overridden = type(encoder).forward is not Transformer.forward
-    return Unrolled(encoder) if platform == "cpu" and not overridden else encoder
+    steps = ("forward", "forward_embeddings")
+    own = any(getattr(type(encoder), name) is not getattr(Transformer, name) for name in steps)
+    return Unrolled(encoder) if platform == "cpu" and not own else encoder

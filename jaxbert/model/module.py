@@ -1,4 +1,4 @@
-"""Two helpers for Flax NNX: arrays that are always leaves, and layers stacked for a scan."""
+"""Helpers for Flax NNX: arrays that are always leaves, the first weight, stacked layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +22,14 @@ class Module(nnx.Module):
         """Set an attribute; an array is marked as data, so that it is a leaf."""
         bare = hasattr(value, "dtype") and not isinstance(value, nnx.Variable)
         super().__setattr__(name, nnx.data(value) if bare else value)
+
+
+def first_weight(module: nnx.Module) -> jax.Array:
+    """The first array of floats of a module: its dtype and device are those of all weights."""
+    for leaf in jax.tree.leaves(module):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+    raise InputError(f"{type(module).__name__} has no weights; give it an nnx.Param")
 
 
 def stack_layers(layers: Sequence[Any], config: EncoderConfig) -> Any:

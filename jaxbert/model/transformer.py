@@ -136,11 +136,6 @@ class Transformer(nnx.Module):
         self.attention = attend if attention is None else attention
         check_heads(self.position, config.num_heads)
 
-    @property
-    def dtype(self) -> jnp.dtype:
-        """The dtype of the weights, which the states between layers have too."""
-        return jax.tree.leaves(self.layers)[0].dtype
-
     def layer(self, i: int) -> Any:
         """Layer i, without the leading axis l."""
         return jax.tree.map(lambda stacked: stacked[i], self.layers)

@@ -136,9 +136,9 @@ def resume(options):
         embedder = tiny()
         run = made(embedder, source, out, 16_384)
         start = time.perf_counter()
-        run.work()
+        summary = run.work()
         whole = time.perf_counter() - start
-        run.parts.record(run.total - 1).unlink()
+        run.parts.record(summary.parts - 1).unlink()
         run.parts.close()
         again = made(embedder, source, out, 16_384)
         start = time.perf_counter()
@@ -152,7 +152,7 @@ def resume(options):
         type(again).tokenised = noted
         again.work()
         print(
-            f"{number} rows, {run.total} parts, the whole run {whole:.1f} s; all parts but one "
+            f"{number} rows, {summary.parts} parts, the whole run {whole:.1f} s; all parts but one "
             f"done: the first text of that is tokenised after {begun[0]:.2f} s"
         )
         again.parts.close()

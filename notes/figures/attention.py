@@ -16,7 +16,7 @@ from jaxbert import Encoder, EncoderConfig
 from jaxbert.model.attention import Blockwise
 from jaxbert.model.attention.tiles import tile_ranges
 from jaxbert.model.position import alibi_slopes
-from jaxbert.model.transformer import Inputs, start
+from jaxbert.model.transformer import Inputs
 
 HERE = Path(__file__).parent
 LENGTH = 8192
@@ -38,7 +38,7 @@ def spans(length: int) -> tuple[np.ndarray, np.ndarray, int, int]:
     places, ones = jnp.arange(length, dtype=jnp.int32), jnp.ones((length,), jnp.int32)
     ids = jnp.asarray(np.random.default_rng(0).integers(0, config.vocab_size, (1, length)))
     inputs = Inputs(ids, ones[None], jnp.zeros_like(ids), places[None])
-    x, metadata = start(encoder.embeddings, encoder.position, inputs)
+    x, metadata = encoder.forward_embeddings(inputs)
     q, k, _ = encoder.layer(0).attention.heads(x, metadata)
     tiles = Blockwise()
 

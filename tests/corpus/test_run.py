@@ -13,7 +13,7 @@ import pytest
 
 from jaxbert import Embedder, Ranges, cli
 from jaxbert.corpus import run as module
-from jaxbert.errors import ComputationError, InputError, JaxbertError
+from jaxbert.errors import ComputationError, InputError, JaxbertError, TextError
 from jaxbert.inference.engine import Engine
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import encoder, published, write_folder
@@ -855,3 +855,24 @@ def test_a_second_writer_is_refused(model, lines, tmp_path, monkeypatch, capsys)
     assert again[0].returncode == 1
     assert "another process is at work" in again[0].stderr
     assert again[0].stderr.count("\n") == 1
+
+
+def test_stdout_leaves_out_a_text_that_the_tokenizer_refuses(model, tmp_path, capsys, monkeypatch):
+    source = tmp_path / "in.txt"
+    source.write_text("a b\nrefused\nc\n")
+    real = Tokenizer.__call__
+
+    def refusing(self, texts, *more):
+        for i, text in enumerate(texts):
+            if text == "refused":
+                raise TextError(i, "cannot be tokenised")
+        return real(self, texts, *more)
+
+    monkeypatch.setattr(Tokenizer, "__call__", refusing)
+    options = ("--on-bad-row", "skip", "--max-rejected", "1")
+    assert embed(model, source, "-o", "-", *options) == 0
+    out, error = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [0, 2]
+    assert "in.txt, row 2 cannot be tokenised" in error
+    assert embed(model, source, "-o", "-") == 1
+    assert "in.txt, row 2 cannot be tokenised" in capsys.readouterr().err

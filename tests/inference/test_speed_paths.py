@@ -188,6 +188,18 @@ def test_an_encoder_with_a_forward_of_its_own_is_what_runs(folder):
     close(twice.encode("a b"), 2 * embedder.encode("a b"), COMPANY, norms)
 
 
+def test_an_encoder_with_embeddings_of_its_own_is_what_runs(folder):
+    class Blind(Encoder):
+        def forward_embeddings(self, inputs):
+            x, metadata = super().forward_embeddings(inputs)
+            return 0 * x, metadata
+
+    embedder = Embedder.from_pretrained(folder)
+    blind = Embedder(Blind.from_checkpoint(open_folder(folder)), embedder.tokenizer, embedder.stack)
+    a, b = blind.encode(["a b", "c d"])
+    close(a, b, COMPANY)
+
+
 def test_an_accelerator_runs_the_scan(folder, monkeypatch):
     monkeypatch.setattr("jax.default_backend", lambda: "tpu")
     embedder = Embedder.from_pretrained(folder)

@@ -3,6 +3,7 @@
 import copy
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -73,12 +74,22 @@ def test_the_text_with_an_unknown_id_or_too_many_tokens_is_named(tmp_path):
     assert caught.value.text == 1
 
 
+def double(parameter):
+    parameter.set_value(2 * parameter[...])
+
+
 CHANGES = {
-    "one weight": lambda encoder: encoder.embeddings.word.set_value(
-        2 * encoder.embeddings.word[...]
-    ),
+    "one weight": lambda encoder: double(encoder.embeddings.word),
     "all weights": lambda encoder: nnx.update(encoder, nnx.state(randomised(encoder, seed=5))),
     "attention": lambda encoder: setattr(encoder, "attention", dense),
+    "a new parameter": lambda encoder: setattr(
+        encoder.embeddings, "word", nnx.Param(2 * encoder.embeddings.word[...])
+    ),
+    "an activation": lambda encoder: setattr(encoder.layers.feed_forward, "activation", jnp.tanh),
+    "an eps": lambda encoder: setattr(encoder.embeddings.norm, "eps", 0.1),
+    "a module": lambda encoder: setattr(
+        encoder.layers, "output_norm", jax.tree.map(lambda x: 2 * x, encoder.layers.output_norm)
+    ),
 }
 
 
@@ -92,3 +103,26 @@ def test_an_encoder_changed_in_place_does_not_run_with_its_old_weights(plain, ch
         of(embedder).encode(TEXTS)
     new = Embedder(embedder.encoder, embedder.tokenizer, embedder.stack)
     assert new.encode(TEXTS).shape == (len(TEXTS), 15)
+
+
+def same_encoder_in_other_arrays(encoder):
+    nnx.update(encoder, jax.tree.map(jnp.copy, nnx.state(encoder)))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda encoder: nnx.grad(lambda own: own([[1, 2, 3]]).sum())(encoder),
+        lambda encoder: nnx.jit(lambda own: own([[1, 2, 3]]))(encoder),
+        same_encoder_in_other_arrays,
+    ],
+    ids=["grad", "jit", "copies"],
+)
+def test_an_encoder_that_was_used_and_not_changed_still_runs(plain, use):
+    own = copy.deepcopy(plain)
+    vectors = own.encode(TEXTS)
+    use(own.encoder)
+    np.testing.assert_array_equal(own.encode(TEXTS), vectors)
+    double(own.encoder.embeddings.word)
+    with pytest.raises(InputError, match="the encoder was changed"):
+        own.encode(TEXTS)

@@ -370,3 +370,28 @@ def test_a_forward_pass_of_a_subclass_is_what_a_call_runs():
     ids, mask, _ = arrays(0)
     plain, doubled = (kind(config, rngs=nnx.Rngs(0)) for kind in (Encoder, Doubled))
     np.testing.assert_array_equal(doubled(ids, mask), 2 * plain(ids, mask))
+
+
+class Typed(Encoder):
+    """A subclass that has a field with the name of a common property."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.dtype = jnp.float32
+
+
+class Tables(nnx.Module):
+    """Embeddings whose table has a name of its own."""
+
+    def __init__(self, config, components, *, rngs):
+        self.tokens = nnx.Param(jnp.ones((config.vocab_size, config.hidden_size)))
+
+    def __call__(self, inputs, scheme):
+        return self.tokens[...][inputs.ids]
+
+
+def test_subclasses_and_embeddings_may_name_their_fields():
+    config = CONFIGS["bert-gelu"]
+    assert np.isfinite(np.asarray(Typed(config, rngs=nnx.Rngs(0))([[1, 2]]))).all()
+    model = Encoder(config, rngs=nnx.Rngs(0), embeddings=Tables)
+    assert np.isfinite(np.asarray(model([[1, 2]]))).all()

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.model.attention.dense import dense_attention
-from jaxbert.model.axes import Queries
+from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias, Position
 
 # attention(q, k, v, bias, positions, segments): an implementation, or a user's function.
@@ -41,9 +41,17 @@ class DenseAttention:
 
     name: ClassVar[str] = "dense"
 
-    def __call__(self, *arguments: Any) -> Queries:
+    def __call__(
+        self,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> Queries:
         """The context [b, n, t, h]; arguments as in dense_attention."""
-        return dense_attention(*arguments)
+        return dense_attention(q, k, v, bias, positions, segments)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
         """Bytes of float32 scores [b, n, t, t], a mask [b, 1, t, t] and the bias [n, t, t]."""

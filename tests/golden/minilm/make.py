@@ -11,7 +11,7 @@ import sentence_transformers
 import torch
 from safetensors.numpy import save_file
 
-from jaxbert import hub
+from jaxbert.checkpoint import hub
 
 HERE = Path(__file__).parent
 
