@@ -108,7 +108,7 @@ def test_rank(models):
     assert model.rank(known["query"], []) == []
     same = model.rank("a", ["b", "b", "b"])
     assert [row["corpus_id"] for row in same] == [0, 1, 2]
-    with pytest.raises(InputError, match="gives 3 scores .*by which documents have no order"):
+    with pytest.raises(InputError, match=r"gives 3 scores .*by which documents have no order"):
         models["bert-cross-encoder-3labels"].rank("a", ["b"])
 
 
@@ -293,7 +293,7 @@ def test_tensors_of_a_head_that_are_no_weights(folder):
 
 
 def test_each_kind_of_folder_names_the_class_that_opens_it(minilm):
-    with pytest.raises(CheckpointError, match="scores no pairs; it is an embedder.*Embedder"):
+    with pytest.raises(CheckpointError, match=r"scores no pairs; it is an embedder.*Embedder"):
         CrossEncoder.from_pretrained(minilm)
     with pytest.raises(CheckpointError, match="makes no vectors of them; CrossEncoder gives"):
         Embedder.from_pretrained(GOLDEN / "jinabert-reranker")

@@ -187,15 +187,19 @@ class Classifier(nnx.Module):
 
     def __init__(self, sizes: Sizes, labels: int, *, rngs: nnx.Rngs, std: float) -> None:
         """Draw the pooler [d, d] and the classifier [d, labels]."""
-        axes = {**sizes, "e": sizes["d"], "c": labels}
+        axes = {**sizes, "e": sizes["d"]}
         self.pooler = Projection("btd,de->bte", axes, rngs=rngs, std=std)
-        self.out = Projection("btd,dc->btc", axes, rngs=rngs, std=std)
+        shape = (sizes["d"], labels)
+        self.weight = nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((labels,), jnp.float32))
 
     @jax.named_scope("classifier")
     def __call__(self, x: Hidden) -> jax.Array:
         """The logits [b, labels] in float32 of rows that begin with [CLS]."""
-        first = x[:, :1].astype(jnp.float32)
-        return self.out(jnp.tanh(self.pooler(first)))[:, 0]
+        pooled = jnp.tanh(self.pooler(x[:, :1].astype(jnp.float32)))[:, 0]
+        # Not a matrix product: with one label its bits would depend on the row's index in a batch.
+        terms = pooled[:, :, None] * self.weight[...].astype(jnp.float32)[None]
+        return terms.sum(axis=1) + self.bias[...].astype(jnp.float32)[None]
 
 
 class MaskedLanguageHead(nnx.Module):

@@ -8,7 +8,8 @@ from jaxbert.checkpoint.tensor_names.rule import Rule, linear, norm
 
 CLASSIFIER = [
     *linear("pooler.dense", "pooler", "e d -> d e", "e -> e"),
-    *linear("classifier", "out", "c d -> d c", "c -> c"),
+    Rule("classifier.weight", "weight", "c d -> d c"),
+    Rule("classifier.bias", "bias", "c -> c"),
 ]
 MASKED_LANGUAGE = [
     *linear("cls.predictions.transform.dense", "transform", "e d -> d e", "e -> e"),
