@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 from jaxbert.arguments import as_list, integer, names
 from jaxbert.checkpoint.masked_language import left_aside, load_masked_language_head
 from jaxbert.checkpoint.opening import open_model
-from jaxbert.checkpoint.sentence_transformers.transformer import max_length, read_transformer
+from jaxbert.checkpoint.sentence_transformers.transformer import max_length
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, InputError, InputTypeError, TextError, shown
 from jaxbert.inference.inputs import ArrayInput
@@ -80,14 +80,13 @@ class MaskedLM:
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
         stored, folder = opened.stored, opened.tokenizer_folder
         head = load_masked_language_head(stored)
-        settings = read_transformer(folder, opened.ignore_config)
-        tokenizer = Tokenizer.of_model(opened, settings.get("do_lower_case") is True)
+        tokenizer = Tokenizer.of_model(opened, lower_case=False)
         return cls(
             Encoder.from_checkpoint(stored, dtype=dtype, attention=attention),
             head,
             tokenizer,
             mask_token=mask_word(tokenizer.backend, folder, opened.ignore_config),
-            max_length=max_length(folder, settings, stored.config, opened.ignore_config),
+            max_length=max_length(folder, {}, stored.config, opened.ignore_config),
             left_aside=left_aside(stored),
         )
 

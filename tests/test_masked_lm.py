@@ -21,6 +21,7 @@ from jaxbert.errors import (
 )
 from jaxbert.inference import memory
 from jaxbert.model import reference
+from jaxbert.model.attention import dense
 from tests.models import CONFIGS, GOLDEN, arrays, masked, raw_config, write_folder
 from tests.tolerances import (
     BFLOAT16,
@@ -303,6 +304,32 @@ def test_the_parts_are_checked(filler):
     with pytest.raises(InputError, match="max_length is 65; it must be from 1 to 64"):
         MaskedLM(**parts, max_length=65)
     assert MaskedLM(**parts).max_length == 64
+
+
+def test_arguments_reach_the_encoder():
+    assert MaskedLM.from_pretrained(BERT, attention=dense).encoder.attention is dense
+    assert MaskedLM.from_pretrained(BERT).encoder.attention is not dense
+    with pytest.raises(InputError, match="dtype is float16"):
+        MaskedLM.from_pretrained(BERT, dtype="float16")
+
+
+def test_files_of_sentence_transformers_change_nothing(tmp_path, filler):
+    # The fill-mask pipeline does not read them; sparse encoders have a task of their own there.
+    folder = shutil.copytree(BERT, tmp_path / "model")
+    settings = {"max_seq_length": 7, "do_lower_case": True, "transformer_task": "fill-mask"}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
+    model = MaskedLM.from_pretrained(folder)
+    assert model.max_length == filler.max_length
+    assert model.fill(FILLED["texts"]) == filler.fill(FILLED["texts"])
+
+
+def test_a_key_that_is_not_understood_may_be_passed_over(tmp_path):
+    folder = shutil.copytree(JINA, tmp_path / "model")
+    raw = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(raw | {"new_key": 1}))
+    with pytest.raises(CheckpointError, match="new_key"):
+        MaskedLM.from_pretrained(folder)
+    assert MaskedLM.from_pretrained(folder, ignore_config=("new_key",)).max_length == 48
 
 
 # --- folders -----------------------------------------------------------------------------------
