@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxbert.inference.pooling import mean_pool as mean_pool
     from jaxbert.inference.quantise import Ranges as Ranges
     from jaxbert.inference.quantise import quantize_embeddings as quantize_embeddings
+    from jaxbert.masked_lm import MaskedLM as MaskedLM
     from jaxbert.model.attention import attend as attend
     from jaxbert.model.config import EncoderConfig as EncoderConfig
     from jaxbert.model.position import Bias as Bias
@@ -31,6 +32,7 @@ _HOME = {
     "Encoder": "encoder",
     "EncoderConfig": "model.config",
     "JaxbertError": "errors",
+    "MaskedLM": "masked_lm",
     "Position": "model.position",
     "Ranges": "inference.quantise",
     "TokenEmbeddings": "inference.outputs",

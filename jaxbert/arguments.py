@@ -16,19 +16,22 @@ UNORDERED = (bytes, bytearray, Mapping, set, frozenset)
 OF_TABLES = ("columns", "column_names")
 
 
-def as_list(inputs: Iterable[str]) -> list[str]:
-    """The texts as a list of plain str. Raises InputTypeError and TextError."""
+def as_list(inputs: Iterable[str], name: str = "inputs") -> list[str]:
+    """The texts, an argument of that name, as a list of plain str.
+
+    Raises InputTypeError and TextError.
+    """
     if is_table(inputs):
         raise InputTypeError(
-            f"inputs is a {type(inputs).__name__}, whose elements are names and no texts; pass one "
-            'column of it, such as inputs["text"]'
+            f"{name} is a {type(inputs).__name__}, whose elements are names and no texts; pass one "
+            f'column of it, such as {name}["text"]'
         )
     if isinstance(inputs, UNORDERED) or not isinstance(inputs, Iterable):
-        raise InputTypeError(f"inputs is a {type(inputs).__name__}; pass a str or a list of str")
+        raise InputTypeError(f"{name} is a {type(inputs).__name__}; pass a str or a list of str")
     try:
         texts = list(inputs)
     except TypeError as error:  # an array without axes claims to be iterable
-        raise InputTypeError("inputs is an array without axes; pass a str or a list") from error
+        raise InputTypeError(f"{name} is an array without axes; pass a str or a list") from error
     return [plain_text(i, text) for i, text in enumerate(texts)]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxbert import __version__
-from jaxbert.errors import JaxbertError, printable
+from jaxbert.errors import InputError, JaxbertError, printable
 from jaxbert.process import interrupts, streams
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
@@ -32,6 +32,10 @@ def parser() -> argparse.ArgumentParser:
     similarity = add(commands, "similarity", "how alike two texts are", run_similarity)
     similarity.add_argument("first", metavar="TEXT")
     similarity.add_argument("second", metavar="TEXT")
+
+    fill = add(commands, "fill", "the words for each [MASK] of a text", run_fill, has_default=False)
+    fill.add_argument("text", metavar="TEXT", help="a text with [MASK] in it")
+    fill.add_argument("--top-k", type=int, default=5, help="words per mask (default: %(default)s)")
 
     add(commands, "info", "what a model is, and what was ignored in its files", run_info, True)
     verify = add(commands, "verify", "run the NumPy reference beside the encoder", run_verify, True)
@@ -70,18 +74,23 @@ def embed_options(embed: argparse.ArgumentParser) -> None:
 
 
 def add(
-    commands: Any, name: str, about: str, action: Any, positional: bool = False
+    commands: Any,
+    name: str,
+    about: str,
+    action: Any,
+    positional: bool = False,
+    has_default: bool = True,
 ) -> argparse.ArgumentParser:
-    """A command with the options that all commands have."""
+    """A command with the options that all commands have; not all can take the default model."""
     from jaxbert.checkpoint import hub
 
     command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
     command.set_defaults(action=action)
     if positional:
         command.add_argument("name", metavar="MODEL", nargs="?", help="folder or hub name")
-    command.add_argument(
-        "--model", default=hub.DEFAULT_MODEL, help="folder or hub name (default: %(default)s)"
-    )
+    default = hub.DEFAULT_MODEL if has_default else None
+    about_default = " (default: %(default)s)" if has_default else ", which must be given"
+    command.add_argument("--model", default=default, help=f"folder or hub name{about_default}")
     command.add_argument("--revision", help="branch, tag or commit on the hub")
     command.add_argument(
         "--ignore-config",
@@ -146,6 +155,26 @@ def run_similarity(options: argparse.Namespace) -> int:
     first, second = embedder.encode([options.first, options.second])
     interrupts.check()
     streams.answer(f"{embedder.similarity(first, second)[0, 0]:.6f}")
+    return 0
+
+
+def run_fill(options: argparse.Namespace) -> int:
+    """Print the probability of each word for a mask, and the text with it; the exit status."""
+    from jaxbert.masked_lm import MaskedLM
+
+    if options.model is None:
+        raise InputError(
+            "fill has no default model, since it needs a masked language model; name one with "
+            "--model, such as google-bert/bert-base-uncased"
+        )
+    filler = MaskedLM.from_pretrained(**model_arguments(options))
+    interrupts.check()
+    answers = filler.fill(options.text, options.top_k)
+    interrupts.check()
+    groups = answers if isinstance(answers[0], list) else [answers]
+    for i, candidates in enumerate(groups):
+        lines = [f"{found['score']:.4f}  {found['sequence']}" for found in candidates]
+        streams.answer("\n".join([""] * (i > 0) + lines))  # a blank line between masks
     return 0
 
 

@@ -120,14 +120,20 @@ class Encoder(Copyable, Transformer):
             integer(i, "layer", -self.config.num_layers, self.config.num_layers - 1)
         )
 
-    def run(self, function: Callable[..., Any], attention: Attend, *texts: Any) -> Any:
-        """function(self, inputs) of what callers pass, if the device can hold it."""
+    def run(
+        self, function: Callable[..., Any], attention: Attend, *texts: Any, outputs: int = 0
+    ) -> Any:
+        """function(self, inputs) of what callers pass, if the device can hold it.
+
+        outputs is the float32 numbers that the function gives for each token beside its state.
+        """
         with computing():
             inputs = prepare(self.config, self.position.limit, *texts)
             if not isinstance(inputs.ids, jax.core.Tracer):  # a trace may be for another device
                 (b, t), weight = inputs.ids.shape, first_weight(self.embeddings)
                 has_bias, device = self.position.bias is not None, device_of(weight)
-                check_memory(self.config, attention, weight.dtype, b, t, has_bias, device)
+                about = (self.config, attention, weight.dtype)
+                check_memory(*about, b, t, has_bias, device, outputs)
             return function(self, inputs)
 
     def __call__(

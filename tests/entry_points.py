@@ -21,10 +21,10 @@ import numpy as np
 from flax import nnx
 
 import jaxbert
-from jaxbert import Embedder, Encoder, EncoderConfig, JaxbertError
+from jaxbert import Embedder, Encoder, EncoderConfig, JaxbertError, MaskedLM
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.text.tokenizer import Tokenizer
-from tests.models import CONFIGS, SIZES, encoder, word_tokenizer, write_folder
+from tests.models import CONFIGS, SIZES, encoder, masked, word_tokenizer, write_folder
 
 
 class Odd:
@@ -144,6 +144,12 @@ def one():
 def embedder():
     """With settings of its own and the programs of all others."""
     return copy.copy(one())
+
+
+@functools.cache
+def filler():
+    """A masked language model, of the folder that walk() writes."""
+    return MaskedLM.from_pretrained("filler")
 
 
 def attention():
@@ -305,6 +311,35 @@ CALLS = {
     ),
 }
 CALLS |= {
+    "MaskedLM": (
+        lambda: MaskedLM,
+        lambda: {
+            "encoder": filler().encoder,
+            "head": filler().head,
+            "tokenizer": filler().tokenizer,
+            "mask_token": "[MASK]",
+            "max_length": None,
+            "left_aside": (),
+        },
+    ),
+    "MaskedLM.from_pretrained": (
+        lambda: MaskedLM.from_pretrained,
+        lambda: {
+            "name": "filler",
+            "dtype": "float32",
+            "attention": None,
+            "revision": None,
+            "token": None,
+            "ignore_config": (),
+        },
+    ),
+    "MaskedLM.logits": (
+        lambda: filler().logits,
+        lambda: {"input_ids": ids(), "attention_mask": None, "token_type_ids": None},
+    ),
+    "MaskedLM.fill": (lambda: filler().fill, lambda: {"texts": "a [MASK] b", "top_k": 3}),
+}
+CALLS |= {
     f"Encoder.{name}": (
         lambda name=name: getattr(encoder("bert-gelu"), name),
         lambda: {"input_ids": ids(), "attention_mask": None, "token_type_ids": None},
@@ -329,6 +364,7 @@ MODEL = ["--model", "model"]
 COMMANDS = {
     "embed": ["embed", "texts.txt", "-o", "out.npy", *MODEL, "--batch-size", "3", "--quiet"],
     "similarity": ["similarity", "a", "b", *MODEL, "--ignore-config", "key", "--dtype", "float32"],
+    "fill": ["fill", "a [MASK] b", "--top-k", "3", "--model", "filler"],
     "info": ["info", "model", "--revision", "main"],
     "verify": ["verify", "model", "--attention", "dense"],
     "status": ["status", "out.npy"],
@@ -392,6 +428,7 @@ def walk(names):
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         write_folder("model")
+        write_folder("filler", tensors=masked())
         with open("texts.txt", "w") as file:
             file.write("a b\n")
         for name in names:

@@ -90,6 +90,24 @@ def published(encoder):
     return tensors
 
 
+def masked(name="bert-gelu", seed=0):
+    """The published tensors of a masked language model: an encoder of CONFIGS and a random head."""
+    random, config = np.random.default_rng(seed), CONFIGS[name]
+    d, v = config.hidden_size, config.vocab_size
+    shapes = {
+        "transform.dense.weight": (d, d),
+        "transform.dense.bias": (d,),
+        "transform.LayerNorm.weight": (d,),
+        "transform.LayerNorm.bias": (d,),
+        "bias": (v,),
+    }
+    head = {
+        f"cls.predictions.{key}": random.normal(size=shape).astype(np.float32)
+        for key, shape in shapes.items()
+    }
+    return {f"bert.{key}": value for key, value in published(encoder(name)).items()} | head
+
+
 def raw_config(config):
     """The config.json that describes a config."""
     gate = "reglu" if config.activation == "relu" else "geglu"

@@ -50,6 +50,7 @@ def check_embeds(stored: Checkpoint, folder: Path) -> None:
     if not listed and any(FILLS.search(name) for name in names):
         warn_caller(
             f"{folder} is a masked language model, which was not trained to embed texts (it has "
-            "cls.predictions and no modules.json); vectors are the means of its states",
+            "cls.predictions and no modules.json); vectors are the means of its states, and "
+            "MaskedLM fills in its masks",
             NotAnEmbedderWarning,
         )

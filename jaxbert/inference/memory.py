@@ -38,19 +38,27 @@ def parameters(config: EncoderConfig) -> int:
 
 
 def estimate(
-    config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, t: int, has_bias: bool
+    config: EncoderConfig,
+    attention: Attend,
+    dtype: DTypeLike,
+    b: int,
+    t: int,
+    has_bias: bool,
+    outputs: int = 0,
 ) -> int:
     """The bytes that b rows of t tokens take, weights included.
 
     Six arrays [b, t, d] exist at the same time as the scores; in the feed-forward it is four of
     them, and four [b, chunk, f] if it is gated, else two. The size of the scores comes from the
     implementation of attention; has_bias says whether the position scheme adds a term to them.
+    outputs is the float32 numbers that each token has beside its state, such as logits.
     """
     width = jnp.dtype(dtype).itemsize
     states = width * b * t * config.hidden_size
     scores = score_bytes(attention, b, config.num_heads, t, has_bias)
     inner = width * 2 * (projections(config) - 1) * b * min(t, CHUNK) * config.intermediate_size
-    return parameters(config) * width + max(6 * states + scores, 4 * states + inner)
+    head = 4 * b * t * outputs
+    return parameters(config) * width + max(6 * states + scores, 4 * states + inner) + head
 
 
 def container_memory() -> int | None:
@@ -78,15 +86,21 @@ def device_memory(device: jax.Device | None = None) -> int | None:
 
 
 def longest(
-    config: EncoderConfig, attention: Attend, dtype: DTypeLike, b: int, most: int, has_bias: bool
+    config: EncoderConfig,
+    attention: Attend,
+    dtype: DTypeLike,
+    b: int,
+    most: int,
+    has_bias: bool,
+    outputs: int = 0,
 ) -> int:
     """The largest t whose estimate is at most `most` bytes; 0 if there is none."""
     low, high = 0, 1
-    while estimate(config, attention, dtype, b, high, has_bias) <= most:
+    while estimate(config, attention, dtype, b, high, has_bias, outputs) <= most:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        fits = estimate(config, attention, dtype, b, middle, has_bias) <= most
+        fits = estimate(config, attention, dtype, b, middle, has_bias, outputs) <= most
         low, high = (middle, high) if fits else (low, middle)
     return low
 
@@ -99,13 +113,14 @@ def check_memory(
     t: int,
     has_bias: bool,
     device: jax.Device | None = None,
+    outputs: int = 0,
 ) -> None:
     """Raise DeviceMemoryError for b rows of t tokens that the device cannot hold."""
     most = device_memory(device)
-    needed = estimate(config, attention, dtype, b, t, has_bias)
+    needed = estimate(config, attention, dtype, b, t, has_bias, outputs)
     if most is None or needed <= most:
         return
-    fit = longest(config, attention, dtype, b, most, has_bias)
+    fit = longest(config, attention, dtype, b, most, has_bias, outputs)
     raise DeviceMemoryError(
         f"{b} x {t} tokens need about {needed / GIB:.1f} GiB, but the device has "
         f"{most / GIB:.1f} GiB, enough for {b} x {fit}; shorten the texts (max_length), take fewer "

@@ -225,7 +225,7 @@ class MaskedLanguageHead(nnx.Module):
     @jax.named_scope("masked_language_head")
     def __call__(self, x: Hidden, word: jax.Array) -> jax.Array:
         """The logits [b, t, v] in float32; word [v, d] are the encoder's word embeddings."""
-        state = self.norm(self.activation(self.transform(x)))
+        state = self.norm(self.activation(self.transform(x.astype(jnp.float32))))
         table = word if self.decoder is None else self.decoder[...]
         logits = jnp.einsum(
             "btd,vd->btv",

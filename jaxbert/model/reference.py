@@ -247,3 +247,21 @@ def mean_pool(x: Tensor, mask: Tensor) -> Tensor:
     """The mean of x over the tokens where mask is true; zeros for a row without any."""
     weight = np.asarray(mask, np.float64)[..., None]
     return (np.asarray(x, np.float64) * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+
+
+# --- heads -------------------------------------------------------------------------------------
+
+
+def masked_language_logits(tensors: Tensors, config: Mapping[str, Any], x: Tensor) -> Tensor:
+    """The logits [b, t, v] of a masked language model from the last states x [b, t, d].
+
+    tensors: names without prefix. The activation is hidden_act, also where layers are gated. Every
+    row of the word embeddings is a token, unless the file has a decoder of its own.
+    Source: transformers' BertLMPredictionHead.
+    """
+    tensors = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
+    head = "cls.predictions"
+    y = ACTIVATIONS[config.get("hidden_act", "gelu")](linear(x, tensors, f"{head}.transform.dense"))
+    y = norm(y, tensors, f"{head}.transform.LayerNorm", config.get("layer_norm_eps", 1e-12))
+    table = tensors["embeddings.word_embeddings.weight"]
+    return y @ tensors.get(f"{head}.decoder.weight", table).T + tensors[f"{head}.bias"]

@@ -157,3 +157,15 @@ def check_listed(
         known = backend.token_to_id(word)
         if str(known) != number:
             raise files.contradicts("added_tokens_decoder", f"{word}: {number}", known)
+
+
+def mask_word(backend: tokenizers.Tokenizer, folder: Path, ignore: Collection[str]) -> str:
+    """The word of a folder's mask token: the one that its files name, else a usual one.
+
+    Raises CheckpointError for a tokenizer that has none.
+    """
+    named = Files.of(folder, ignore).words.get("mask_token")
+    for word in [named] if named else ["[MASK]", "<mask>"]:
+        if backend.token_to_id(word) is not None:
+            return word
+    raise CheckpointError(f"{folder} has a tokenizer without a mask token; restore its files")
