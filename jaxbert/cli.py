@@ -33,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
     similarity.add_argument("first", metavar="TEXT")
     similarity.add_argument("second", metavar="TEXT")
 
+    rank = add(commands, "rank", "texts by their score for a query", run_rank, has_default=False)
+    rank.add_argument("query", metavar="QUERY")
+    rank.add_argument("input", nargs="*", help="files of texts, or - for stdin (the default)")
+    rank.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
+    rank.add_argument("--top-k", type=int, metavar="N", help="default: all")
+
     fill = add(commands, "fill", "the words for each [MASK] of a text", run_fill, has_default=False)
     fill.add_argument("text", metavar="TEXT", help="a text with [MASK] in it")
     fill.add_argument("--top-k", type=int, default=5, help="words per mask (default: %(default)s)")
@@ -155,6 +161,35 @@ def run_similarity(options: argparse.Namespace) -> int:
     first, second = embedder.encode([options.first, options.second])
     interrupts.check()
     streams.answer(f"{embedder.similarity(first, second)[0, 0]:.6f}")
+    return 0
+
+
+def run_rank(options: argparse.Namespace) -> int:
+    """Print score, number and text of each row, the best first; the exit status."""
+    from jaxbert.corpus.rows import BadRow, Reading, Source
+    from jaxbert.cross_encoder import CrossEncoder
+
+    if options.model is None:
+        raise InputError(
+            "rank has no default model, since it needs a reranker; name one with --model, such as "
+            "cross-encoder/ms-marco-MiniLM-L6-v2"
+        )
+    inputs = options.input or ["-"]
+    if "-" in inputs:
+        streams.need_stdin()
+    source = Source(inputs, Reading(text_field=options.text_field))
+    source.check()
+    ranker = CrossEncoder.from_pretrained(**model_arguments(options))
+    interrupts.check()
+    texts = []
+    for row in source.rows():
+        if isinstance(row, BadRow):
+            raise InputError(f"{row.where} {row.reason}; correct it or leave it out")
+        texts.append(row.text)
+    found = ranker.rank(options.query, texts, options.top_k, return_documents=True)
+    interrupts.check()
+    for answer in found:
+        streams.answer(f"{answer['score']:.6f}\t{answer['corpus_id']}\t{answer['text']}")
     return 0
 
 

@@ -23,7 +23,7 @@ from jaxbert.checkpoint.sentence_transformers.cross_encoder import (
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensor_names.heads import CLASSIFIER
 from jaxbert.encoder import Encoder
-from jaxbert.errors import CheckpointError, InputError, shown
+from jaxbert.errors import CheckpointError, InputError, InputTypeError, shown
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.forward import logits
 from jaxbert.inference.inputs import ArrayInput
@@ -42,6 +42,7 @@ from jaxbert.inference.scoring import (
 from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
 from jaxbert.model.head import Classifier
+from jaxbert.model.transformer import Inputs
 from jaxbert.process.backend import check_devices
 from jaxbert.process.forked import check_not_forked
 from jaxbert.text.prompts import check_str
@@ -66,7 +67,19 @@ class CrossEncoder:
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
-        """Put a model together; planner decides the shapes of batches, None by the backend."""
+        """Put a model together; planner decides the shapes of batches, None by the backend.
+
+        Raises InputTypeError for parts of other types, CheckpointError for parts that do not fit.
+        """
+        kinds = {
+            "encoder": (encoder, Encoder),
+            "head": (head, Classifier),
+            "tokenizer": (tokenizer, Tokenizer),
+            "settings": (settings, CrossEncoderSettings),
+        }
+        for name, (value, kind) in kinds.items():
+            if not isinstance(value, kind):
+                raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
         self.settings, self.tokenizer, self.head = settings, tokenizer, head
         self.engine = Engine(encoder, Stack(), planner, devices)
         self.scores = self.engine.program(logits, head)
@@ -152,20 +165,18 @@ class CrossEncoder:
 
         Raises InputError as Encoder does, and for a row whose first position is padding.
         """
-        if attention_mask is not None and not isinstance(attention_mask, jax.core.Tracer):
-            mask = np.asarray(attention_mask)
-            if mask.ndim == 2 and not mask[:, :1].all():
+
+        def run(encoder: Encoder, inputs: Inputs) -> jax.Array:
+            traced = isinstance(inputs.segments, jax.core.Tracer)
+            if not traced and not np.asarray(inputs.segments[:, 0]).all():
                 raise InputError(
                     "attention_mask has a row that begins with padding, where the classifier "
                     "reads; pad on the right"
                 )
-        return self.encoder.run(
-            lambda encoder, inputs: _logits(encoder, self.head, inputs),
-            self.encoder.attention,
-            input_ids,
-            attention_mask,
-            token_type_ids,
-        )
+            return _logits(encoder, self.head, inputs)
+
+        texts = (input_ids, attention_mask, token_type_ids)
+        return self.encoder.run(run, self.encoder.attention, *texts)
 
     def predict(
         self,
@@ -264,6 +275,7 @@ class CrossEncoder:
         name = self.settings.default_prompt_name if name is None else name
         if name is None:
             return ""
+        check_str(name, "prompt_name")
         if name not in self.settings.prompts:
             known = ", ".join(map(repr, self.settings.prompts)) or "none"
             raise InputError(f"the model has no prompt named {shown(name)}; it has: {known}")

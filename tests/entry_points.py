@@ -21,10 +21,10 @@ import numpy as np
 from flax import nnx
 
 import jaxbert
-from jaxbert import Embedder, Encoder, EncoderConfig, JaxbertError, MaskedLM
+from jaxbert import CrossEncoder, Embedder, Encoder, EncoderConfig, JaxbertError, MaskedLM
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.text.tokenizer import Tokenizer
-from tests.models import CONFIGS, SIZES, encoder, masked, word_tokenizer, write_folder
+from tests.models import CONFIGS, SIZES, encoder, masked, scored, word_tokenizer, write_folder
 
 
 class Odd:
@@ -150,6 +150,12 @@ def embedder():
 def filler():
     """A masked language model, of the folder that walk() writes."""
     return MaskedLM.from_pretrained("filler")
+
+
+@functools.cache
+def scorer():
+    """A cross-encoder, of the folder that walk() writes."""
+    return CrossEncoder.from_pretrained("scorer")
 
 
 def attention():
@@ -310,6 +316,63 @@ CALLS = {
         lambda: {"include_prompt": True},
     ),
 }
+PREDICT = {
+    "prompt_name": None,
+    "prompt": None,
+    "batch_size": None,
+    "show_progress_bar": None,
+    "activation_fn": None,
+    "max_length": None,
+}
+CALLS |= {
+    "CrossEncoder": (
+        lambda: CrossEncoder,
+        lambda: {
+            "encoder": scorer().encoder,
+            "head": scorer().head,
+            "tokenizer": scorer().tokenizer,
+            "settings": scorer().settings,
+        },
+    ),
+    "CrossEncoder.from_pretrained": (
+        lambda: CrossEncoder.from_pretrained,
+        lambda: {
+            "name": "scorer",
+            "deterministic": False,
+            "dtype": "float32",
+            "attention": None,
+            "revision": None,
+            "token": None,
+            "ignore_config": (),
+            "devices": None,
+        },
+    ),
+    "CrossEncoder.logits": (
+        lambda: scorer().logits,
+        lambda: {"input_ids": ids(), "attention_mask": None, "token_type_ids": None},
+    ),
+    "CrossEncoder.predict": (
+        lambda: scorer().predict,
+        lambda: (
+            {
+                "inputs": [("a", "b")],
+                "apply_softmax": False,
+                "convert_to_numpy": True,
+                "convert_to_tensor": False,
+                "device": None,
+                "pool": None,
+                "chunk_size": None,
+            }
+            | PREDICT
+        ),
+    ),
+    "CrossEncoder.rank": (
+        lambda: scorer().rank,
+        lambda: (
+            {"query": "a", "documents": ["b"], "top_k": None, "return_documents": False} | PREDICT
+        ),
+    ),
+}
 CALLS |= {
     "MaskedLM": (
         lambda: MaskedLM,
@@ -429,6 +492,7 @@ def walk(names):
         os.chdir(folder)
         write_folder("model")
         write_folder("filler", tensors=masked())
+        write_folder("scorer", tensors=scored())
         with open("texts.txt", "w") as file:
             file.write("a b\n")
         for name in names:

@@ -108,6 +108,19 @@ def masked(name="bert-gelu", seed=0):
     return {f"bert.{key}": value for key, value in published(encoder(name)).items()} | head
 
 
+def scored(name="bert-gelu", labels=1, seed=0):
+    """The published tensors of a cross-encoder: an encoder of CONFIGS and a random classifier."""
+    random, d = np.random.default_rng(seed), CONFIGS[name].hidden_size
+    shapes = {
+        "bert.pooler.dense.weight": (d, d),
+        "bert.pooler.dense.bias": (d,),
+        "classifier.weight": (labels, d),
+        "classifier.bias": (labels,),
+    }
+    head = {key: random.normal(size=shape).astype(np.float32) for key, shape in shapes.items()}
+    return {f"bert.{key}": value for key, value in published(encoder(name)).items()} | head
+
+
 def raw_config(config):
     """The config.json that describes a config."""
     gate = "reglu" if config.activation == "relu" else "geglu"

@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jaxbert import CrossEncoder, Embedder
+from jaxbert.cli import main
 from jaxbert.errors import CheckpointError, InputError, InputTypeError
 from jaxbert.inference.scoring import sigmoid
 from tests.models import GOLDEN
@@ -297,3 +298,26 @@ def test_each_kind_of_folder_names_the_class_that_opens_it(minilm):
         CrossEncoder.from_pretrained(minilm)
     with pytest.raises(CheckpointError, match="makes no vectors of them; CrossEncoder gives"):
         Embedder.from_pretrained(GOLDEN / "jinabert-reranker")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_the_command_ranks_rows_of_files(models, tmp_path, capsys):
+    known = recorded("bert-cross-encoder")
+    texts = [text for text in known["documents"] if text]
+    (tmp_path / "in.txt").write_text("\n".join(texts) + "\n")
+    folder = str(GOLDEN / "bert-cross-encoder")
+    options = ["rank", known["query"], str(tmp_path / "in.txt"), "--model", folder]
+    assert main([*options, "--top-k", "2"]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    expected = models["bert-cross-encoder"].rank(known["query"], texts, 2, return_documents=True)
+    assert [(int(number), text) for _, number, text in lines] == [
+        (row["corpus_id"], row["text"]) for row in expected
+    ]
+    close([float(score) for score, *_ in lines], [row["score"] for row in expected], GOLDEN_ENCODER)
+    assert main(options[:3]) == 1
+    assert "rank has no default model" in capsys.readouterr().err
+    three = str(GOLDEN / "bert-cross-encoder-3labels")
+    assert main([*options[:3], "--model", three]) == 1
+    assert "by which documents have no order" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import jaxbert
-from jaxbert import Embedder, Encoder, MaskedLM
+from jaxbert import CrossEncoder, Embedder, Encoder, MaskedLM
 from tests.entry_points import CALLS, SETTINGS
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +18,7 @@ PLAIN = {"__version__", "Bias", "Position", "JaxbertError", "TokenEmbeddings"}
 # Steps of others, which get what those have checked.
 INNER = {
     *("Embedder.change", "Embedder.finish", "Embedder.request", "Embedder.check_width"),
+    *("CrossEncoder.prompt", "CrossEncoder.run", "CrossEncoder.tokenised"),
     *("MaskedLM.answer", "MaskedLM.ids_of", "MaskedLM.probabilities"),
     *("Embedder.check_prompts", "Encoder.run", "Encoder.prepared", "Encoder.from_checkpoint"),
     *(
@@ -29,9 +30,10 @@ INNER = {
 }
 # In one process each, for it takes seconds to begin.
 GROUPS = {
-    "numbers": [name for name in CALLS if not name.startswith(("E", "M", "jaxbert "))],
+    "numbers": [name for name in CALLS if not name.startswith(("C", "E", "M", "jaxbert "))],
     "encoder": [name for name in CALLS if name.startswith("Encoder")],
     "embedder": [name for name in CALLS if name.startswith("Embedder")],
+    "cross_encoder": [name for name in CALLS if name.startswith("CrossEncoder")],
     "masked_lm": [name for name in CALLS if name.startswith("MaskedLM")],
     "command": [name for name in CALLS if name.startswith("jaxbert ")],
 }
@@ -55,7 +57,7 @@ def methods(kind):
 
 def test_every_entry_point_is_tried():
     known = {*CALLS, *INNER}
-    for kind in (Embedder, Encoder, MaskedLM, jaxbert.Ranges, jaxbert.EncoderConfig):
+    for kind in (Embedder, Encoder, CrossEncoder, MaskedLM, jaxbert.Ranges, jaxbert.EncoderConfig):
         assert set(methods(kind)) - known == set(), "give it right arguments in entry_points.py"
     assert set(jaxbert.__all__) - known - PLAIN == set()
     assert {f"Embedder.{name} =" for name in SETTINGS} <= set(methods(Embedder))

@@ -47,7 +47,13 @@ def named_activation(value: Any) -> Activation:
 
 def activated(scores: np.ndarray, activate: Activation) -> np.ndarray:
     """activate(scores), which must be numbers in the same shape [n, labels]."""
-    result = np.asarray(activate(scores))
+    try:
+        result = np.asarray(activate(scores))
+    except Exception as error:  # whatever a caller's function raises
+        raise InputTypeError(
+            f"activation_fn failed on logits {list(scores.shape)} ({error}); pass a function of an "
+            "array"
+        ) from error
     if result.shape != scores.shape or result.dtype.kind != "f":
         raise InputError(
             f"activation_fn gave {result.dtype} {list(result.shape)} for logits "
