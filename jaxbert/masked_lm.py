@@ -23,7 +23,7 @@ from jaxbert.model.config import LARGEST
 from jaxbert.model.head import MaskedLanguageHead
 from jaxbert.process.backend import backend, computing
 from jaxbert.text.special_tokens import mask_word
-from jaxbert.text.tokenizer import Tokenizer
+from jaxbert.text.tokenizer import SPECIAL, Tokenizer
 
 
 class MaskedLM:
@@ -125,10 +125,11 @@ class MaskedLM:
         For one mask: a list of {"score", "token", "token_str", "sequence"}, where score is the
         probability among all tokens, token an id and sequence the text with it, without special
         tokens. For several masks: a list of such lists, each filled in alone, and sequence keeps
-        the special tokens. For a list of texts: a list of those.
+        the special tokens but padding. For a list of texts: a list of those.
         Raises InputError for a text without a mask and for one that is cut before its last mask,
         InputTypeError; ComputationError for what is not finite.
-        Source: transformers 5, FillMaskPipeline. Differs: that one cuts no text.
+        Source: transformers 5, FillMaskPipeline. Differs: that one cuts no text, and takes
+        a list of one text for the text.
         """
         found = as_list([texts] if isinstance(texts, str) else texts, "texts")
         top_k = min(integer(top_k, "top_k", 1), self.encoder.config.vocab_size)
@@ -183,12 +184,14 @@ class MaskedLM:
     def answer(self, ids: np.ndarray, masks: np.ndarray, scores: np.ndarray, top_k: int) -> Any:
         """The candidates for each mask of a text; for the mask alone where there is one."""
         decode, single = self.tokenizer.backend.decode, len(masks) == 1
+        padding = {self.tokenizer.backend.token_to_id(word) for word in SPECIAL["pad_token"]}
         answers = []
         for at, row in zip(masks.tolist(), scores, strict=True):
             candidates = []
             for token in np.argsort(-row, kind="stable")[:top_k].tolist():
                 filled = ids.tolist()
                 filled[at] = token
+                filled = [one for one in filled if one not in padding]  # as transformers
                 candidates.append(
                     {
                         "score": float(row[token]),

@@ -242,6 +242,13 @@ def test_top_k(filler):
         filler.fill(text, 2.5)
 
 
+def test_padding_is_no_word_of_a_sequence(filler):
+    for answers in filler.fill("a [MASK] [PAD] [MASK]", top_k=1000):
+        (padding,) = (found for found in answers if found["token_str"] == "[PAD]")
+        assert padding["sequence"] == "[CLS] a [MASK] [SEP]"
+        assert not any("[PAD]" in found["sequence"] for found in answers)
+
+
 def test_texts_that_cannot_be_filled_are_refused(filler):
     assert filler.max_length == 48
     with pytest.raises(InputError, match=r"text 1 has no \[MASK\]; put one"):
