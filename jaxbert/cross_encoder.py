@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import jax
@@ -41,6 +42,7 @@ from jaxbert.inference.scoring import (
 )
 from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
+from jaxbert.model.config import LARGEST
 from jaxbert.model.head import Classifier
 from jaxbert.model.transformer import Inputs
 from jaxbert.process.backend import check_devices
@@ -141,9 +143,15 @@ class CrossEncoder:
         return len(self.settings.labels)
 
     @property
-    def max_length(self) -> int:
+    def max_seq_length(self) -> int:
         """Tokens of a pair, special tokens included, beyond which the longer text is cut."""
         return self.settings.max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, tokens: int) -> None:
+        most = self.encoder.position.limit or LARGEST
+        length = integer(tokens, "max_seq_length", 1, most)
+        self.settings = replace(self.settings, max_length=length)
 
     @property
     def compilations(self) -> int:
@@ -197,12 +205,12 @@ class CrossEncoder:
     ) -> Any:
         """One score per pair, float32: [n] of a list of pairs with one label, else [n, labels].
 
-        inputs is a list of pairs of str; one pair gives its score alone. A pair beyond max_length
-        tokens, the folder's if None, is cut at the longer text first. A prompt is put before the
-        first text. activation_fn, a name or a function of logits [n, labels], replaces the
-        folder's; apply_softmax then makes shares of several labels. Raises InputTypeError and
-        InputError, before anything is computed if the list shows it; ComputationError for a score
-        that is not finite.
+        inputs is a list of pairs of str, or an array of str [n, 2]; one pair gives its score alone.
+        A pair beyond max_length tokens, max_seq_length if None, is cut at the longer text first. A
+        prompt is put before the first text. activation_fn, a name or a function of logits
+        [n, labels], replaces the folder's; apply_softmax then makes shares of several labels.
+        Raises InputTypeError and InputError, before anything is computed if the list shows it;
+        ComputationError for a score that is not finite.
         Differs: sentence-transformers sorts by characters, and its scores change with the batch.
         """
         refuse_torch(convert_to_numpy, convert_to_tensor, device, pool, chunk_size)
@@ -215,7 +223,7 @@ class CrossEncoder:
         prefix = self.prompt(prompt_name, prompt)
         show = show_progress_bar is not None and flag(show_progress_bar, "show_progress_bar")
         size = None if batch_size is None else integer(batch_size, "batch_size", 1)
-        most = self.max_length if max_length is None else integer(max_length, "max_length", 1)
+        most = self.max_seq_length if max_length is None else integer(max_length, "max_length", 1)
         scores = activated(self.run(pairs, prefix, size, show, most), activate)
         if self.num_labels == 1:
             scores = scores[:, 0]

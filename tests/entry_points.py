@@ -423,10 +423,15 @@ CALLS |= {
     )
     for name, value in SETTINGS.items()
 }
+CALLS["CrossEncoder.max_seq_length ="] = (
+    lambda: functools.partial(assign, scorer(), "max_seq_length"),
+    lambda: {"value": 11},
+)
 MODEL = ["--model", "model"]
 COMMANDS = {
     "embed": ["embed", "texts.txt", "-o", "out.npy", *MODEL, "--batch-size", "3", "--quiet"],
     "similarity": ["similarity", "a", "b", *MODEL, "--ignore-config", "key", "--dtype", "float32"],
+    "rank": ["rank", "a", "texts.txt", "--top-k", "3", "--model", "scorer"],
     "fill": ["fill", "a [MASK] b", "--top-k", "3", "--model", "filler"],
     "info": ["info", "model", "--revision", "main"],
     "verify": ["verify", "model", "--attention", "dense"],

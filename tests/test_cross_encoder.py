@@ -97,6 +97,24 @@ def test_activations_softmax_prompts_and_lengths(models):
     close(both, np.array(known["predict_sigmoid_then_softmax"]), GOLDEN_ENCODER)
 
 
+def test_pairs_may_be_an_array(models):
+    pairs, model = drawn(5), models["bert-cross-encoder"]
+    expected = model.predict(pairs)
+    np.testing.assert_array_equal(model.predict(np.array(pairs)), expected)
+    np.testing.assert_array_equal(model.predict(np.array(pairs[0])), model.predict(pairs[0]))
+    np.testing.assert_array_equal(model.predict([list(pair) for pair in pairs]), expected)
+
+
+def test_the_length_can_be_set():
+    model = CrossEncoder.from_pretrained(GOLDEN / "bert-cross-encoder")
+    pairs = pairs_of(recorded("bert-cross-encoder"))
+    cut = model.predict(pairs, max_length=24)
+    model.max_seq_length = 24
+    np.testing.assert_array_equal(model.predict(pairs), cut)
+    with pytest.raises(InputError, match="max_seq_length is 65; it must be from 1 to 64"):
+        model.max_seq_length = 65
+
+
 def test_rank(models):
     known, model = recorded("bert-cross-encoder"), models["bert-cross-encoder"]
     got = model.rank(known["query"], known["documents"])
@@ -251,7 +269,7 @@ def test_a_folder_as_new_versions_of_sentence_transformers_save_it(folder):
     prompts = {"prompts": {"q": "the city: "}, "default_prompt_name": "q"}
     changed(folder, "config_sentence_transformers.json", model_type="CrossEncoder", **prompts)
     model, known = CrossEncoder.from_pretrained(folder), recorded("bert-cross-encoder")
-    assert model.max_length == 24
+    assert model.max_seq_length == 24
     whole = model.predict(pairs_of(known), max_length=48)
     close(whole, np.array(known["predict_prompt"]["scores"]), GOLDEN_ENCODER)
 

@@ -122,7 +122,7 @@ def test_bfloat16(tmp_path):
     golden = load_file(BERT / "golden.safetensors")
     texts = [golden[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
     model = MaskedLM.from_pretrained(BERT, dtype="bfloat16")
-    assert model.encoder.dtype == jnp.bfloat16
+    assert model.encoder.embeddings.word[...].dtype == jnp.bfloat16
     logits, kept = model.logits(*texts), texts[1].astype(bool)
     assert logits.dtype == jnp.float32
     close(np.asarray(logits)[kept], golden["logits"][kept], BFLOAT16)
@@ -177,7 +177,9 @@ def test_the_memory_of_the_logits_counts(filler, monkeypatch):
     ids = np.ones((8, 32), np.int32)
     encoder = filler.encoder
     bias = encoder.position.bias is not None
-    states = memory.estimate(encoder.config, encoder.attention, encoder.dtype, 8, 32, bias)
+    states = memory.estimate(
+        encoder.config, encoder.attention, encoder.embeddings.word[...].dtype, 8, 32, bias
+    )
     monkeypatch.setattr(memory, "device_memory", lambda device: states + 4 * 8 * 32 * 101 - 1)
     encoder(ids)
     with pytest.raises(DeviceMemoryError, match="8 x 32 tokens need"):

@@ -64,7 +64,10 @@ def activated(scores: np.ndarray, activate: Activation) -> np.ndarray:
 
 def is_pair(inputs: Any) -> bool:
     """Whether this is one pair of texts, and not a list of pairs."""
-    return isinstance(inputs, list | tuple) and len(inputs) > 0 and isinstance(inputs[0], str)
+    listed = isinstance(inputs, list | tuple) or (
+        isinstance(inputs, np.ndarray) and inputs.ndim == 1
+    )
+    return listed and len(inputs) > 0 and isinstance(inputs[0], str)
 
 
 def checked_pairs(inputs: Any) -> list[Pair]:
@@ -79,7 +82,8 @@ def checked_pairs(inputs: Any) -> list[Pair]:
         ) from error
     pairs = []
     for i, pair in enumerate(given):
-        if isinstance(pair, str | bytes) or not isinstance(pair, Sequence) or len(pair) != 2:
+        listed = isinstance(pair, Sequence) or (isinstance(pair, np.ndarray) and pair.ndim == 1)
+        if isinstance(pair, str | bytes) or not listed or len(pair) != 2:
             raise InputTypeError(f"pair {i} is {shown(pair)}; pass two texts, (query, document)")
         pairs.append((plain_text(i, pair[0]), plain_text(i, pair[1])))
     return pairs

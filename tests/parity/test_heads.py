@@ -124,7 +124,7 @@ def agree(ours, theirs, options=(), their_options=None):
 def test_scores_of_pairs(both):
     ours, theirs = both
     assert ours.num_labels == theirs.num_labels
-    assert ours.max_length == theirs.max_seq_length == POSITIONS
+    assert ours.max_seq_length == theirs.max_seq_length == POSITIONS
     found = agree(ours, theirs)
     assert found.shape == ((len(PAIRS),) if ours.num_labels == 1 else (len(PAIRS), 3))
     close(agree(ours, theirs, {"batch_size": 5}), found, GOLDEN_ENCODER)
@@ -233,7 +233,7 @@ def test_scores_at_a_maximum_length(tmp_path, both, most):
     # As an argument it ends up in the saved folder.
     shorter = TheirCrossEncoder(theirs[0].model.name_or_path, max_length=most, device="cpu")
     again = CrossEncoder.from_pretrained(write(shorter, tmp_path))
-    assert again.max_length == shorter.max_seq_length == most
+    assert again.max_seq_length == shorter.max_seq_length == most
     np.testing.assert_array_equal(agree(again, shorter), cut)
 
 
