@@ -59,9 +59,9 @@ class Engine(Generic[Model]):
         self.devices = devices_for(check_devices(devices), first_weight(encoder.embeddings))
         self.snapshot = Snapshot(encoder)
         self.dtype = first_weight(encoder.embeddings).dtype
-        self.has_bias = encoder.position.bias is not None
         self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated
         with computing():
+            self.has_bias = encoder.position.bias is not None
             runner = unrolled_where_faster(encoder, platform)
             head = PoolingHead(stack.pooling, stack.after)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
