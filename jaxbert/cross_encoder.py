@@ -31,6 +31,7 @@ from jaxbert.inference.inputs import ArrayInput
 from jaxbert.inference.outputs import refuse_torch
 from jaxbert.inference.planning import ByText, Planner
 from jaxbert.inference.prefetch import WINDOW, prefetched, spans
+from jaxbert.inference.request import errors_numbered_from
 from jaxbert.inference.scoring import (
     Activation,
     Pair,
@@ -118,7 +119,7 @@ class CrossEncoder:
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
         labels = number_of_labels(opened.stored)
         settings = read_cross_encoder(opened.folder, opened.stored, opened.ignore_config, labels)
-        tokenizer = Tokenizer.of_model(opened, lower_case=False)
+        tokenizer = Tokenizer.of_model(opened, settings.lower_case)
         device = devices[0] if devices else None
         encoder = Encoder.from_checkpoint(
             opened.stored, dtype=dtype, attention=attention, device=device
@@ -313,7 +314,8 @@ class CrossEncoder:
 
         def of_window(window: tuple[int, int]) -> list[np.ndarray]:
             part = [(prefix + a, b) for a, b in pairs[slice(*window)]]
-            return self.tokenizer.pairs(part, most, self.typed)
+            with errors_numbered_from(window[0]):
+                return self.tokenizer.pairs(part, most, self.typed)
 
         sizes = [len(prefix) + len(a) + len(b) for a, b in pairs]
         return prefetched(of_window, list(spans(sizes, WINDOW)))

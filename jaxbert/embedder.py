@@ -68,8 +68,8 @@ class Embedder(Settings, Portable):
     ) -> Self:
         """The model of a folder or a hub name, with its pooling, normalisation and prompts.
 
-        deterministic: the same text gives the same bits in any company (one device and version), at
-        the price of full batches. ignore_config names keys of the folder's JSON files that may be
+        deterministic: the same text gives the same bits whatever its batch mates are (one device and
+        version), at the price of full batches. ignore_config names keys of the folder's JSON files that may be
         passed over. devices (jax.local_devices()) each take batches of their own, None is the first
         one alone. dtype is float32 or bfloat16, that of the weights and of the states between
         layers; sums, norms, softmax and pooling are float32 in both. bfloat16 is faster where the
@@ -282,7 +282,7 @@ class Embedder(Settings, Portable):
     def warmup(self, max_length: int | None = None) -> int:
         """Compile what texts of up to max_length tokens usually need; how many shapes were new.
 
-        That is a text alone and a full batch of every length of the ladder, and of rows that short
+        That is a text alone and a full batch of every bucket of lengths, and of rows that short
         texts share; a last, smaller batch may still compile. None: 512, or max_seq_length if less.
         """
         longest = min(self.max_seq_length, 512) if max_length is None else max_length

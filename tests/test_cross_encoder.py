@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from jaxbert import CrossEncoder, Embedder
 from jaxbert.cli import main
-from jaxbert.errors import CheckpointError, InputError, InputTypeError
+from jaxbert.errors import CheckpointError, InputError, InputTypeError, TextError
+from jaxbert.inference.prefetch import WindowSize
 from jaxbert.inference.scoring import sigmoid
 from tests.models import GOLDEN
 from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, close, off
@@ -274,6 +275,39 @@ def test_a_folder_as_new_versions_of_sentence_transformers_save_it(folder):
     close(whole, np.array(known["predict_prompt"]["scores"]), GOLDEN_ENCODER)
 
 
+def test_texts_are_lower_cased_where_the_folder_says_so(folder):
+    (folder / "modules.json").write_text(
+        json.dumps([{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}])
+    )
+    backend = json.loads((folder / "tokenizer.json").read_text())
+    assert backend["normalizer"]["lowercase"]
+    backend["normalizer"]["lowercase"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(backend))
+    changed(folder, "tokenizer_config.json", do_lower_case=False)
+    upper, lower = [("THE RIVER", "OF BERLIN")], [("the river", "of berlin")]
+    kept = CrossEncoder.from_pretrained(folder)
+    assert kept.predict(upper) != kept.predict(lower)
+    changed(folder, "sentence_bert_config.json", do_lower_case=True)
+    cased = CrossEncoder.from_pretrained(folder)
+    assert cased.predict(upper) == cased.predict(lower)
+
+
+def test_a_pair_that_cannot_be_tokenised_is_named_by_its_place_among_all(models, monkeypatch):
+    model = models["bert-cross-encoder"]
+    monkeypatch.setattr("jaxbert.cross_encoder.WINDOW", WindowSize(3, 10**6))
+
+    real = type(model.tokenizer).pairs
+
+    def refusing(self, pairs, *more):
+        if ("bad", "b") in pairs:
+            raise TextError(pairs.index(("bad", "b")), "cannot be tokenised")
+        return real(self, pairs, *more)
+
+    monkeypatch.setattr(type(model.tokenizer), "pairs", refusing)
+    with pytest.raises(TextError, match="text 5 cannot be tokenised"):
+        model.predict([("a", "b")] * 5 + [("bad", "b"), ("a", "b")])
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -294,6 +328,14 @@ def test_a_head_that_is_not_whole(folder, lost):
     tensors = load_file(folder / "model.safetensors")
     save_file({k: v for k, v in tensors.items() if k != lost}, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match=f"lacks {lost.removeprefix('bert.')}"):
+        CrossEncoder.from_pretrained(folder)
+
+
+def test_a_second_head_is_not_left_out_in_silence(folder):
+    tensors = load_file(folder / "model.safetensors")
+    more = {"classifier.dense.weight": np.ones((36, 36), np.float32)}
+    save_file(tensors | more, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"has classifier\.dense\.weight beside its"):
         CrossEncoder.from_pretrained(folder)
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from jaxbert.checkpoint.kinds import ANSWERS
 from jaxbert.checkpoint.module import weights
 from jaxbert.checkpoint.tensor_file import FLOATS, Entry, readers
 from jaxbert.checkpoint.tensor_names.rule import Rule
@@ -92,6 +93,13 @@ def number_of_labels(stored: Checkpoint) -> int:
                 f"{stored.folder} is a {name}, which gives no score to a pair of texts; Encoder "
                 "gives the states of its encoder"
             )
+    head = {"classifier.weight", "classifier.bias"}
+    others = sorted(name for name in there if ANSWERS.fullmatch(name) and name not in head)
+    if others:
+        raise CheckpointError(
+            f"{stored.folder} has {listing(others)} beside its classifier, which is not "
+            "understood; no score is computed without it"
+        )
     if len(weight.shape) != 2:
         raise CheckpointError(
             f"{weight.name} has shape {weight.shape}; a classifier is [labels, width]"

@@ -64,16 +64,15 @@ def check_devices(devices: Iterable[Any] | None) -> tuple[jax.Device, ...] | Non
     backend()
     if devices is None:
         return None
+    wrong = InputTypeError(
+        f"devices is a {type(devices).__name__}; pass a list of them, such as jax.local_devices()"
+    )
+    if isinstance(devices, str | bytes):
+        raise wrong
     try:
-        chosen = () if isinstance(devices, str | bytes) else tuple(devices)
-    except TypeError:  # an array without axes calls itself iterable
-        chosen = None
-    if chosen is None or isinstance(devices, str | bytes):
-        raise InputTypeError(
-            f"devices is a {type(devices).__name__}; pass a list of them, such as "
-            "jax.local_devices()"
-        )
-    here = jax.local_devices()
+        chosen, here = tuple(devices), jax.local_devices()
+    except TypeError as error:  # also an array without axes, which calls itself iterable
+        raise wrong from error
     for device in chosen:
         if not isinstance(device, jax.Device):
             raise InputTypeError(

@@ -39,6 +39,7 @@ class CrossEncoderSettings:
     activation: str | None = None  # None: Sigmoid for one label, else Identity
     prompts: dict[str, str] = field(default_factory=dict)  # put before the first text
     default_prompt_name: str | None = None
+    lower_case: bool = False  # texts are lower-cased before they are tokenised
 
     @property
     def activation_name(self) -> str:
@@ -77,6 +78,7 @@ def read_cross_encoder(
         activation=None if KEY in ignore else activation(raw, file, stored),
         prompts=prompts,
         default_prompt_name=name,
+        lower_case=typed(transformer, "do_lower_case", bool, False, inner),
     )
 
 
