@@ -68,13 +68,14 @@ class Embedder(Settings, Portable):
     ) -> Self:
         """The model of a folder or a hub name, with its pooling, normalisation and prompts.
 
-        deterministic: the same text gives the same bits whatever its batch mates are (one device and
-        version), at the price of full batches. ignore_config names keys of the folder's JSON files that may be
-        passed over. devices (jax.local_devices()) each take batches of their own, None is the first
-        one alone. dtype is float32 or bfloat16, that of the weights and of the states between
-        layers; sums, norms, softmax and pooling are float32 in both. bfloat16 is faster where the
-        processor multiplies it, and moves components by up to 3e-3 of a vector's norm
-        (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and CheckpointError.
+        deterministic: the same text gives the same bits whatever its batch mates are (one device
+        and version), at the price of full batches. ignore_config names keys of the folder's JSON
+        files that may be passed over. devices (jax.local_devices()) each take batches of their own,
+        None is the first one alone. dtype is float32 or bfloat16, that of the weights and of the
+        states between layers; sums, norms, softmax and pooling are float32 in both. bfloat16 is
+        faster where the processor multiplies it, and moves components by up to 3e-3 of a vector's
+        norm (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and
+        CheckpointError.
         """
         devices = check_devices(devices)  # before a model is fetched
         deterministic = flag(deterministic, "deterministic")
