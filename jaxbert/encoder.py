@@ -16,14 +16,15 @@ from jaxbert.checkpoint.saving import save_encoder
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.inference.inputs import ArrayInput, check_dtype, check_makers, check_parts, prepare
 from jaxbert.inference.memory import check_memory
+from jaxbert.model.architectures import architecture_of
 from jaxbert.model.attention import Attend, dense
 from jaxbert.model.axes import Hidden, Scores
-from jaxbert.model.components import Components, Make, components_of
+from jaxbert.model.components import Components, Make
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.copyable import Copyable
 from jaxbert.model.module import first_weight
 from jaxbert.model.position import Position
-from jaxbert.model.transformer import Embeddings, Transformer
+from jaxbert.model.transformer import Transformer
 from jaxbert.process.backend import computing, device_of
 
 
@@ -44,7 +45,7 @@ class Encoder(Copyable, Transformer):
         attention: Attend | None = None,
         components: Components | None = None,
         layers: Sequence[Make] | None = None,
-        embeddings: Make = Embeddings,
+        embeddings: Make | None = None,
     ) -> None:
         """Random weights; the components that config names, or those given here.
 
@@ -54,7 +55,8 @@ class Encoder(Copyable, Transformer):
         """
         check_parts(config, rngs, position, feed_forward, attention)
         check_makers(components, layers, embeddings)
-        components = components_of(config) if components is None else components
+        architecture = architecture_of(config)
+        components = architecture.components if components is None else components
         if position is not None:
             components = components._replace(position=lambda rngs: position)
         if feed_forward is not None:
@@ -64,8 +66,8 @@ class Encoder(Copyable, Transformer):
             rngs=rngs,
             components=components,
             attention=attention,
-            layers=layers,
-            embeddings=embeddings,
+            layers=architecture.layers if layers is None else layers,
+            embeddings=architecture.embeddings if embeddings is None else embeddings,
         )
 
     @classmethod

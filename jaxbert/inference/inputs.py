@@ -81,7 +81,8 @@ def check_makers(components: Any, layers: Any, embeddings: Any) -> None:
         raise InputTypeError(
             f"components is a {type(components).__name__}; pass components_of(config)._replace(...)"
         )
-    makers = [embeddings, *(layers if isinstance(layers, list | tuple) else ())]
+    given = [] if embeddings is None else [embeddings]
+    makers = [*given, *(layers if isinstance(layers, list | tuple) else ())]
     if not all(map(callable, makers)) or not isinstance(layers, list | tuple | None):
         raise InputTypeError(
             "embeddings is a class or function that makes one, layers a list of those for each "
@@ -133,7 +134,7 @@ def token_types(
     if value is None:
         return np.zeros(shape, np.int32)
     types = integers(value, "token_type_ids")
-    check_range(types, "token_type_ids", number, "token types")
+    check_range(types, "token_type_ids", max(number, 1), "token types")
     return types
 
 

@@ -5,6 +5,7 @@ batch on an accelerator, but most of a short text's time in bfloat16 on a CPU (n
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -32,8 +33,8 @@ class Unrolled(Transformer):
         x, metadata = self.forward_embeddings(inputs)
         # Under a jit of its own a layer is traced once, not once for each.
         step = jax.jit(lambda layer, x, metadata: layer(x, metadata, self.attention))
-        for layer in self.layers:
-            x = step(layer, x, metadata)
+        for i, layer in enumerate(self.layers):
+            x = step(layer, x, metadata._replace(layer=jnp.asarray(i, jnp.int32)))
         return self.final_norm(x)
 
 

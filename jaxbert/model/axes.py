@@ -5,7 +5,7 @@
     s  key positions (s = t here)   v  vocabulary
     n  attention heads              k  token types
     h  width of one head            l  layers
-                                    g  the two halves of a gated layer: gate, value
+    r  buckets of distances         g  the two halves of a gated layer: gate, value
 
 The same letters stand in einsum strings, in the tables that map stored tensors to weights
 (checkpoint/tensor_names) and in prose. Weights of a projection onto heads are `d n h`, so no

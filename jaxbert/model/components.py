@@ -1,4 +1,7 @@
-"""From a config to components: the one place where the names of its choices are looked up."""
+"""The exchangeable components of an encoder, and those of a BERT or JinaBERT by its config.
+
+This is the one place where the names of a config's choices are looked up.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +33,7 @@ class Components(NamedTuple):
     final_norm: Make = Identity  # after the last layer; post-norm encoders have none
 
 
-def components_of(config: EncoderConfig) -> Components:
+def bert_components(config: EncoderConfig) -> Components:
     """The makers of the components that config names, for layers of its sizes."""
     sizes, std, eps = config.sizes, config.initializer_range, config.layer_norm_eps
     activation, use_bias = ACTIVATIONS[config.activation], config.feed_forward_bias

@@ -28,11 +28,11 @@ class RmsNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones((sizes["d"],), jnp.float32))
 
     def __call__(self, x: Hidden) -> Hidden:
-        """Normalise each token's state; no mean is subtracted."""
-        wide = x.astype(jnp.float32)
+        """Normalise each token's state, without subtracting a mean; in the dtype of scale."""
+        wide, scale = x.astype(jnp.float32), self.scale[...][None, None]
         power = jnp.square(wide).mean(-1, keepdims=True)
         normed = wide * jax.lax.rsqrt(power + self.eps)
-        return (normed * self.scale[...].astype(jnp.float32)[None, None]).astype(x.dtype)
+        return (normed * scale.astype(jnp.float32)).astype(scale.dtype)
 
 
 class PreNormLayer(nnx.Module):
@@ -53,7 +53,10 @@ class PreNormLayer(nnx.Module):
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
         """The states after this layer, [b, t, d]."""
-        a = x + self.attention(self.attention_norm(x), metadata, attention)
+        return self.feed_on(x + self.attention(self.attention_norm(x), metadata, attention))
+
+    def feed_on(self, a: Hidden) -> Hidden:
+        """a + feed_forward(norm(a)), [b, t, d]."""
         with jax.named_scope("feed_forward"):
             return chunked(lambda a: a + self.feed_forward(self.feed_forward_norm(a)), a)
 

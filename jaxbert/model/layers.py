@@ -95,11 +95,12 @@ class Mlp(nnx.Module):
         rngs: nnx.Rngs,
         std: float,
         use_bias: bool = True,
+        down_bias: bool = True,
     ) -> None:
-        """Draw both projections; use_bias is about the first one."""
+        """Draw both projections; use_bias is about the first one, down_bias about the second."""
         self.activation = activation
         self.up = Projection("btd,df->btf", sizes, rngs=rngs, std=std, use_bias=use_bias)
-        self.down = Projection("btf,fd->btd", sizes, rngs=rngs, std=std)
+        self.down = Projection("btf,fd->btd", sizes, rngs=rngs, std=std, use_bias=down_bias)
 
     def __call__(self, x: Hidden) -> Hidden:
         """The output of the feed-forward for each token, in x's dtype."""
@@ -114,11 +115,18 @@ class Glu(nnx.Module):
     stores them the other way round, its conversion rule swaps them.
     """
 
-    def __init__(self, sizes: Sizes, activation: Activation, rngs: nnx.Rngs, std: float) -> None:
-        """Draw both projections; the first has no bias."""
+    def __init__(
+        self,
+        sizes: Sizes,
+        activation: Activation,
+        rngs: nnx.Rngs,
+        std: float,
+        down_bias: bool = True,
+    ) -> None:
+        """Draw both projections; the first has no bias, the second as down_bias says."""
         self.activation = activation
         self.up = Projection("btd,dgf->btgf", sizes, rngs=rngs, std=std, use_bias=False)
-        self.down = Projection("btf,fd->btd", sizes, rngs=rngs, std=std)
+        self.down = Projection("btf,fd->btd", sizes, rngs=rngs, std=std, use_bias=down_bias)
 
     def __call__(self, x: Hidden) -> Hidden:
         """The output of the feed-forward for each token, in x's dtype."""

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxbert.model.attention import Attend, attend, check_heads, probabilities
 from jaxbert.model.axes import Heads, Hidden, Ids, Positions, Queries, Scores, Segments, Types
 from jaxbert.model.chunked import chunked
-from jaxbert.model.components import Components, Make, components_of
+from jaxbert.model.components import Components, Make, bert_components
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.layers import lookup
 from jaxbert.model.module import stack_layers
@@ -37,6 +37,7 @@ class AttentionMetadata(NamedTuple):
     scheme: Position
     positions: Positions
     segments: Segments
+    layer: Int[Array, ""] | int = 0  # the number of the layer that runs
 
 
 class Embeddings(nnx.Module):
@@ -72,7 +73,7 @@ class SelfAttention(nnx.Module):
 
     def heads(self, x: Hidden, metadata: AttentionMetadata) -> Heads:
         """Queries, keys and values by head, with the scheme's rotation on the first two."""
-        scheme, positions, _ = metadata
+        scheme, positions = metadata.scheme, metadata.positions
         projections = (self.query, self.key, self.value)
         q, k, v = (jnp.swapaxes(project(x), 1, 2).astype(x.dtype) for project in projections)
         q = scheme.rotate(self.query_norm(q), positions)
@@ -82,7 +83,7 @@ class SelfAttention(nnx.Module):
     @jax.named_scope("attention")
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
         """The projected context; segments in metadata say which tokens attend to which."""
-        scheme, positions, segments = metadata
+        scheme, positions, segments, _ = metadata
         context = attention(*self.heads(x, metadata), scheme.bias, positions, segments)
         return self.out(context).astype(x.dtype)
 
@@ -121,12 +122,12 @@ class Transformer(nnx.Module):
         layers: Sequence[Make] | None = None,
         embeddings: Make = Embeddings,
     ) -> None:
-        """Random weights; components None is components_of(config), layers None is Layer for all.
+        """Random weights; components None is bert_components(config), layers None is Layer for all.
 
         A maker of a layer is called as maker(components, rngs=), the layer as layer(x, metadata,
         attention); layer_variants.py has others.
         """
-        components = components_of(config) if components is None else components
+        components = bert_components(config) if components is None else components
         makers = [Layer] * config.num_layers if layers is None else layers
         self.config = config
         self.layers = stack_layers([make(components, rngs=rngs) for make in makers], config)
@@ -140,6 +141,10 @@ class Transformer(nnx.Module):
         """Layer i, without the leading axis l."""
         return jax.tree.map(lambda stacked: stacked[i], self.layers)
 
+    def numbered_layers(self) -> tuple[Any, Int[Array, " l"]]:
+        """The layers with their numbers 0 ... l - 1, for a scan."""
+        return self.layers, jnp.arange(self.config.num_layers, dtype=jnp.int32)
+
     def forward_embeddings(self, inputs: Inputs) -> tuple[Hidden, AttentionMetadata]:
         """The states before the first layer, and the metadata that all layers share."""
         metadata = AttentionMetadata(self.position, inputs.positions, inputs.segments)
@@ -149,20 +154,26 @@ class Transformer(nnx.Module):
         """The states after the last layer; for use inside jit, on prepared inputs."""
         x, metadata = self.forward_embeddings(inputs)
 
-        def step(x: Hidden, layer: nnx.Module) -> tuple[Hidden, None]:
-            return layer(x, metadata, self.attention), None
+        def step(x: Hidden, numbered: tuple[nnx.Module, Any]) -> tuple[Hidden, None]:
+            layer, i = numbered
+            return layer(x, metadata._replace(layer=i), self.attention), None
 
-        return self.final_norm(jax.lax.scan(step, x, self.layers)[0])
+        return self.final_norm(jax.lax.scan(step, x, self.numbered_layers())[0])
 
     def forward_states(self, inputs: Inputs) -> tuple[Hidden, Float[Array, "l b t d"]]:
-        """The states after the embeddings, and those after each layer (without the final norm)."""
+        """The states after the embeddings, and those after each layer, the last one final-normed.
+
+        Source: transformers counts hidden_states so.
+        """
         first, metadata = self.forward_embeddings(inputs)
 
-        def step(x: Hidden, layer: nnx.Module) -> tuple[Hidden, Hidden]:
-            x = layer(x, metadata, self.attention)
+        def step(x: Hidden, numbered: tuple[nnx.Module, Any]) -> tuple[Hidden, Hidden]:
+            layer, i = numbered
+            x = layer(x, metadata._replace(layer=i), self.attention)
             return x, x
 
-        return first, jax.lax.scan(step, first, self.layers)[1]
+        last, states = jax.lax.scan(step, first, self.numbered_layers())
+        return first, states.at[-1].set(self.final_norm(last).astype(states.dtype))
 
     def forward_attentions(self, inputs: Inputs) -> list[Scores]:
         """The attention probabilities of each layer, by the dense definition."""
@@ -174,5 +185,5 @@ class Transformer(nnx.Module):
             return self.attention(q, k, v, *bias_and_metadata)
 
         for i in range(self.config.num_layers):
-            x = self.layer(i)(x, metadata, recording)
+            x = self.layer(i)(x, metadata._replace(layer=i), recording)
         return maps

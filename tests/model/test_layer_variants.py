@@ -18,7 +18,7 @@ from jaxbert.model.attention.dense import (
     softmax_denominator,
     unnormalized_weights,
 )
-from jaxbert.model.components import components_of
+from jaxbert.model.architectures import components_of
 from jaxbert.model.layer_variants import LayerScheme, PreNormLayer, RmsNorm
 from jaxbert.model.layers import Projection, lookup
 from jaxbert.model.position import Learned
