@@ -1,24 +1,41 @@
-"""config.json of a Hugging Face folder <-> EncoderConfig and family, or a refusal with its reason.
+"""config.json of a BERT or JinaBERT <-> EncoderConfig and family, or a refusal with its reason.
 
-model_type can only rule a folder out. RoBERTa's tensors have BERT's names and another arithmetic,
-so any value but "bert" is refused; "bert" proves nothing, for JinaBERT says it too.
+model_type can only rule a folder out: "bert" proves nothing, for JinaBERT says it too.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxbert.checkpoint.config_fields import ACTIVATION, FEED_FORWARD, GATES, NUMBERS, POSITION
-from jaxbert.checkpoint.config_keys import (
-    is_plain,
-    refuse_other_arithmetic,
-    refuse_other_file,
-    refuse_unknown,
-    unknown,
+from jaxbert.checkpoint.config_fields import (
+    ACTIVATION,
+    FEED_FORWARD,
+    GATES,
+    KEYS,
+    NUMBERS,
+    POSITION,
 )
+from jaxbert.checkpoint.config_keys import ConfigKeys
 from jaxbert.checkpoint.family import CODE, agreed_family, family_of
-from jaxbert.errors import CheckpointError, ConfigError, shown
+from jaxbert.checkpoint.json_file import typed
+from jaxbert.errors import CheckpointError, ConfigError
 from jaxbert.model.config import EncoderConfig
 
+BERT_KEYS = ConfigKeys(
+    "BERT and JinaBERT",
+    read=frozenset(key.name for key in KEYS) | {"auto_map", "architectures"},
+    required={
+        "model_type": ("bert", None),
+        "is_decoder": (False, None),
+        "is_encoder_decoder": (False, None),
+        "add_cross_attention": (False, None),
+        "pruned_heads": ({}, None),
+        "alibi_scaling": (None, 1, False),
+        "emb_pooler": (None, "mean"),
+    },
+    classes=r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)",
+)
+# Keys that only remote code reads.
+REMOTE = ("auto_map", "alibi_scaling", "emb_pooler")
 # What the layers of these families have and no key of config.json says.
 VARIANTS: Mapping[str, Mapping[str, bool]] = {
     "jinabert-qk-norm": {"query_key_norm": True},
@@ -30,6 +47,17 @@ VARIANTS: Mapping[str, Mapping[str, bool]] = {
 }
 
 
+def is_plain(raw: Mapping[str, Any], family: str) -> bool:
+    """Whether this is a BERT of transformers' own classes, by all that config and tensors say."""
+    if family != "bert" or any(raw.get(key) for key in REMOTE):
+        return False
+    classes = typed(raw, "architectures", list, None, "config.json") or ()
+    own = all(str(name).startswith("Bert") for name in classes)
+    feed_forward = raw.get("feed_forward_type", "original")
+    position = raw.get("position_embedding_type", "absolute")
+    return own and feed_forward == "original" and position == "absolute"
+
+
 def config_and_family(
     raw: Mapping[str, Any], names: Collection[str], ignore: Collection[str]
 ) -> tuple[EncoderConfig, str]:
@@ -38,10 +66,9 @@ def config_and_family(
     names are without prefix. ignore lists keys that may be passed over unread. Raises
     CheckpointError.
     """
-    refuse_other_file(raw)
-    refuse_other_arithmetic(raw, ignore)
+    BERT_KEYS.refuse_other_arithmetic(raw, ignore)
     if not is_plain(raw, family_of(names)):
-        refuse_unknown(raw, ignore)
+        BERT_KEYS.refuse_unknown(raw, ignore)
     position, feed_forward = POSITION.read(raw), FEED_FORWARD.read(raw)
     activation = ACTIVATION.read(raw)
     family = agreed_family(raw, names, position, feed_forward, ignore)
@@ -58,11 +85,9 @@ def config_and_family(
         raise CheckpointError(f"config.json describes no encoder: {error}") from error
 
 
-def not_used(raw: Mapping[str, Any], names: Collection[str]) -> tuple[str, ...]:
-    """The keys, with their values, that are accepted although nothing here reads them."""
-    if not is_plain(raw, family_of(names)):
-        return ()
-    return tuple(f"{shown(key)[1:-1]} = {shown(raw[key])}" for key in unknown(raw, ()))
+def not_used(raw: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    """The keys that are accepted although nothing here reads them."""
+    return BERT_KEYS.unknown(raw, ()) if is_plain(raw, family_of(names)) else []
 
 
 def family_for(config: EncoderConfig) -> str:

@@ -1,31 +1,18 @@
 """The keys of config.json: which may stand there unread, which values tell of another model.
 
-In a folder whose code is transformers' own, a key that transformers' BertConfig and BertModel do
-not read cannot have changed the vectors that were published: it may stand there. What remote code
-does with a key nobody knows, so there each key must be known.
+In a folder whose code is transformers' own, a key that transformers' classes do not read cannot
+have changed the vectors that were published: it may stand there. What remote code does with a key
+nobody knows, so there each key must be known.
 """
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from jaxbert.checkpoint.config_fields import KEYS
 from jaxbert.checkpoint.json_file import typed
 from jaxbert.errors import CheckpointError, shown
 
-# Keys that must have one of these values, for any other changes the arithmetic. An absent key is
-# fine: the value that the published code then takes is the first one here.
-REQUIRED: Mapping[str, tuple[Any, ...]] = {
-    "model_type": ("bert", None),
-    "is_decoder": (False, None),
-    "is_encoder_decoder": (False, None),
-    "add_cross_attention": (False, None),
-    "pruned_heads": ({}, None),
-    "alibi_scaling": (None, 1, False),
-    "emb_pooler": (None, "mean"),
-}
-# Keys that are read.
-HANDLED = frozenset(key.name for key in KEYS) | {"auto_map", "architectures"}
 # Keys that do not touch the arithmetic of the encoder: training, generation, heads, bookkeeping.
 HARMLESS = frozenset(
     "_name_or_path _commit_hash transformers_version torch_dtype dtype classifier_dropout "
@@ -44,8 +31,6 @@ HARMLESS = frozenset(
 ACTING = (
     "quantization_config compression_config per_layer_config transformers_weights fusion_config"
 ).split()
-# Keys that only remote code reads.
-REMOTE = ("auto_map", "alibi_scaling", "emb_pooler")
 # Keys that only the config.json of a sentence-transformers module has, and what module that is.
 OTHERS = {
     "word_embedding_dimension": "a Pooling module",
@@ -56,35 +41,57 @@ OTHERS = {
 }
 
 
-def is_plain(raw: Mapping[str, Any], family: str) -> bool:
-    """Whether this is a BERT of transformers' own classes, by all that config and tensors say."""
-    if family != "bert" or any(raw.get(key) for key in REMOTE):
-        return False
-    classes = typed(raw, "architectures", list, None, "config.json") or ()
-    own = all(str(name).startswith("Bert") for name in classes)
-    feed_forward = raw.get("feed_forward_type", "original")
-    position = raw.get("position_embedding_type", "absolute")
-    return own and feed_forward == "original" and position == "absolute"
+@dataclass(frozen=True)
+class ConfigKeys:
+    """What the config.json of one kind of model may say, beside the sizes and choices in it."""
+
+    title: str
+    read: frozenset[str]  # keys that are read
+    # Keys that must have one of these values, for any other changes the arithmetic. An absent key
+    # is fine: the value that the published code then takes is the first one here.
+    required: Mapping[str, tuple[Any, ...]]
+    classes: str  # the architectures, as a regular expression
+    harmless: frozenset[str] = frozenset()  # more keys that do not touch the arithmetic
+
+    def unknown(self, raw: Mapping[str, Any], ignore: Collection[str]) -> list[str]:
+        """The keys that say something and that nobody here has read about."""
+        known = self.read | HARMLESS | self.harmless | frozenset(self.required) | frozenset(ignore)
+        return [key for key, value in raw.items() if key not in known and not says_nothing(value)]
+
+    def refuse_unknown(self, raw: Mapping[str, Any], ignore: Collection[str]) -> None:
+        """A key that nobody here has read about may change every number."""
+        for key in self.unknown(raw, ignore):
+            raise CheckpointError(
+                f"config.json has {key} = {shown(raw[key])}, which is not understood; if it does "
+                f'not change the arithmetic, pass ignore_config=("{key}",)'
+            )
+
+    def refuse_other_arithmetic(self, raw: Mapping[str, Any], ignore: Collection[str]) -> None:
+        """Values that say: this is another model, whatever its tensors are called."""
+        for key, allowed in self.required.items():
+            value = raw.get(key, allowed[0])
+            if not any(value == good and type(value) in (type(good), int) for good in allowed):
+                raise CheckpointError(
+                    f"config.json has {key} = {shown(value)}; only {self.title} encoders are "
+                    f"implemented here, where it is {allowed[0]!r}"
+                )
+        for key in ACTING:
+            if key not in ignore and not says_nothing(raw.get(key)):
+                raise CheckpointError(
+                    f"config.json has {key} = {shown(raw[key])}, which changes how the weights are "
+                    f'used; if it does not, pass ignore_config=("{key}",)'
+                )
+        for name in typed(raw, "architectures", list, None, "config.json") or ():
+            if not re.fullmatch(self.classes, str(name)):
+                raise CheckpointError(
+                    f"config.json names the architecture {shown(name)}, which is not one of the "
+                    f"{self.title} encoders that its model_type says"
+                )
 
 
 def says_nothing(value: Any) -> bool:
     """Whether a value is null, false or empty, and so says what an absent key would."""
     return value is None or value is False or value in ("", [], {})
-
-
-def unknown(raw: Mapping[str, Any], ignore: Collection[str]) -> list[str]:
-    """The keys that say something and that nobody here has read about."""
-    known = HANDLED | HARMLESS | frozenset(REQUIRED) | frozenset(ignore)
-    return [key for key, value in raw.items() if key not in known and not says_nothing(value)]
-
-
-def refuse_unknown(raw: Mapping[str, Any], ignore: Collection[str]) -> None:
-    """A key that nobody here has read about may change every number."""
-    for key in unknown(raw, ignore):
-        raise CheckpointError(
-            f"config.json has {key} = {shown(raw[key])}, which is not understood; if it does not "
-            f'change the arithmetic, pass ignore_config=("{key}",)'
-        )
 
 
 def refuse_other_file(raw: Mapping[str, Any]) -> None:
@@ -94,27 +101,4 @@ def refuse_other_file(raw: Mapping[str, Any]) -> None:
             raise CheckpointError(
                 f"config.json is that of {what}, not of a model (it has {key}): the folder lost "
                 "its sub-folders; fetch it again with them"
-            )
-
-
-def refuse_other_arithmetic(raw: Mapping[str, Any], ignore: Collection[str]) -> None:
-    """Values that say: this is another model, whatever its tensors are called."""
-    for key, allowed in REQUIRED.items():
-        value = raw.get(key, allowed[0])
-        if not any(value == good and type(value) in (type(good), int) for good in allowed):
-            raise CheckpointError(
-                f"config.json has {key} = {shown(value)}; only BERT and JinaBERT encoders are "
-                f"implemented here, where it is {allowed[0]!r}"
-            )
-    for key in ACTING:
-        if key not in ignore and not says_nothing(raw.get(key)):
-            raise CheckpointError(
-                f"config.json has {key} = {shown(raw[key])}, which changes how the weights are "
-                f'used; if it does not, pass ignore_config=("{key}",)'
-            )
-    for name in typed(raw, "architectures", list, None, "config.json") or ():
-        if not re.fullmatch(r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)", str(name)):
-            raise CheckpointError(
-                f"config.json names the architecture {shown(name)}; only Bert... and JinaBert... "
-                "encoders are implemented here"
             )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxbert.checkpoint.model_types.table import model_type_for
 from jaxbert.checkpoint.module import weights
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensor_file import FLOATS
@@ -33,10 +34,7 @@ def check_encoder(module: Any, make: Callable[[EncoderConfig], Any]) -> None:
     the part.
     """
     config = module.config
-    if type(config) is not EncoderConfig:
-        raise CheckpointError(
-            f"the encoder's config is a {type(config).__name__}, which no config.json describes"
-        )
+    model_type_for(config)
     plain = jax.eval_shape(lambda: make(replace(config, num_layers=1)))
     check_own(module, type(plain), "an encoder")
     if not is_exact(module.attention):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.checkpoint.config_json import config_and_family, raw_config
 from jaxbert.checkpoint.describing import KEEP, check_encoder, check_stack
+from jaxbert.checkpoint.model_types.table import model_type_for
 from jaxbert.checkpoint.module import weights
 from jaxbert.checkpoint.replacing import check_alone, replaced
 from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack, save_stack
@@ -72,14 +72,15 @@ def save_model(
 
 def as_checkpoint(module: Any) -> Checkpoint:
     """What a folder with the published names of an encoder's weights would hold."""
-    raw, family = raw_config(module.config)
+    kind = model_type_for(module.config)
+    raw, family = kind.write(module.config)
     held = weights(module)
     folder = Path()
     stored = Checkpoint(folder, raw, module.config, family, {}, {})
     entries = {}
     if {rule.path for rule in stored.table} == set(held):
         entries = {rule.name: entry(rule, held, folder) for rule in stored.table}
-    if not entries or config_and_family(raw, entries, ()) != (module.config, family):
+    if not entries or kind.read(raw, entries, ()) != (module.config, family):
         raise CheckpointError(
             "the encoder's config is a mixture that no published code computes, so it cannot be "
             f"saved; {KEEP}"

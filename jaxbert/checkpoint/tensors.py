@@ -6,7 +6,7 @@ Reading iterates the target and consumes the source: nothing stays unfilled, not
 import json
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,11 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from jaxbert.checkpoint.config_json import config_and_family, not_used
+from jaxbert.checkpoint.config_keys import refuse_other_file
 from jaxbert.checkpoint.files import is_there
 from jaxbert.checkpoint.json_file import read_object
+from jaxbert.checkpoint.model_types.model_type import said
+from jaxbert.checkpoint.model_types.table import model_type_of
 from jaxbert.checkpoint.tensor_file import (
     FLOATS,
     INTEGERS,
@@ -29,7 +31,7 @@ from jaxbert.checkpoint.tensor_file import (
     readers,
     weight_files,
 )
-from jaxbert.checkpoint.tensor_names.families import FAMILIES, rules
+from jaxbert.checkpoint.tensor_names.families import FAMILIES
 from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensor_names.spelling import check_layers, common_prefix, listing, sort_out
 from jaxbert.errors import CheckpointError, warn_caller
@@ -70,14 +72,14 @@ class Checkpoint:
     @cached_property
     def table(self) -> list[Rule]:
         """The rules of this checkpoint, layers written out."""
-        chosen = rules(self.family, self.config.feed_forward, self.config.position)
+        chosen = model_type_of(self.raw).rules(self.config, self.family, self.entries)
         return [layered for rule in chosen for layered in self.written_out(rule)]
 
     def written_out(self, rule: Rule) -> list[Rule]:
         """One rule per layer, or the rule itself where it is not about layers."""
         if "{l}" not in rule.name:
             return [rule]
-        layers = range(self.config.num_layers)
+        layers = range(rule.first_layer, self.config.num_layers)
         return [rule._replace(name=rule.name.format(l=i), layer=i) for i in layers]
 
 
@@ -102,17 +104,19 @@ def open_folder(
             "merge the adapter into the weights (merge_and_unload) and save them"
         )
     raw = read_object(folder / "config.json")
+    refuse_other_file(raw)
+    kind = model_type_of(raw)
     found: dict[str, Entry] = {}
     for file in weight_files(folder):
         for entry in headers(file):
             if entry.name in found:
                 raise CheckpointError(f"{entry.name} is stored twice, in {file} too; restore it")
             found[entry.name] = entry
-    prefix = common_prefix(found)
-    entries, unused = sort_out(found, prefix)
-    config, family = config_and_family(raw, entries, ignore_config)
-    check_layers(entries, config.num_layers)
-    unread = not_used(raw, entries)
+    prefix = common_prefix(found, kind.words, kind.title)
+    entries, unused = sort_out(found, prefix, kind.base, kind.not_needed)
+    config, family = kind.read(raw, entries, ignore_config)
+    check_layers(entries, config.num_layers, kind.layers, kind.layers_key)
+    unread = said(raw, kind.not_used(raw, entries))
     if unread:
         log.info("config.json of %s has keys that change nothing: %s", folder, ", ".join(unread))
     if not FAMILIES[family].verified:
@@ -129,7 +133,7 @@ def open_folder(
 
 def check_sizes(stored: Checkpoint) -> None:
     """The sizes in config.json must be those of the tensors, before anything is made of them."""
-    axes = stored.config.sizes | {"t": stored.config.max_positions}
+    axes = stored.config.sizes | {"t": stored.config.position_rows}
     for rule in stored.table:
         if rule.name in stored.entries:
             letters = rule.pattern.split(" -> ")[1].split()
@@ -163,14 +167,29 @@ def fill(stored: Checkpoint, targets: Mapping[str, tuple[int, ...]]) -> dict[str
         )
     check_names(stored, table, targets)
     weights = {path: aligned(shape) for path, shape in targets.items()}
+    filled: dict[str, str] = {}
     with readers(stored.files, stored.zeros) as read:
         for rule in table:
             target = rule.own_part(weights[rule.path])
-            target[...] = rule.unpack(read(stored.entries[rule.name]), target.shape)
+            own = rule.unpack(read(stored.entries[rule.name]), target.shape)
+            if rule.layer is None and filled.setdefault(rule.path, rule.name) != rule.name:
+                check_same(target, own, filled[rule.path], rule.name)
+            if rule.layer == rule.first_layer:
+                weights[rule.path][: rule.first_layer] = 1.0  # never read
+            target[...] = own
         for name, entry in stored.unused.items():
             if name.endswith("position_ids"):
                 check_position_ids(name, entry, read)
     return weights
+
+
+def check_same(first: np.ndarray, second: np.ndarray, name: str, other: str) -> None:
+    """CheckpointError for two names of one weight whose numbers differ."""
+    if not np.array_equal(first, second.astype(first.dtype)):
+        raise CheckpointError(
+            f"{name} and {other} are one weight in this model, but differ; remove the one that it "
+            "was not trained with"
+        )
 
 
 def check_names(
@@ -193,8 +212,7 @@ def check_names(
         )
     for name, rule in wanted.items():
         entry = stored.entries[name]
-        shape = targets[rule.path][0 if rule.layer is None else 1 :]
-        check_shape(entry, rule.published_shape(shape))
+        check_shape(entry, rule.published_shape(rule.own_shape(targets[rule.path])))
         if entry.dtype not in FLOATS:
             raise CheckpointError(
                 f"{entry.name} is stored as {entry.dtype}; understood are {', '.join(FLOATS)}"
@@ -230,14 +248,12 @@ def save(
     those that could not be read back.
     """
     shards: dict[str, dict[str, np.ndarray]] = {file.name: {} for file in stored.files}
-    for rule in stored.table:
-        entry, weight = stored.entries[rule.name], np.asarray(weights[rule.path])
-        if weight.dtype != np.float32 and weight.dtype.name != FLOATS[entry.dtype]:
-            raise CheckpointError(
-                f"{rule.path} is {weight.dtype.name} and {entry.name} was {FLOATS[entry.dtype]}; "
-                "load with dtype float32 to save without loss"
-            )
-        exact = np.ascontiguousarray(rule.pack(rule.own_part(weight)))
+    for name, rules in by_name(stored.table).items():
+        entry = stored.entries[name]
+        for rule in rules:
+            check_keeps(rule.path, np.asarray(weights[rule.path]).dtype, entry)
+        parts = [rule.pack(rule.own_part(np.asarray(weights[rule.path]))) for rule in rules]
+        exact = np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))
         check_numbers(exact, entry.name)
         with np.errstate(over="ignore"):
             packed = exact.astype(np.dtype(FLOATS[entry.dtype]))
@@ -255,6 +271,23 @@ def save(
         save_file(shard, folder / name, metadata={"format": "pt"})
     if len(shards) > 1 or "model.safetensors" not in shards:
         write_index(folder / "model.safetensors.index.json", shards)
+
+
+def by_name(table: Sequence[Rule]) -> dict[str, list[Rule]]:
+    """The rules of each tensor, in the order of its parts."""
+    found: dict[str, list[Rule]] = {}
+    for rule in sorted(table, key=lambda rule: rule.part):
+        found.setdefault(rule.name, []).append(rule)
+    return found
+
+
+def check_keeps(path: str, dtype: np.dtype[Any], entry: Entry) -> None:
+    """CheckpointError for a weight of a narrower dtype than its tensor had."""
+    if dtype != np.float32 and dtype.name != FLOATS[entry.dtype]:
+        raise CheckpointError(
+            f"{path} is {dtype.name} and {entry.name} was {FLOATS[entry.dtype]}; load with dtype "
+            "float32 to save without loss"
+        )
 
 
 def write_index(file: Path, shards: Mapping[str, Mapping[str, np.ndarray]]) -> None:

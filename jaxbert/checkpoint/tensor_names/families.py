@@ -37,6 +37,12 @@ FAMILIES: Mapping[str, Family] = {
         {"mlp": MLP_WITHOUT_BIAS, "glu": GLU_GATE_LAST},
         QUERY_KEY_NORM + SECOND_RESIDUAL,
     ),
+    "distilbert": Family("DistilBERT", {}, []),
+    "modernbert": Family("ModernBERT", {}, []),
+    "mpnet": Family("MPNet", {}, []),
+    "nomic": Family("nomic-bert", {}, []),
+    "roberta": Family("RoBERTa or XLM-R", {}, []),
+    "t5": Family("T5", {}, []),
 }
 
 

@@ -1,19 +1,16 @@
 """How published names are spelled: prefixes, old spellings, and which tensors embeddings need."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from jaxbert.checkpoint.tensor_file import Entry
 from jaxbert.errors import CheckpointError, shown
 
 WORD = "embeddings.word_embeddings.weight"
-# Tensors that published checkpoints carry and embeddings never use: carried along, not computed.
-UNUSED = re.compile(
-    r"pooler\.dense\.(weight|bias)|embeddings\.(position_ids|token_type_ids)"
-    r"|cls\..+|classifier\..+|qa_outputs\..+|score\..+"
-)
 # Wrappers that put a prefix before every name.
-PREFIX = re.compile(r"((bert|model|0\.auto_model|auto_model|module|_orig_mod)\.)*")
+PREFIX = re.compile(
+    r"((bert|roberta|mpnet|distilbert|model|0\.auto_model|auto_model|module|_orig_mod)\.)*"
+)
 
 
 def spelled_out(name: str) -> str:
@@ -22,13 +19,20 @@ def spelled_out(name: str) -> str:
     return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
-def common_prefix(found: Collection[str]) -> str:
-    """What stands before every name, found from the word embeddings."""
-    words = [name for name in found if name == WORD or name.endswith(f".{WORD}")]
-    if len(words) != 1:
-        many = "no" if not words else "more than one"
-        raise CheckpointError(f"the weights have {many} {WORD}, so this is not a BERT checkpoint")
-    prefix = words[0].removesuffix(WORD)
+def common_prefix(found: Collection[str], words: Sequence[str], title: str) -> str:
+    """What stands before every name, found from the word embeddings, which have one of `words`."""
+    prefixes = {
+        name.removesuffix(word)
+        for word in words
+        for name in found
+        if name == word or name.endswith(f".{word}")
+    }
+    if len(prefixes) != 1:
+        many = "more than one" if prefixes else "no"
+        raise CheckpointError(
+            f"the weights have {many} {' or '.join(words)}, so this is not a {title} checkpoint"
+        )
+    prefix = prefixes.pop()
     if not PREFIX.fullmatch(prefix):
         raise CheckpointError(
             f"the tensors' prefix {shown(prefix)} is not understood; save them without"
@@ -36,27 +40,34 @@ def common_prefix(found: Collection[str]) -> str:
     return prefix
 
 
-def check_layers(names: Collection[str], expected: int) -> None:
-    """config.json and the tensors' names must count the same layers."""
-    layers = {match[1] for name in names if (match := re.match(r"encoder\.layer\.(\d+)\.", name))}
+def check_layers(names: Collection[str], expected: int, under: str, key: str) -> None:
+    """config.json, by this key, and the tensors' names must count the same layers."""
+    pattern = re.compile(rf"{re.escape(under)}(\d+)\.")
+    layers = {match[1] for name in names if (match := pattern.match(name))}
     if layers != set(map(str, range(min(expected, len(layers) + 1)))):
         # By length first: Python reads no number of thousands of digits.
         in_order = sorted(layers, key=lambda digits: (len(digits), digits))
         raise CheckpointError(
-            f"config.json says num_hidden_layers = {expected}, but the weights have the layers "
+            f"config.json says {key} = {expected}, but the weights have the layers "
             f"{', '.join(in_order) or 'none'}: they are of different models"
         )
 
 
-def sort_out(found: Mapping[str, Entry], prefix: str) -> tuple[dict[str, Entry], dict[str, Entry]]:
-    """(needed, unused) by name without prefix; heads stand beside the encoder, not under it."""
+def sort_out(
+    found: Mapping[str, Entry], prefix: str, base: str, not_needed: re.Pattern[str]
+) -> tuple[dict[str, Entry], dict[str, Entry]]:
+    """(needed, unused) by name without prefix; heads stand beside the encoder, not under it.
+
+    base is the name of the encoder in a model with a head, not_needed the tensors that published
+    checkpoints carry and embeddings never use: they are carried along, not computed.
+    """
     entries: dict[str, Entry] = {}
     unused: dict[str, Entry] = {}
-    outer = re.sub(r"bert\.$", "", prefix)
+    outer = re.sub(rf"{base}\.$", "", prefix)
     for name, entry in found.items():
         inside = name.startswith(prefix)
         plain = spelled_out(name.removeprefix(prefix if inside else outer))
-        if UNUSED.fullmatch(plain):
+        if not_needed.fullmatch(plain):
             unused[name] = entry
         elif not inside:
             raise CheckpointError(f"the tensor {name} is not understood; no rule reads it")

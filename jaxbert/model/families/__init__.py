@@ -1,1 +1,1 @@
-"""The other families of encoders, one file each: what its config adds, and how it differs from BERT."""
+"""The other families of encoders, one file each: what the config adds, how it differs from BERT."""

@@ -74,7 +74,7 @@ class WordEmbeddings(nnx.Module):
 
 
 class Unscaled(nnx.Module):
-    """q sqrt(h): undoes the division of the scores, which every implementation of attention does."""
+    """q sqrt(h): undoes the division of the scores that every implementation of attention does."""
 
     def __call__(self, q: Queries) -> Queries:
         """The queries [b, n, t, h], larger by the root of their width."""

@@ -1,0 +1,50 @@
+"""MPNet, such as all-mpnet-base-v2.
+
+Source: transformers' MPNetConfig and MPNetModel.
+"""
+
+import re
+from collections.abc import Collection
+
+from jaxbert.checkpoint.config_fields import Key
+from jaxbert.checkpoint.config_keys import ConfigKeys
+from jaxbert.checkpoint.model_types.model_type import ModelType, NativeConfig
+from jaxbert.checkpoint.model_types.roberta import COMMON, ENCODERS_ONLY, NOT_NEEDED
+from jaxbert.checkpoint.tensor_names.mpnet import MPNET
+from jaxbert.checkpoint.tensor_names.rule import Rule
+from jaxbert.checkpoint.tensor_names.spelling import WORD
+from jaxbert.model.families.mpnet import MpnetConfig
+
+FIELDS = (
+    *(key for key in COMMON if key.name != "type_vocab_size"),
+    Key("relative_attention_num_buckets", "num_buckets", 32),
+)
+KEYS = ConfigKeys(
+    "MPNet",
+    read=frozenset(key.name for key in FIELDS) | {"auto_map", "architectures"},
+    # Positions begin behind 1 in the published code, whatever the file says.
+    required={"model_type": ("mpnet",), "pad_token_id": (1, None), **ENCODERS_ONLY},
+    classes=r"MPNet(Model|For[A-Z]\w*)",
+)
+FILE = NativeConfig(
+    "mpnet", MpnetConfig, FIELDS, KEYS, {"model_type": "mpnet", "architectures": ["MPNetModel"]}
+)
+
+
+def rules(config: MpnetConfig, family: str, names: Collection[str]) -> list[Rule]:
+    """One table for every MPNet."""
+    return MPNET
+
+
+MPNET_TYPE = ModelType(
+    title="MPNet",
+    words=(WORD,),
+    base="mpnet",
+    layers="encoder.layer.",
+    layers_key="num_hidden_layers",
+    not_needed=re.compile(NOT_NEEDED),
+    read=FILE.read,
+    write=FILE.write,
+    rules=rules,
+    not_used=FILE.not_used,
+)
