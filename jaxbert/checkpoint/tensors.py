@@ -112,7 +112,7 @@ def open_folder(
             if entry.name in found:
                 raise CheckpointError(f"{entry.name} is stored twice, in {file} too; restore it")
             found[entry.name] = entry
-    prefix = common_prefix(found, kind.words, kind.title)
+    prefix = common_prefix(found, kind.words, kind.base, kind.title)
     entries, unused = sort_out(found, prefix, kind.base, kind.not_needed)
     config, family = kind.read(raw, entries, ignore_config)
     check_layers(entries, config.num_layers, kind.layers, kind.layers_key)

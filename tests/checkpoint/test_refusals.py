@@ -173,8 +173,12 @@ def test_a_right_checksum_is_accepted(tmp_path):
 
 C = "configuration_bert.JinaBertConfig"
 KEYS = {
-    "roberta": ({"model_type": "roberta"}, "model_type = 'roberta'"),
-    "xlm-roberta": ({"model_type": "xlm-roberta"}, "model_type = 'xlm-roberta'"),
+    "roberta": ({"model_type": "roberta"}, "pad_token_id = None; positions of a RoBERTa"),
+    "electra": ({"model_type": "electra"}, "model_type = 'electra'; implemented are bert, "),
+    "umt5": ({"model_type": "umt5"}, "relative bias of its own in every layer"),
+    "longt5": ({"model_type": "longt5"}, r"model_type = 'longt5' \(its attention is local\)"),
+    "t5gemma": ({"model_type": "t5gemma"}, "those of Gemma"),
+    "xlm-roberta": ({"model_type": "xlm-roberta"}, "pad_token_id = None; positions of a RoBERTa"),
     "decoder": ({"is_decoder": True}, "is_decoder"),
     "cross attention": ({"add_cross_attention": True}, "add_cross_attention"),
     "pruned": ({"pruned_heads": {"0": [1]}}, "pruned_heads"),

@@ -257,7 +257,7 @@ def test_a_model_that_jaxbert_refuses_is_kept(program, places, capsys):
     config.write_text(config.read_text().replace('"bert"', '"roberta"'))
     assert convert(program, places) == 1
     captured = capsys.readouterr()
-    assert "roberta" in captured.err
+    assert "RoBERTa" in captured.err
     assert captured.err.count("\n") == 1
     assert written(places) == bits(bert().state_dict())
 

@@ -22,7 +22,7 @@ class ModelType:
 
     title: str
     words: Sequence[str]  # the names that the word embeddings may have
-    base: str  # the name of the encoder in a model with a head
+    base: str  # the name of the encoder in a model with a head, as a regular expression
     layers: str  # what stands before the number of a layer
     layers_key: str  # the key of config.json with the number of layers
     not_needed: re.Pattern[str]  # tensors that embeddings never use

@@ -21,8 +21,8 @@ class PaddingKey(Key):
     """pad_token_id, behind which positions begin."""
 
     def read(self, raw: Mapping[str, Any]) -> int:
-        """The id of padding; CheckpointError for that of BERT."""
-        value = raw.get(self.name, self.default)
+        """The id of padding; CheckpointError for that of BERT, and where none is said."""
+        value = raw.get(self.name)
         if type(value) is not int or value < 1:
             raise CheckpointError(
                 f"config.json has {self.name} = {shown(value)}; positions of a RoBERTa or XLM-R "
@@ -32,7 +32,7 @@ class PaddingKey(Key):
         return value
 
 
-PADDING = PaddingKey("pad_token_id", "padding_id", 1)
+PADDING = PaddingKey("pad_token_id", "padding_id")
 
 
 class RowsKey(Key):

@@ -124,7 +124,7 @@ def rules(config: T5Config, family: str, names: Collection[str]) -> list[Rule]:
 T5 = ModelType(
     title="T5",
     words=WORDS,
-    base="",
+    base="transformer",
     layers="encoder.block.",
     layers_key="num_layers",
     not_needed=re.compile(r"decoder\..+|lm_head\.weight"),

@@ -7,10 +7,10 @@ from jaxbert.checkpoint.tensor_file import Entry
 from jaxbert.errors import CheckpointError, shown
 
 WORD = "embeddings.word_embeddings.weight"
-# Wrappers that put a prefix before every name.
-PREFIX = re.compile(
-    r"((bert|roberta|mpnet|distilbert|model|0\.auto_model|auto_model|module|_orig_mod)\.)*"
-)
+# Wrappers that put a prefix before every name, and the names of encoders in models with a head.
+WRAPPERS = r"model|0\.auto_model|auto_model|module|_orig_mod"
+BASES = "bert|roberta|mpnet|distilbert"
+PREFIX = re.compile(rf"(({BASES}|{WRAPPERS})\.)*")
 
 
 def spelled_out(name: str) -> str:
@@ -19,8 +19,11 @@ def spelled_out(name: str) -> str:
     return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
-def common_prefix(found: Collection[str], words: Sequence[str], title: str) -> str:
-    """What stands before every name, found from the word embeddings, which have one of `words`."""
+def common_prefix(found: Collection[str], words: Sequence[str], base: str, title: str) -> str:
+    """What stands before every name, found from the word embeddings, which have one of `words`.
+
+    base is the name of the encoder in a model with a head; that of another family is refused.
+    """
     prefixes = {
         name.removesuffix(word)
         for word in words
@@ -33,9 +36,9 @@ def common_prefix(found: Collection[str], words: Sequence[str], title: str) -> s
             f"the weights have {many} {' or '.join(words)}, so this is not a {title} checkpoint"
         )
     prefix = prefixes.pop()
-    if not PREFIX.fullmatch(prefix):
+    if not re.fullmatch(rf"(({base}|{WRAPPERS})\.)*", prefix):
         raise CheckpointError(
-            f"the tensors' prefix {shown(prefix)} is not understood; save them without"
+            f"the tensors' prefix {shown(prefix)} is not understood in a {title}; save them without"
         )
     return prefix
 
