@@ -75,6 +75,8 @@ class EncoderConfig:
             ):
                 raise ConfigError(f"{field.name} is {shown(value)}; it must be a float")
         self.check_heads()
+        if self.position == "rope":
+            self.check_pairs()
         if not 0 < self.layer_norm_eps < 1:
             raise ConfigError(f"layer_norm_eps is {self.layer_norm_eps!r}; it must lie in (0, 1)")
         for name in ("hidden_dropout", "attention_dropout"):
@@ -91,6 +93,14 @@ class EncoderConfig:
             raise ConfigError(
                 f"hidden_size {self.hidden_size} cannot be split over {self.num_heads} heads; "
                 "choose a multiple"
+            )
+
+    def check_pairs(self) -> None:
+        """Raise ConfigError where a head has an odd width, whose features cannot be rotated."""
+        if self.sizes["h"] % 2:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} over {self.num_heads} heads makes heads of an odd "
+                "width, which rotary positions cannot turn in pairs; choose an even one"
             )
 
     @property

@@ -12,13 +12,13 @@ from flax import nnx
 from jaxbert import Bias, Encoder, EncoderConfig, Position
 from jaxbert.errors import CheckpointError, InputError
 from jaxbert.model import reference
+from jaxbert.model.architectures import components_of
 from jaxbert.model.attention import Blockwise, dense
 from jaxbert.model.attention.dense import (
     attention_scores,
     softmax_denominator,
     unnormalized_weights,
 )
-from jaxbert.model.architectures import components_of
 from jaxbert.model.layer_variants import LayerScheme, PreNormLayer, RmsNorm
 from jaxbert.model.layers import Projection, lookup
 from jaxbert.model.position import Learned

@@ -36,7 +36,8 @@ def positions_without_padding(ids: Ids, positions: Positions, padding_id: int) -
     Source: transformers' create_position_ids_from_input_ids.
     """
     is_padding = ids == padding_id
-    before = jnp.cumsum(is_padding, axis=1, dtype=jnp.int32) - is_padding
+    ones = is_padding.astype(jnp.int32)
+    before = jnp.cumsum(ones, axis=1) - ones
     # The number of padding ids before its text is what a text does not count.
     starts = jnp.broadcast_to(positions == 0, ids.shape)
     outside = jax.lax.cummax(jnp.where(starts, before, 0), axis=1)
