@@ -32,9 +32,9 @@ def projections(config: EncoderConfig) -> int:
 
 def parameters(config: EncoderConfig) -> int:
     """How many numbers the tables and projections hold; norms and biases are negligible."""
-    d, f = config.hidden_size, config.intermediate_size
-    rows = config.vocab_size + (config.max_positions if config.position == "learned" else 0)
-    return rows * d + config.num_layers * (4 * d * d + projections(config) * d * f)
+    d, f, heads = config.hidden_size, config.intermediate_size, config.num_heads * config.sizes["h"]
+    rows = config.vocab_size + (config.position_rows if config.position == "learned" else 0)
+    return rows * d + config.num_layers * (4 * d * heads + projections(config) * d * f)
 
 
 def estimate(

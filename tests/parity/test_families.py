@@ -1,4 +1,4 @@
-"""Families beside BERT and JinaBERT against transformers, live: folders as its classes save them."""
+"""Other families than BERT and JinaBERT beside transformers, live, as its classes save them."""
 
 import numpy as np
 import pytest

@@ -23,6 +23,9 @@ ARGUMENTS = tuple(
 )
 
 
+# Tokens of a text where neither the model nor any file says how many: those of T5's training.
+# Source: Raffel et al., arXiv:1910.10683, section 3.1.2.
+UNSAID = 512
 # What the Transformer of an embedder says that it is and gives.
 EMBEDS = {
     "transformer_task": "feature-extraction",
@@ -77,6 +80,7 @@ def max_length(
         own = optional(folder / "tokenizer_config.json")
         length = typed(own, "model_max_length", int | float | None, None, folder)
         given = config.max_positions if length is None else min(length, config.max_positions)
+        given = given if given < LARGEST else UNSAID
     if given != int(given) or not 1 <= given <= LARGEST:
         raise CheckpointError(
             f"{folder} has the maximum length {shown(given)}; it must be a whole number from 1"
