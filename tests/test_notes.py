@@ -44,6 +44,14 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+def test_the_lines_of_the_page_of_families_are_in_their_files():
+    page = ROOT / "notes" / "09-families.md"
+    quoted = re.findall(r"\| `([^`]+)` in \[\S+\]\((\S+)\) \|", page.read_text(encoding="utf-8"))
+    assert len(quoted) > 12
+    for line, file in quoted:
+        assert line in (page.parent / file).read_text(encoding="utf-8"), line
+
+
 def test_the_parity_table_of_the_readme_is_that_of_the_note():
     note = (ROOT / "notes" / "02-parity.md").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
