@@ -62,6 +62,17 @@ def test_rows_of_the_bias_of_t5_are_entries_of_its_table(name):
     np.testing.assert_array_equal(bias[:, -1], golden["bias_last_query"])
 
 
+def test_the_older_key_alone_says_the_same_of_the_feed_forward():
+    config, tensors, given, _ = load(GOLDEN / "t5-gated-gelu")
+    assert config.pop("dense_act_fn") == "gelu_new"
+    assert config.pop("is_gated_act") is True
+    last = reference.encode(tensors, config, *given)[-1]
+    both = reference.encode(tensors, config | {"dense_act_fn": "gelu_new"}, *given)[-1]
+    np.testing.assert_array_equal(last, both)
+    exact = reference.encode(tensors, config | {"dense_act_fn": "gelu"}, *given)[-1]
+    assert off(exact, last) > VISIBLE
+
+
 def stored_buckets():
     """torch's answers for pairs of numbers of buckets and largest distances."""
     known = json.loads((GOLDEN / "t5-buckets.json").read_text())
