@@ -28,7 +28,8 @@ test: $(VENV)/.test
 # and files only, and what is about broken arguments: no module passes through it.
 PLAIN = corpus text verify attack parity deviceless \
   $(addprefix test_,attack.py cli.py entry_points.py errors.py from_hub.py notes.py package.py) \
-  $(addprefix model/test_,attention.py kernel_gpu.py kernel_tpu.py reference.py tiles.py) \
+  $(addprefix model/test_,attention.py kernel_gpu.py kernel_tpu.py reference.py \
+    reference_families.py tiles.py) \
   $(addprefix checkpoint/test_,folders.py hub.py refusals.py replacing.py) \
   $(addprefix inference/test_,compilation_cache.py planning.py programs.py promise.py quantise.py \
     similarity.py) \

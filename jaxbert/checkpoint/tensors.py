@@ -229,7 +229,7 @@ def check_position_ids(name: str, entry: Entry, read: Callable[[Entry], np.ndarr
 
 
 def read_tensors(stored: Checkpoint) -> dict[str, np.ndarray]:
-    """The needed tensors by published name without prefix, as stored: what reference.py takes."""
+    """The needed tensors by published name without prefix, as stored: what the reference takes."""
     with readers(stored.files, stored.zeros) as read:
         return {name: read(entry) for name, entry in stored.entries.items()}
 

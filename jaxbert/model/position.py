@@ -37,6 +37,14 @@ class Bias(Module):
         """An upper bound of all terms at this distance or farther; attention skips by it."""
         return jnp.full(distance.shape, jnp.inf)  # no bound is known, so nothing is skipped
 
+    def arithmetic(self) -> "Bias":
+        """The same terms by arithmetic on tiles alone, which is all that a kernel can trace.
+
+        It is the bias itself, unless that looks something up and knows another way. Called on all
+        heads at once, and without gradients; a subclass that changes the terms changes this too.
+        """
+        return self
+
 
 class Position(Module):
     """The base of every scheme, which uses no positions: it changes neither states nor scores."""

@@ -1,18 +1,102 @@
-"""More position schemes, for trying out: T5's relative bias, rotary embeddings, and sums.
+"""More position schemes: T5's relative bias, rotary embeddings, and sums.
 
-No checkpoint that this package reads uses them; they test the attention kernels, and are there for
-experiments.
+T5 and MPNet have the bias, nomic-bert and ModernBERT the rotation; no checkpoint that this package
+reads uses a sum, which is there for experiments.
 """
 
 import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import cache
+from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from jaxbert.errors import ConfigError
 from jaxbert.model.axes import Hidden, Positions, Queries
 from jaxbert.model.position import Bias, HeadBias, KeyPositions, Position, QueryPositions
+
+
+@cache
+def bucket_starts(buckets: int, max_distance: int) -> tuple[int, ...]:
+    """The first distance of each bucket but the first, in the order of the buckets of one side.
+
+    Half of all buckets are for keys after the query. Of a side's buckets half have one distance
+    each, and the others begin at equal steps of the logarithm of the distance, up to max_distance.
+    Raises ConfigError for sizes that leave no such buckets.
+
+    Differs: the published code takes the logarithm in float32, and where a bucket begins at a whole
+    number its rounding decides; here each step is rounded as there, once, on the host.
+    Source: Raffel et al., arXiv:1910.10683, section 2.1; T5's published code, for both directions.
+    """
+    if buckets < 4:
+        raise ConfigError(f"{buckets} buckets of relative positions are too few; give at least 4")
+    side = buckets // 2
+    exact = side // 2
+    if not exact < max_distance < 2**31:
+        raise ConfigError(
+            f"a largest relative distance of {max_distance} does not fit {buckets} buckets, of "
+            f"which {exact} on each side have one distance each; give one of {exact + 1} or more, "
+            "in 32 bits"
+        )
+    steps = np.float32(side - exact)
+    whole = np.float32(math.log(max_distance / exact))
+
+    def bucket(distance: int) -> int:
+        logarithm = np.float32(math.log(np.float32(distance) / np.float32(exact)))
+        return exact + int(logarithm / whole * steps)
+
+    distances = range(exact, max_distance + 1)
+    far = (exact + bisect_left(distances, i, key=bucket) for i in range(exact + 1, side))
+    return (*range(1, exact + 1), *far)
+
+
+def step_function(
+    distance: Int[Array, "*any"], starts: Sequence[int], values: Sequence[Float[Array, ""]]
+) -> Float[Array, "*any"]:
+    """values[i], where i is how many of the ascending starts a distance has reached."""
+    first, *rest = (value.astype(jnp.float32) for value in values)
+    term = jnp.broadcast_to(first, distance.shape)
+    for start, value in zip(starts, rest, strict=True):
+        term = jnp.where(distance >= start, value, term)
+    return term
+
+
+class StepBias(Bias):
+    """A function of the distance that is constant between a few starts, on either side.
+
+    It computes a BucketBias with one comparison and one choice per bucket, and no lookup.
+    """
+
+    def __init__(
+        self,
+        before: Sequence[Float[Array, "*n"]],
+        after: Sequence[Float[Array, "*n"]],
+        starts: Sequence[int],
+    ) -> None:
+        """One array per bucket, for keys before the query and after it, and the starts between."""
+        self.before = nnx.data(tuple(before))
+        self.after = nnx.data(tuple(after))
+        self.starts = tuple(starts)
+
+    def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
+        """The term [t, s] of one head, in float32."""
+        offset = pos_k[None, :] - pos_q[:, None]
+        before, after = (
+            step_function(jnp.abs(offset), self.starts, side) for side in (self.before, self.after)
+        )
+        return jnp.where(offset > 0, after, before)
+
+    def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
+        """The largest number of the buckets that a distance or any beyond it falls into."""
+        # No key after the query is at distance 0, so that its number for it is never used.
+        both = [self.before[0], *map(jnp.maximum, self.before[1:], self.after[1:])]
+        bounds = list(accumulate(reversed(both), jnp.maximum))
+        return step_function(distance, self.starts, bounds[::-1])
 
 
 class BucketBias(Bias):
@@ -23,26 +107,37 @@ class BucketBias(Bias):
     """
 
     def __init__(self, table: Float[Array, "n c"], max_distance: int) -> None:
-        """table [n, c]: c buckets per head; all offsets beyond max_distance share the last one."""
+        """table [n, c]: c buckets per head; all offsets beyond max_distance share the last one.
+
+        Raises ConfigError for sizes that leave no buckets.
+        """
+        bucket_starts(table.shape[-1], max_distance)
         self.table = nnx.Param(table)
         self.max_distance = max_distance
 
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The first distance of each bucket of a side but the first."""
+        return bucket_starts(self.table.shape[-1], self.max_distance)
+
     def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
         """The term [t, s] of one head; half of the buckets are for keys after the query."""
-        side = self.table.shape[-1] // 2
-        exact = side // 2
         offset = pos_k[None, :] - pos_q[:, None]
         distance = jnp.abs(offset)
-        ratio = jnp.maximum(distance, exact).astype(jnp.float32) / exact
-        far = exact + (
-            jnp.log(ratio) / math.log(self.max_distance / exact) * (side - exact)
-        ).astype(jnp.int32)
-        bucket = jnp.where(distance < exact, distance, jnp.minimum(far, side - 1))
-        return self.table[...][bucket + jnp.where(offset > 0, side, 0)].astype(jnp.float32)
+        bucket = sum(
+            ((distance >= start).astype(jnp.int32) for start in self.starts),
+            start=jnp.where(offset > 0, self.table.shape[-1] // 2, 0),
+        )
+        return self.table[...][bucket].astype(jnp.float32)
+
+    def arithmetic(self) -> StepBias:
+        """The same numbers chosen one after the other, since a kernel cannot look them up."""
+        numbers, side = jnp.unstack(self.table[...], axis=-1), self.table.shape[-1] // 2
+        return StepBias(numbers[:side], numbers[side : 2 * side], self.starts)
 
     def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
-        """The largest number of the table, whatever the distance."""
-        return jnp.full(distance.shape, self.table[...].max().astype(jnp.float32))
+        """The largest number of the buckets that a distance or any beyond it falls into."""
+        return self.arithmetic().upper(distance)
 
 
 class T5Bias(Position):
@@ -57,7 +152,11 @@ class T5Bias(Position):
         num_buckets: int = 32,
         max_distance: int = 128,
     ) -> None:
-        """Draw the table [n, num_buckets]; the defaults are T5's published values."""
+        """Draw the table [n, num_buckets]; the defaults are T5's published values.
+
+        Raises ConfigError for sizes that leave no buckets.
+        """
+        bucket_starts(num_buckets, max_distance)  # before a table of such a shape is drawn
         shape = (num_heads, num_buckets)
         table = std * jax.random.normal(rngs.params(), shape, jnp.float32)
         self.bias = BucketBias(table, max_distance)  # type: ignore[misc]
@@ -98,6 +197,10 @@ class SumBias(Bias):
     def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
         """The sum of both bounds; infinite where one of them is."""
         return self.first.upper(distance) + self.second.upper(distance)
+
+    def arithmetic(self) -> Bias:
+        """The sum of both biases, each by arithmetic alone."""
+        return SumBias(self.first.arithmetic(), self.second.arithmetic())
 
 
 class Sum(Position):

@@ -1,6 +1,6 @@
 """Two lists of token states side by side: how far apart they are, layer by layer.
 
-`jaxbert verify` feeds it reference.py, convert/verify.py feeds it torch.
+`jaxbert verify` feeds it the reference, convert/verify.py feeds it torch.
 """
 
 from collections.abc import Iterable, Sequence

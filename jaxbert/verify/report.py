@@ -128,7 +128,7 @@ def not_used(keys: Sequence[str]) -> str:
 
 
 def verify_against_reference(model: Model, dtype: str) -> tuple[str, bool]:
-    """A table of the differences between the encoder and reference.py, and whether they agree."""
+    """A table of the differences between the encoder and the reference, and whether they agree."""
 
     def states(ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
         return reference.encode(read_tensors(model.stored), model.stored.raw, ids, mask)

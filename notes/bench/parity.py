@@ -1,6 +1,6 @@
 """Prints the parity table of the README and of notes/02-parity.md.
 
-python notes/bench/parity.py        (JAXBERT_DATA=folder adds the STS benchmark;
+PYTHONPATH=. python notes/bench/parity.py    (JAXBERT_DATA=folder adds the STS benchmark;
                                     XLA_FLAGS=--xla_cpu_max_isa=SSE4_2 is an older processor)
 States are compared as shares of the layer's largest, vectors as shares of their norm.
 """
@@ -19,8 +19,7 @@ from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.tensors import UnverifiedModelWarning, open_folder, read_tensors
 from jaxbert.model import reference
 from jaxbert.verify.compare import compare
-
-GOLDEN = Path(__file__).parents[2] / "tests" / "golden"
+from tests.models import FOLDERS, GOLDEN
 
 
 def largest(ours, theirs, mask):
@@ -60,9 +59,8 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore", UnverifiedModelWarning)
     print("| golden folder | reference - torch | encoder - torch | encoder - reference |")
     print("|---|---|---|---|")
-    for found in sorted(GOLDEN.glob("*/golden.safetensors")):
-        if (found.parent / "config.json").is_file():
-            print(golden(found.parent))
+    for folder in FOLDERS:
+        print(golden(folder))
     print(minilm())
     if "JAXBERT_DATA" in os.environ:
         print(sts(os.environ["JAXBERT_DATA"]))

@@ -25,6 +25,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.model.attention.gpu import gpu
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.position import Alibi
+from jaxbert.model.position_schemes import T5Bias
 from jaxbert.model.transformer import Inputs
 
 pytestmark = pytest.mark.deviceless
@@ -110,6 +111,15 @@ def test_every_width_type_and_odd_length_compiles(width, dtype, length):
 
 def test_without_a_bias_it_compiles():
     arguments = attention_arguments(h100(1), (2, 3, 131, 64), jnp.bfloat16, None)
+    assert KERNEL in compiled(h100(1), gpu, *arguments).as_text()
+
+
+@pytest.mark.parametrize(
+    "dtype", [jnp.bfloat16, jnp.float16, jnp.float32], ids=lambda x: x.__name__
+)
+def test_t5s_buckets_compile(dtype):
+    scheme = T5Bias(3, rngs=nnx.Rngs(0), std=1.0, num_buckets=32, max_distance=128)
+    arguments = attention_arguments(h100(1), (2, 3, 1013, 64), dtype, scheme.bias)
     assert KERNEL in compiled(h100(1), gpu, *arguments).as_text()
 
 

@@ -18,6 +18,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.model.attention.tpu import tpu
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.position import Alibi
+from jaxbert.model.position_schemes import Sum, T5Bias
 from jaxbert.model.transformer import Inputs
 from tests.model.test_kernel_tpu import Steep
 from tests.models import CONFIGS
@@ -25,6 +26,7 @@ from tests.models import CONFIGS
 pytest.importorskip("libtpu", reason="needs libtpu: pip install 'jax[tpu]'")
 pytestmark = pytest.mark.deviceless
 
+T5 = T5Bias(3, rngs=nnx.Rngs(0), std=1.0, num_buckets=32, max_distance=128)
 TARGETS = ["v5e:2x2", "v6e:2x2"]
 ROWS, SAME = PartitionSpec("data"), PartitionSpec()
 BASE = EncoderConfig.jinabert(
@@ -112,6 +114,21 @@ def test_leaves_of_every_kind_compile(dtype):
     qkv, place = queries(1, 3, 257, 32, jnp.float32)
     bias = Steep(jnp.ones((3,), dtype), jnp.ones((3, 1), dtype))
     compiled(tpu, (*qkv, bias, *place))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+def test_t5s_buckets_compile(dtype):
+    qkv, place = queries(2, 3, 1031, 64, dtype)
+    compiled(tpu, (*qkv, T5.bias, *place))
+    compiled(tpu, (*qkv, Sum(Alibi(3), T5).bias, *place))
+
+
+def test_the_gradients_of_t5s_buckets_compile():
+    def loss(qkv, bias, place):
+        return tpu(*qkv, bias, *place).sum()
+
+    qkv, place = queries(1, 3, 1031, 32, jnp.float32)
+    compiled(jax.grad(loss, argnums=(0, 1)), (qkv, T5.bias, place))
 
 
 def test_the_gradients_compile():

@@ -12,6 +12,7 @@ from jaxbert.errors import InputError
 from jaxbert.model import attention
 from jaxbert.model.attention import ATTENTIONS, SHORT, attend, blockwise, dense, named, plan
 from jaxbert.model.position import Alibi, Bias
+from tests.model.test_kernel_tpu import LOOKED_UP
 from tests.model.test_positions import BIASES
 from tests.models import encoder
 from tests.tolerances import ENCODER, FUNCTION, close, largest
@@ -103,9 +104,13 @@ def test_a_program_for_tpu_holds_the_kernel(accelerator):
 
 def test_a_bias_that_the_kernel_cannot_trace_takes_blockwise_and_says_so(accelerator, caplog):
     with caplog.at_level(logging.WARNING, "jaxbert"):
-        text = lowered(arguments(SHORT + 1, BIASES["t5"].bias), "tpu")
+        text = lowered(arguments(SHORT + 1, LOOKED_UP), "tpu")
     assert "tpu_custom_call" not in text
-    assert any("BucketBias uses gather" in record.message for record in caplog.records)
+    assert any("LookedUp uses gather" in record.message for record in caplog.records)
+
+
+def test_a_program_for_tpu_holds_the_kernel_with_t5s_buckets_too(accelerator):
+    assert "tpu_custom_call" in lowered(arguments(SHORT + 1, BIASES["alibi + t5"].bias), "tpu")
 
 
 class Captured(Bias):

@@ -13,7 +13,8 @@ from jaxbert.model.attention import dense
 from jaxbert.model.attention.gpu import Gpu
 from jaxbert.model.position import AlibiBias, Bias
 from jaxbert.model.transformer import Inputs
-from tests.model.test_positions import BIASES
+from tests.model.test_kernel_tpu import LOOKED_UP
+from tests.model.test_positions import BIASES, t5
 from tests.models import CONFIGS, arrays, make
 from tests.tolerances import ENCODER, FUNCTION, close
 
@@ -113,8 +114,16 @@ def test_some_arguments_may_be_shared_by_devices_and_some_not():
 
 
 def test_a_bias_that_looks_something_up_is_refused():
-    with pytest.raises(NotImplementedError, match=r"BucketBias uses .*gather"):
-        gpu(*draw(5), BIASES["t5"].bias, POSITIONS, ONES)
+    with pytest.raises(NotImplementedError, match=r"LookedUp uses .*gather"):
+        gpu(*draw(5), LOOKED_UP, POSITIONS, ONES)
+
+
+@pytest.mark.parametrize("buckets", [7, 8, 32])
+def test_numbers_of_buckets_arrive_with_their_head(buckets):
+    q, k, v = draw(8)
+    bias = t5(buckets, 11).bias
+    got = gpu(q, k, v, bias, POSITIONS, ONES)
+    close(got, dense(q, k, v, bias, POSITIONS, ONES), FUNCTION)
 
 
 def test_heads_too_wide_for_shared_memory_are_refused():

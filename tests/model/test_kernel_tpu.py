@@ -9,7 +9,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxbert.model.attention import dense
 from jaxbert.model.attention.tpu import Tpu, tpu
 from jaxbert.model.position import Alibi, Bias
-from tests.model.test_positions import BIASES
+from tests.model.test_positions import t5
 from tests.models import CONFIGS, arrays, make
 from tests.tolerances import ENCODER, FUNCTION, close
 
@@ -34,6 +34,17 @@ class Steep(Bias):
         return -self.slopes.astype(jnp.float32) * factor * distance.astype(jnp.float32)
 
 
+class LookedUp(Bias):
+    """A number per distance, from a table."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __call__(self, pos_q, pos_k):
+        return self.table[jnp.abs(pos_q[:, None] - pos_k[None, :])]
+
+
+LOOKED_UP = LookedUp(jnp.ones((N, T), jnp.float32))
 STEEP = Steep(jnp.full((N,), 7, jnp.int32), jnp.ones((N, 1), jnp.float32))
 
 
@@ -53,6 +64,23 @@ def test_leaves_of_a_bias_reach_the_kernel_head_by_head(dtype, shape):
     slopes = jnp.arange(1, N + 1).astype(dtype)
     arguments = *draw(), Steep(slopes, slopes[::-1].reshape(shape)), POSITIONS, ONES
     agree(jax.jit(SMALL)(*arguments), dense(*arguments))
+
+
+@pytest.mark.parametrize("buckets", [7, 8, 32])
+def test_numbers_of_buckets_reach_the_kernel_head_by_head(buckets):
+    arguments = *draw(), t5(buckets, 11).bias, POSITIONS, ONES
+    agree(jax.jit(SMALL)(*arguments), dense(*arguments))
+
+
+def test_far_buckets_that_are_negligible_are_not_computed():
+    q, k, v = draw()
+    bias = t5(8, 11).bias
+    bias.table[...] = bias.table[...].at[:, jnp.asarray([3, 7])].set(-1e4)
+    assert bias.starts == (1, 2, 5)
+    poisoned = v.at[:, :, 16:32].set(jnp.nan)
+    got = np.asarray(SMALL(q, k, poisoned, bias, POSITIONS, ONES))
+    agree(got[:, :, :8], dense(q, k, v, bias, POSITIONS, ONES)[:, :, :8])
+    assert np.isnan(got[:, :, 16:32]).all()
 
 
 def test_far_tiles_are_not_computed():
@@ -136,7 +164,7 @@ def test_refuses_tiles_that_do_not_fit(queries, keys):
 @pytest.mark.parametrize(
     ("shape", "dtype", "bias", "message"),
     [
-        ((B, N, T, H), jnp.float32, BIASES["t5"].bias, "BucketBias uses .*gather"),
+        ((B, N, T, H), jnp.float32, LOOKED_UP, "LookedUp uses .*gather"),
         ((B, N, T, H), jnp.float16, None, "queries are float16"),
         ((B, N, T, 257), jnp.float32, None, "heads are 257 wide"),
         ((2**13, N, 2**12, H), jnp.float32, None, "196608 tiles of queries"),

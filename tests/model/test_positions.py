@@ -1,6 +1,6 @@
 """Position schemes: each against its formula in NumPy, and the properties that all must have."""
 
-import math
+import json
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from jaxbert.errors import ConfigError
 from jaxbert.model import reference
 from jaxbert.model.attention.dense import bias_table
-from jaxbert.model.position import Alibi, Learned, Position
-from jaxbert.model.position_schemes import Rope, Sum, T5Bias
-from tests.models import CONFIGS, SIZES, arrays, make, published, raw_config
+from jaxbert.model.position import Alibi, Bias, Learned, Position
+from jaxbert.model.position_schemes import BucketBias, Rope, Sum, T5Bias, bucket_starts
+from tests.models import CONFIGS, GOLDEN, SIZES, arrays, make, published, raw_config
 from tests.tolerances import ENCODER, FUNCTION, VISIBLE, close, largest, off
 
 HEADS, WIDTH = 3, 4  # RoPE turns pairs, so the width of a head is even
@@ -34,17 +35,6 @@ RELATIVE = BIASES | {"rope": Rope(), "rope + alibi": Sum(Rope(), Alibi(HEADS)), 
 SCHEMES = RELATIVE | {"learned": learned(), "learned + t5": Sum(learned(), t5())}
 
 
-def t5_bucket(offset, buckets, farthest):
-    """T5's published bucket function for one offset key - query, in plain Python."""
-    side = buckets // 2
-    base, distance = (side if offset > 0 else 0), abs(offset)
-    exact = side // 2
-    if distance < exact:
-        return base + distance
-    far = math.log(distance / exact) / math.log(farthest / exact) * (side - exact)
-    return base + min(exact + int(far), side - 1)
-
-
 def rope(qk, base=10000.0):
     """Each pair (i, i + h/2) turned as a complex number."""
     length, width = qk.shape[-2:]
@@ -55,8 +45,9 @@ def rope(qk, base=10000.0):
 
 
 def whole(scheme, length):
-    """The bias [n, t, s] of whole rows."""
-    return np.asarray(bias_table(scheme.bias, jnp.arange(length, dtype=jnp.int32)[None]))[0]
+    """The bias [n, t, s] of whole rows, of a scheme or of a bias itself."""
+    bias = scheme if isinstance(scheme, Bias) else scheme.bias
+    return np.asarray(bias_table(bias, jnp.arange(length, dtype=jnp.int32)[None]))[0]
 
 
 def test_alibi_is_the_reference():
@@ -64,23 +55,80 @@ def test_alibi_is_the_reference():
     close(whole(Alibi(6), 17), expected, FUNCTION, expected)
 
 
-@pytest.mark.parametrize(("buckets", "farthest"), [(8, 11), (32, 128), (6, 100)])
+def stored_buckets():
+    """torch's answers for pairs of numbers of buckets and largest distances."""
+    known = json.loads((GOLDEN / "t5-buckets.json").read_text())
+    assert len(known) == 12
+    return {tuple(map(int, pair.split(","))): value for pair, value in known.items()}
+
+
+STORED = stored_buckets()
+# As torch answers for them too: odd numbers, whose last bucket is of no use, and the smallest.
+SIZES_OF_BUCKETS = [*STORED, (33, 128), (5, 2), (4, 2), (4, 1000), (6, 100)]
+
+
+@pytest.mark.parametrize("pair", STORED)
+def test_buckets_begin_where_the_published_code_has_them_begin(pair):
+    starts, distances = bucket_starts(*pair), np.arange(201)
+    assert len(starts) == pair[0] // 2 - 1
+    found = np.searchsorted(starts, distances, side="right")
+    np.testing.assert_array_equal(found, STORED[pair]["bucket_of_distance_0_to_200"])
+
+
+def test_every_published_model_has_these_buckets():
+    assert bucket_starts(32, 128) == (*range(1, 9), 12, 16, 23, 32, 46, 64, 91)
+
+
+@pytest.mark.parametrize(("buckets", "farthest"), SIZES_OF_BUCKETS)
 def test_t5_bias_is_its_published_formula(buckets, farthest):
     scheme = t5(buckets, farthest)
-    table = np.asarray(scheme.bias.table[...])
-    length = farthest + 7
-    # At an exact power the logarithm may fall on either side of an integer: float32 against
-    # float64. The published code computes it in float32, so those offsets are left out here.
-    got = whole(scheme, length)
-    for q, k in [(0, k) for k in range(length)] + [(length - 1, k) for k in range(length)]:
-        side, distance = buckets // 2, abs(k - q)
-        exact = side // 2
-        if distance >= exact:
-            far = math.log(distance / exact) / math.log(farthest / exact) * (side - exact)
-            if abs(far - round(far)) < 1e-4:
-                continue
-        expected = table[:, t5_bucket(k - q, buckets, farthest)]
-        np.testing.assert_array_equal(got[:, q, k], expected)
+    table = np.asarray(scheme.bias.table[...]).T
+    expected = reference.relative_bias(table, 213, farthest)
+    np.testing.assert_array_equal(whole(scheme, 213), expected)
+    np.testing.assert_array_equal(whole(scheme.bias.arithmetic(), 213), expected)
+
+
+def test_buckets_far_beyond_the_last_start():
+    bias = t5(32, 128).bias
+    pos = jnp.asarray([0, 2**30, 91, 90], jnp.int32)
+    table, got = np.asarray(bias.table[...]), np.asarray(tile(bias, pos, pos))
+    np.testing.assert_array_equal(got[:, 1, 0], table[:, 15])
+    np.testing.assert_array_equal(got[:, 0, 1:], table[:, [31, 31, 30]])
+    np.testing.assert_array_equal(got, np.asarray(tile(bias.arithmetic(), pos, pos)))
+
+
+@pytest.mark.parametrize(
+    ("buckets", "farthest", "message"),
+    [
+        (3, 128, "3 buckets of relative positions are too few; give at least 4"),
+        (-2, 128, "-2 buckets of relative positions are too few"),
+        (32, 8, "a largest relative distance of 8 does not fit 32 buckets, .*one of 9 or more"),
+        (32, -1, "a largest relative distance of -1 does not fit 32 buckets"),
+        (32, 2**31, "in 32 bits"),
+    ],
+)
+def test_sizes_without_buckets_are_refused(buckets, farthest, message):
+    with pytest.raises(ConfigError, match=message):
+        t5(buckets, farthest)
+
+
+def test_a_table_too_small_is_refused():
+    with pytest.raises(ConfigError, match="2 buckets of relative positions are too few"):
+        BucketBias(jnp.zeros((HEADS, 2)), 128)
+
+
+@pytest.mark.parametrize("name", [name for name in BIASES if "t5" in name])
+@pytest.mark.parametrize("arithmetic", [False, True])
+def test_the_bound_of_a_bias_is_its_largest_term_from_a_distance_on(name, arithmetic):
+    bias = BIASES[name].bias.arithmetic() if arithmetic else BIASES[name].bias
+    everything, length = whole(BIASES[name], 35), 35
+    distance = np.abs(np.arange(length)[:, None] - np.arange(length)[None, :])
+    bounds = np.asarray(jax.vmap(lambda head: head.upper(jnp.arange(length)))(bias))
+    for d in range(length):
+        largest_beyond = everything[:, distance >= d].max(axis=1)
+        assert (bounds[:, d] >= largest_beyond).all()
+        if name == "t5":
+            np.testing.assert_array_equal(bounds[:, d], largest_beyond)
 
 
 def test_rope_turns_pairs():

@@ -25,7 +25,7 @@ def draw(model, seed=0):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            centre = 1.0 if name.endswith("LayerNorm.weight") else 0.0
+            centre = 1.0 if "norm" in name.lower() and name.endswith("weight") else 0.0
             weight.copy_(centre + 0.3 * torch.randn(weight.shape, generator=generator))
     return model.eval()
 

@@ -18,7 +18,7 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
 from jaxbert.model.attention.backward import Tiling
-from jaxbert.model.attention.kernel import check_traceable, pad_axis, pad_to_tiles
+from jaxbert.model.attention.kernel import arithmetic, check_traceable, pad_axis, pad_to_tiles
 from jaxbert.model.attention.online import (
     State,
     finalize,
@@ -120,7 +120,7 @@ class Gpu(Tiled):
     def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
         """The tile sizes, limited by the length of the text and by what a program can hold.
 
-        Raises NotImplementedError for a bias that does a lookup, such as T5's, and for heads of
+        Raises NotImplementedError for a bias that looks something up, and for heads of
         more than 256 numbers.
         """
         check_traceable(bias)
@@ -145,6 +145,7 @@ class Gpu(Tiled):
     ) -> tuple[Queries, Float[Array, "b n t"]]:
         """The context [b, n, t, h] and the log sum exp [b, n, t]; the grid is (tile, head, row)."""
         rows, heads, length, width = q.shape
+        bias = arithmetic(bias)
         padded = pad_to_tiles(tiling, q, k, v, bias, positions, segments)
         wide = [pad_axis(x, 3, power_of_two(width)) for x in (padded.q, padded.k, padded.v)]
         leaves, tree = jax.tree.flatten(bias)

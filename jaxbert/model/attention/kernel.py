@@ -1,4 +1,4 @@
-"""Shared by the kernels for TPU and GPU: padding to whole tiles, their ranges, biases refused."""
+"""Shared by the kernels for TPU and GPU: whole tiles, their ranges, biases they can trace."""
 
 from typing import NamedTuple
 
@@ -64,13 +64,18 @@ def pad_to_tiles(
     return Padded(q, k, v, positions, segments, ranges)
 
 
+def arithmetic(bias: Bias | None) -> Bias | None:
+    """The bias as a kernel takes it, see Bias.arithmetic."""
+    return None if bias is None else bias.arithmetic()
+
+
 def check_traceable(bias: Bias | None) -> None:
     """Raise NotImplementedError for a bias that does more than arithmetic on tiles."""
     if bias is None:
         return
     heads = jax.vmap(lambda head, q, k: head(q, k), in_axes=(0, None, None))
     positions = jnp.zeros((8,), jnp.int32)
-    traced = jax.make_jaxpr(heads)(bias, positions, positions)
+    traced = jax.make_jaxpr(heads)(arithmetic(bias), positions, positions)
     if traced.consts:
         raise NotImplementedError(
             f"{type(bias).__name__} uses an array that is not its own; make it a leaf with axis n"

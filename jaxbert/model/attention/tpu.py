@@ -17,7 +17,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 from jaxbert.model.attention.backward import Tiling
-from jaxbert.model.attention.kernel import Padded, check_traceable, pad_to_tiles
+from jaxbert.model.attention.kernel import Padded, arithmetic, check_traceable, pad_to_tiles
 from jaxbert.model.attention.online import (
     State,
     finalize,
@@ -222,7 +222,7 @@ class Tpu(Tiled):
     def tiling(self, q: Queries, bias: Bias | None) -> Tiling:
         """The tile sizes, no larger than the text needs.
 
-        Raises NotImplementedError for a bias that does a lookup, such as T5's, and for queries
+        Raises NotImplementedError for a bias that looks something up, and for queries
         that the kernel compiler does not support.
         """
         t, small = q.shape[2], min(self.queries, self.keys)
@@ -244,7 +244,7 @@ class Tpu(Tiled):
         segments: Segments,
     ) -> tuple[Queries, Float[Array, "b n t"]]:
         """The context [b, n, t, h] and the log sum exp [b, n, t], without the padding."""
-        t = q.shape[2]
+        t, bias = q.shape[2], arithmetic(bias)
         padded = pad_to_tiles(tiling, q, k, v, bias, positions, segments)
         context, lse = attend_padded(tiling, self.interpret, bias, padded)
         return context[:, :, :t], lse[:, :, :t]
