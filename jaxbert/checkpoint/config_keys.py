@@ -113,7 +113,7 @@ def refuse_other_arithmetic(raw: Mapping[str, Any], ignore: Collection[str]) -> 
                 f'used; if it does not, pass ignore_config=("{key}",)'
             )
     for name in typed(raw, "architectures", list, None, "config.json") or ():
-        if not re.fullmatch(r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)", str(name)):
+        if not re.fullmatch(r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)|HF_ColBERT", str(name)):
             raise CheckpointError(
                 f"config.json names the architecture {shown(name)}; only Bert... and JinaBert... "
                 "encoders are implemented here"

@@ -10,7 +10,7 @@ WORD = "embeddings.word_embeddings.weight"
 # Tensors that published checkpoints carry and embeddings never use: carried along, not computed.
 UNUSED = re.compile(
     r"pooler\.dense\.(weight|bias)|embeddings\.(position_ids|token_type_ids)"
-    r"|cls\..+|classifier\..+|qa_outputs\..+|score\..+"
+    r"|cls\..+|classifier\..+|qa_outputs\..+|score\..+|linear\.weight"
 )
 # Wrappers that put a prefix before every name.
 PREFIX = re.compile(r"((bert|model|0\.auto_model|auto_model|module|_orig_mod)\.)*")
