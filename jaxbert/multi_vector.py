@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from jaxbert.arguments import as_list, choice, flag, integer
 from jaxbert.checkpoint.late_interaction import open_late_interaction
-from jaxbert.checkpoint.late_settings import DOCUMENT, QUERY, SIMILARITIES, LateSettings
+from jaxbert.checkpoint.late_settings import DOCUMENT, QUERY, LateSettings
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.encoder import Encoder
@@ -26,23 +26,21 @@ from jaxbert.inference.late_interaction import (
     maxsim,
     token_lists,
 )
+from jaxbert.inference.late_model import LateModel
 from jaxbert.inference.outputs import LongTexts, refuse_torch
 from jaxbert.inference.planning import ByText, Planner
 from jaxbert.inference.request import Request
-from jaxbert.inference.settings import DOCUMENT_PROMPTS
 from jaxbert.inference.similarity import unit_length
 from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend, is_exact
-from jaxbert.model.config import LARGEST
 from jaxbert.model.head import TokenProjection
 from jaxbert.process.backend import check_devices
 from jaxbert.process.forked import check_not_forked
-from jaxbert.text.late_interaction import LateTokenizer
 from jaxbert.text.prompts import check_str
 from jaxbert.text.tokenizer import Tokenizer
 
 
-class MultiVectorEncoder:
+class MultiVectorEncoder(LateModel):
     """An encoder with a projection of every token's state, for queries and documents.
 
     Source: ColBERT, arXiv:2004.12832; the names of methods and arguments are those of
@@ -72,12 +70,11 @@ class MultiVectorEncoder:
         for name, (value, kind) in kinds.items():
             if not isinstance(value, kind):
                 raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
-        self.tokenizer, self.head, self.settings = tokenizer, head, settings
-        words = encoder.config.vocab_size
-        self.sides = {
-            QUERY: LateTokenizer.of(tokenizer, settings.query, settings.expansion, words),
-            DOCUMENT: LateTokenizer.of(tokenizer, settings.document, None, words),
-        }
+        width = int(head.linear.weight.shape[1])
+        super().__init__(
+            tokenizer, settings, encoder.config.vocab_size, encoder.position.limit, width
+        )
+        self.head = head
         if self.sides[QUERY].flags and not is_exact(encoder.attention):
             raise InputError(
                 f"attention is {shown(encoder.attention)}, but queries have tokens to which none "
@@ -87,7 +84,6 @@ class MultiVectorEncoder:
         plain = self.engine.program(token_vectors, head)
         expanded = self.engine.program(expanded_vectors, head)
         self.programs = {side: expanded if own.flags else plain for side, own in self.sides.items()}
-        self.similarity_fn_name = settings.similarity
 
     @classmethod
     def from_pretrained(
@@ -143,47 +139,6 @@ class MultiVectorEncoder:
     def stats(self) -> Stats:
         """What has been encoded so far; subtract an earlier one to see what was done since."""
         return self.engine.stats
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """A copy of the prompts by name, which stand before a text."""
-        return dict(self.settings.prompts)
-
-    @property
-    def query_length(self) -> int:
-        """The most tokens of a query, marker and special tokens included; longer ones are cut."""
-        return self.sides[QUERY].length
-
-    @query_length.setter
-    def query_length(self, tokens: int) -> None:
-        self.set_length(QUERY, tokens)
-
-    @property
-    def document_length(self) -> int:
-        """The most tokens of a document, marker and special tokens included; others are cut."""
-        return self.sides[DOCUMENT].length
-
-    @document_length.setter
-    def document_length(self, tokens: int) -> None:
-        self.set_length(DOCUMENT, tokens)
-
-    def set_length(self, side: str, tokens: int) -> None:
-        """Set the most tokens of queries or documents, for which the model must have positions."""
-        length = integer(tokens, f"{side}_length", 1, self.encoder.position.limit or LARGEST)
-        self.sides = self.sides | {side: self.sides[side].with_length(length)}
-
-    @property
-    def similarity_fn_name(self) -> str:
-        """What `similarity` computes: maxsim, or meanmaxsim, the share of each query token."""
-        return self._similarity
-
-    @similarity_fn_name.setter
-    def similarity_fn_name(self, name: str) -> None:
-        self._similarity = choice(name, "similarity_fn_name", SIMILARITIES)
-
-    def get_embedding_dimension(self) -> int:
-        """The features of each token's vector, before truncate_dim."""
-        return int(self.head.linear.weight.shape[1])
 
     def encode_query(
         self,
@@ -243,7 +198,7 @@ class MultiVectorEncoder:
         self.check_options(output_value, normalize_embeddings, token_pooling)
         texts = as_list([inputs] if isinstance(inputs, str) else inputs)
         side = choice(task, "task", (QUERY, DOCUMENT))
-        width = self.get_embedding_dimension()
+        width = self.width
         if truncate_dim is not None:
             width = integer(truncate_dim, "truncate_dim", 1, width)
         precision = check_token_precision(precision)
@@ -321,24 +276,6 @@ class MultiVectorEncoder:
                 "token_pooling is for modules of sentence-transformers; leave it out, and merge "
                 "vectors of the arrays that come back"
             )
-
-    def prompt(self, side: str, name: str | None, text: str | None) -> str:
-        """The prompt that applies: the text, else the named one, the side's, the default one."""
-        if text is not None:
-            check_str(text, "prompt")
-            return str.__str__(text)
-        own, prompts = ((QUERY,) if side == QUERY else DOCUMENT_PROMPTS), self.settings.prompts
-        if name is None:
-            name = next((known for known in own if known in prompts), None)
-        if name is None:
-            name = self.settings.default_prompt_name
-        if name is None:
-            return ""
-        check_str(name, "prompt_name")
-        if name not in prompts:
-            known = ", ".join(map(repr, prompts)) or "none"
-            raise InputError(f"the model has no prompt named {shown(name)}; it has: {known}")
-        return prompts[name]
 
     def vectors(
         self,
