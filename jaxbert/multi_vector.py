@@ -267,10 +267,7 @@ class MultiVectorEncoder(LateModel):
     def check_options(self, output_value: Any, normalize: Any, pooling: Any) -> None:
         """Refuse what sentence-transformers' class can give and this one cannot."""
         flag(normalize, "normalize_embeddings")
-        if output_value != "token_embeddings":
-            raise InputError(
-                f"output_value is {shown(output_value)}; only 'token_embeddings' is given here"
-            )
+        choice(output_value, "output_value", ("token_embeddings",))
         if pooling is not None:
             raise InputError(
                 "token_pooling is for modules of sentence-transformers; leave it out, and merge "
