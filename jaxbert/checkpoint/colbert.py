@@ -36,8 +36,7 @@ def read_colbert(stored: Checkpoint, width: int) -> LateSettings:
             )
 
     def given(key: str, kind: Any, default: Any) -> Any:
-        value = typed(raw, key, kind | None, default, file)
-        return default if value is None else value
+        return default if raw.get(key) is None else typed(raw, key, kind, default, file)
 
     if given("dim", int, width) != width:
         raise CheckpointError(

@@ -21,7 +21,7 @@ from jaxbert.checkpoint.late_settings import (
     checked_length,
 )
 from jaxbert.checkpoint.sentence_transformers.dense import read_dense
-from jaxbert.checkpoint.sentence_transformers.keys import check_keys, check_reads
+from jaxbert.checkpoint.sentence_transformers.keys import NAMES, check_keys, check_reads
 from jaxbert.checkpoint.sentence_transformers.modules_json import MODULES, listed_modules
 from jaxbert.checkpoint.sentence_transformers.settings import SETTINGS_FILE
 from jaxbert.checkpoint.sentence_transformers.transformer import (
@@ -51,9 +51,10 @@ def module_weight(folder: Path, stored: Checkpoint, ignore: Collection[str]) -> 
         )
     for kind, path in modules:
         if kind == "Normalize":
-            raw = read_object(path / "config.json")
-            check_keys(raw, path / "config.json", {"module_input_name", "module_output_name"}, ())
-            check_reads({"module_input_name": None} | raw, path / "config.json", TOKENS)
+            file = path / "config.json"
+            raw = {"module_input_name": "sentence_embedding"} | read_object(file)
+            check_keys(raw, file, NAMES, ignore)
+            check_reads(raw, file, TOKENS)
     path = modules[1][1]
     dense, d = read_dense(path, ignore, TOKENS), stored.config.hidden_size
     if dense.bias is not None or dense.activation != "Identity":

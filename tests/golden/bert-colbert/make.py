@@ -136,7 +136,8 @@ def write(folder: Path, make, config: dict, width: int, lengths: tuple, seed: in
     metadata = METADATA | {"dim": width, "query_maxlen": lengths[0], "doc_maxlen": lengths[1]}
     (folder / "artifact.metadata").write_text(json.dumps(metadata, indent=2) + "\n")
     stored = {f"bert.{name}": value.contiguous() for name, value in model.state_dict().items()}
-    stored = {name: v for name, v in stored.items() if v.is_floating_point() and "alibi" not in name}
+    stored = {name: v for name, v in stored.items() if v.is_floating_point()}
+    stored.pop("bert.encoder.alibi", None)
     save_file(stored | {"linear.weight": linear.weight.detach()}, folder / "model.safetensors")
     tokenizer = transformers.BertTokenizer.from_pretrained(folder)
     queries, query_mask = tokens(tokenizer, QUERIES, lengths[0], "[unused0]")
@@ -148,7 +149,10 @@ def write(folder: Path, make, config: dict, width: int, lengths: tuple, seed: in
     skipped = torch.tensor([known[symbol] for symbol in string.punctuation if symbol in known])
     kept = mask.bool() & ~torch.isin(ids, skipped)
     scores = torch.tensor(
-        [[float((q @ d[k].T).max(dim=1).values.sum()) for d, k in zip(read, kept)] for q in asked]
+        [
+            [float((q @ d[k].T).max(dim=1).values.sum()) for d, k in zip(read, kept, strict=True)]
+            for q in asked
+        ]
     )
     weight = mask[..., None].float()
     pooled = (states[-1] * weight).sum(1) / weight.sum(1)
