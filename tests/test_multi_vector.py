@@ -319,8 +319,8 @@ def test_scores_have_bits_of_their_own():
     documents = vectors([40 + i % 5 for i in range(number)])
     queries = vectors((9, 12, 31), seed=1)
     together = maxsim(queries, documents)
-    for i in (0, 77, number - 1):
-        assert maxsim(queries[1], documents[i])[0, 0] == together[1, i]
+    alone = [maxsim(queries[2], documents[i])[0, 0] for i in range(60)]
+    np.testing.assert_array_equal(alone, together[2, :60])
     expected = [reference_late.maxsim(queries[2], x) for x in documents]
     close(together[2], np.array(expected), FUNCTION)
 
