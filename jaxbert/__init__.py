@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jaxbert.model.config import EncoderConfig as EncoderConfig
     from jaxbert.model.position import Bias as Bias
     from jaxbert.model.position import Position as Position
+    from jaxbert.multi_vector import MultiVectorEncoder as MultiVectorEncoder
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOME = {
     "EncoderConfig": "model.config",
     "JaxbertError": "errors",
     "MaskedLM": "masked_lm",
+    "MultiVectorEncoder": "multi_vector",
     "Position": "model.position",
     "Ranges": "inference.quantise",
     "TokenEmbeddings": "inference.outputs",

@@ -21,10 +21,27 @@ import numpy as np
 from flax import nnx
 
 import jaxbert
-from jaxbert import CrossEncoder, Embedder, Encoder, EncoderConfig, JaxbertError, MaskedLM
+from jaxbert import (
+    CrossEncoder,
+    Embedder,
+    Encoder,
+    EncoderConfig,
+    JaxbertError,
+    MaskedLM,
+    MultiVectorEncoder,
+)
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.text.tokenizer import Tokenizer
-from tests.models import CONFIGS, SIZES, encoder, masked, scored, word_tokenizer, write_folder
+from tests.models import (
+    CONFIGS,
+    SIZES,
+    encoder,
+    masked,
+    scored,
+    word_tokenizer,
+    write_folder,
+    write_late,
+)
 
 
 class Odd:
@@ -156,6 +173,16 @@ def filler():
 def scorer():
     """A cross-encoder, of the folder that walk() writes."""
     return CrossEncoder.from_pretrained("scorer")
+
+
+@functools.cache
+def multi():
+    """A late-interaction model, of the folder that walk() writes."""
+    return MultiVectorEncoder.from_pretrained("late")
+
+
+def token_arrays():
+    return [np.ones((3, 7), np.float32)]
 
 
 def attention():
@@ -402,6 +429,79 @@ CALLS |= {
     ),
     "MaskedLM.fill": (lambda: filler().fill, lambda: {"texts": "a [MASK] b", "top_k": 3}),
 }
+TOKENS = {
+    **GIVEN,
+    "prompt_name": None,
+    "prompt": None,
+    "batch_size": None,
+    "show_progress_bar": None,
+    "output_value": "token_embeddings",
+    "convert_to_numpy": True,
+    "device": None,
+    "normalize_embeddings": True,
+    "pool": None,
+    "chunk_size": None,
+    "token_pooling": None,
+    "truncate_dim": None,
+    "precision": "float32",
+}
+CALLS |= {
+    "MultiVectorEncoder": (
+        lambda: MultiVectorEncoder,
+        lambda: {
+            "encoder": multi().encoder,
+            "head": multi().head,
+            "tokenizer": multi().tokenizer,
+            "settings": multi().settings,
+        },
+    ),
+    "MultiVectorEncoder.from_pretrained": (
+        lambda: MultiVectorEncoder.from_pretrained,
+        lambda: {
+            "name": "late",
+            "deterministic": False,
+            "dtype": "float32",
+            "attention": None,
+            "revision": None,
+            "token": None,
+            "ignore_config": (),
+            "devices": None,
+        },
+    ),
+    "MultiVectorEncoder.encode": (lambda: multi().encode, lambda: TOKENS | {"task": "query"}),
+    "MultiVectorEncoder.encode_query": (lambda: multi().encode_query, lambda: TOKENS),
+    "MultiVectorEncoder.encode_document": (lambda: multi().encode_document, lambda: TOKENS),
+    "MultiVectorEncoder.similarity": (
+        lambda: multi().similarity,
+        lambda: {"queries": token_arrays(), "documents": token_arrays()},
+    ),
+    "MultiVectorEncoder.similarity_pairwise": (
+        lambda: multi().similarity_pairwise,
+        lambda: {"queries": token_arrays(), "documents": token_arrays()},
+    ),
+    "MultiVectorEncoder.rank": (
+        lambda: multi().rank,
+        lambda: {
+            "query": "a",
+            "documents": ["b"],
+            "top_k": None,
+            "return_documents": False,
+            "batch_size": None,
+            "show_progress_bar": None,
+        },
+    ),
+}
+CALLS |= {
+    f"MultiVectorEncoder.{name} =": (
+        lambda name=name: functools.partial(assign, multi(), name),
+        lambda value=value: {"value": value},
+    )
+    for name, value in {
+        "query_length": 11,
+        "document_length": 13,
+        "similarity_fn_name": "maxsim",
+    }.items()
+}
 CALLS |= {
     f"Encoder.{name}": (
         lambda name=name: getattr(encoder("bert-gelu"), name),
@@ -498,6 +598,7 @@ def walk(names):
         write_folder("model")
         write_folder("filler", tensors=masked())
         write_folder("scorer", tensors=scored())
+        write_late("late")
         with open("texts.txt", "w") as file:
             file.write("a b\n")
         for name in names:

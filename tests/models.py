@@ -16,7 +16,7 @@ from jaxbert.model.config import EncoderConfig
 
 GOLDEN = Path(__file__).parent / "golden"
 T5_FOLDERS = ("t5-gated-gelu", "t5-relu-3heads")
-# Families that the reference knows and Encoder does not.
+# Families beside BERT and JinaBERT.
 FAMILY_FOLDERS = [
     GOLDEN / name
     for name in ("distilbert", "modernbert", "mpnet", "nomic", *T5_FOLDERS, "xlmr-reranker")
@@ -26,6 +26,7 @@ FOLDERS = sorted(
     for folder in GOLDEN.iterdir()
     if (folder / "config.json").is_file() and folder not in FAMILY_FOLDERS
 )
+ALL_FOLDERS = [*FOLDERS, *FAMILY_FOLDERS]
 
 # Sizes are pairwise different, so that no two axes can be swapped unnoticed.
 SIZES = {
@@ -131,6 +132,13 @@ def scored(name="bert-gelu", labels=1, seed=0):
     return {f"bert.{key}": value for key, value in published(encoder(name)).items()} | head
 
 
+def late(name="bert-gelu", width=7, seed=0):
+    """The published tensors of a ColBERT: an encoder of CONFIGS and a random projection."""
+    random, d = np.random.default_rng(seed), CONFIGS[name].hidden_size
+    head = {"linear.weight": random.normal(size=(width, d)).astype(np.float32)}
+    return {f"bert.{key}": value for key, value in published(encoder(name)).items()} | head
+
+
 def raw_config(config):
     """The config.json that describes a config."""
     gate = "reglu" if config.activation == "relu" else "geglu"
@@ -180,6 +188,15 @@ def write_folder(folder, name="bert-gelu", *, dtype=np.float32, tensors=None, co
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(contents))
     return folder
+
+
+def write_late(folder, name="bert-gelu", *, metadata=None, **changes):
+    """A ColBERT's folder, whose markers are x and y, with lengths of 11 and 13 tokens."""
+    raw = raw_config(CONFIGS[name]) | {"architectures": ["HF_ColBERT"]}
+    given = {"query_token_id": "x", "doc_token_id": "y", "query_maxlen": 11, "doc_maxlen": 13}
+    write_folder(folder, name, tensors=late(name), config=raw | changes)
+    (Path(folder) / "artifact.metadata").write_text(json.dumps(given | (metadata or {})))
+    return Path(folder)
 
 
 def sharded(folder):

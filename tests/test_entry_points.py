@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import jaxbert
-from jaxbert import CrossEncoder, Embedder, Encoder, MaskedLM
+from jaxbert import CrossEncoder, Embedder, Encoder, MaskedLM, MultiVectorEncoder
 from tests.entry_points import CALLS, SETTINGS
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +19,8 @@ PLAIN = {"__version__", "Bias", "Position", "JaxbertError", "TokenEmbeddings"}
 INNER = {
     *("Embedder.change", "Embedder.finish", "Embedder.request", "Embedder.check_width"),
     *("CrossEncoder.prompt", "CrossEncoder.run", "CrossEncoder.tokenised"),
+    *("MultiVectorEncoder.check_options", "MultiVectorEncoder.prompt"),
+    *("MultiVectorEncoder.set_length", "MultiVectorEncoder.vectors"),
     *("MaskedLM.answer", "MaskedLM.ids_of", "MaskedLM.probabilities"),
     *("Embedder.check_prompts", "Encoder.run", "Encoder.prepared", "Encoder.from_checkpoint"),
     *(
@@ -35,6 +37,7 @@ GROUPS = {
     "embedder": [name for name in CALLS if name.startswith("Embedder")],
     "cross_encoder": [name for name in CALLS if name.startswith("CrossEncoder")],
     "masked_lm": [name for name in CALLS if name.startswith("MaskedLM")],
+    "multi_vector": [name for name in CALLS if name.startswith("MultiVectorEncoder")],
     "command": [name for name in CALLS if name.startswith("jaxbert ")],
 }
 
@@ -57,7 +60,8 @@ def methods(kind):
 
 def test_every_entry_point_is_tried():
     known = {*CALLS, *INNER}
-    for kind in (Embedder, Encoder, CrossEncoder, MaskedLM, jaxbert.Ranges, jaxbert.EncoderConfig):
+    faces = (Embedder, Encoder, CrossEncoder, MaskedLM, MultiVectorEncoder)
+    for kind in (*faces, jaxbert.Ranges, jaxbert.EncoderConfig):
         assert set(methods(kind)) - known == set(), "give it right arguments in entry_points.py"
     assert set(jaxbert.__all__) - known - PLAIN == set()
     assert {f"Embedder.{name} =" for name in SETTINGS} <= set(methods(Embedder))

@@ -32,7 +32,7 @@ def imported(file):
 # A room, or a face beside the rooms, imports only what stands before it.
 ROOMS = (
     "errors model arguments process checkpoint text inference encoder masked_lm cross_encoder "
-    "copying portable embedder verify corpus mteb cli"
+    "multi_vector copying portable embedder verify corpus mteb cli"
 ).split()
 
 

@@ -32,7 +32,7 @@ BERT_KEYS = ConfigKeys(
         "alibi_scaling": (None, 1, False),
         "emb_pooler": (None, "mean"),
     },
-    classes=r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)",
+    classes=r"(Jina)?Bert(Model|LMHeadModel|For[A-Z]\w*)|HF_ColBERT",
 )
 # Keys that only remote code reads.
 REMOTE = ("auto_map", "alibi_scaling", "emb_pooler")

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from jaxbert.checkpoint.kinds import ANSWERS
+from jaxbert.checkpoint.kinds import ANSWERS, late_interaction
 from jaxbert.checkpoint.module import weights
 from jaxbert.checkpoint.tensor_file import FLOATS, Entry, readers
 from jaxbert.checkpoint.tensor_names.rule import Rule
@@ -81,10 +81,14 @@ def number_of_labels(stored: Checkpoint) -> int:
     weight = there.get("classifier.weight")
     if weight is None:
         fills = any(name.startswith("cls.predictions.") for name in there)
-        other = "a masked language model" if fills else "an embedder"
+        other, opens = "an embedder", "Embedder"
+        if fills:
+            other, opens = "a masked language model", "MaskedLM"
+        if late_interaction(stored.folder, stored) is not None:
+            other, opens = "a late-interaction model", "MultiVectorEncoder"
         raise CheckpointError(
             f"{stored.folder} has no classifier.weight, so it scores no pairs; it is {other}, open "
-            f"it with {'MaskedLM' if fills else 'Embedder'}"
+            f"it with {opens}"
         )
     classes = [str(name) for name in stored.raw.get("architectures") or ()]
     for name in classes:

@@ -29,7 +29,7 @@ PACKAGE_SUMS = {
     "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
 }
 # Weights as safetensors, and what describes them; never a pickle, never code.
-PATTERNS = ("*.json", "*.txt", "*.safetensors")
+PATTERNS = ("*.json", "*.txt", "*.safetensors", "artifact.metadata")
 # Files whose absence has a meaning.
 DECIDING = (
     "modules.json",

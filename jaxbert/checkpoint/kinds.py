@@ -5,8 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from jaxbert.checkpoint.files import is_there
+from jaxbert.checkpoint.json_file import optional, typed
+from jaxbert.checkpoint.sentence_transformers.settings import SETTINGS_FILE
 from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
-from jaxbert.checkpoint.tensor_names.spelling import spelled_out
+from jaxbert.checkpoint.tensor_names.spelling import PREFIX, spelled_out
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.errors import CheckpointError, warn_caller
 
@@ -18,6 +20,8 @@ CLASSIFIERS = re.compile(
     "(Jina)?BertFor(SequenceClassification|TokenClassification|QuestionAnswering|MultipleChoice"
     "|NextSentencePrediction)"
 )
+# What config_sentence_transformers.json calls a late-interaction model, the latter that of PyLate.
+LATE_TYPES = ("MultiVectorEncoder", "ColBERT")
 
 
 class NotAnEmbedderWarning(UserWarning):
@@ -26,9 +30,31 @@ class NotAnEmbedderWarning(UserWarning):
 
 def embedder_stack(folder: Path, stored: Checkpoint, ignore_config: Collection[str]) -> Stack:
     """The stack of a folder that makes vectors of texts; CheckpointError for one that does not."""
+    why = late_interaction(folder, stored)
+    if why is not None:
+        raise CheckpointError(
+            f"{folder} is a late-interaction model ({why}), which has a vector for each token and "
+            "none for a text; MultiVectorEncoder opens it, Encoder gives the states of its encoder"
+        )
     stack = read_stack(folder, stored.config, ignore_config)
     check_embeds(stored, folder)
     return stack
+
+
+def late_interaction(folder: Path, stored: Checkpoint) -> str | None:
+    """What says that a folder is that of a late-interaction model; None where nothing does."""
+    file = folder / SETTINGS_FILE
+    kind = typed(optional(file), "model_type", str | None, None, file)
+    if kind in LATE_TYPES:
+        return f"model_type {kind}"
+    if "HF_ColBERT" in (stored.raw.get("architectures") or ()):
+        return "HF_ColBERT"
+    return next((name for name in map(plain, stored.unused) if name == "linear.weight"), None)
+
+
+def plain(name: str) -> str:
+    """The name of a tensor without the prefix of a wrapper."""
+    return PREFIX.sub("", name, count=1)
 
 
 def check_embeds(stored: Checkpoint, folder: Path) -> None:

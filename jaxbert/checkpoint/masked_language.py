@@ -14,7 +14,7 @@ from flax import nnx
 from jaxbert.checkpoint.config_fields import ACTIVATION
 from jaxbert.checkpoint.heads import beside, load_head
 from jaxbert.checkpoint.json_file import typed
-from jaxbert.checkpoint.kinds import ANSWERS, FILLS
+from jaxbert.checkpoint.kinds import ANSWERS, FILLS, late_interaction
 from jaxbert.checkpoint.tensor_file import FLOATS, Entry, readers
 from jaxbert.checkpoint.tensor_names.heads import DECODER, MASKED_LANGUAGE
 from jaxbert.checkpoint.tensor_names.spelling import WORD, listing
@@ -65,6 +65,8 @@ def check_fills(stored: Checkpoint, there: dict[str, Entry]) -> None:
     if not any(map(FILLS.fullmatch, there)):
         heads = {name.split(".")[0] for name in there if ANSWERS.fullmatch(name)}
         other = "CrossEncoder" if "classifier" in heads else "Encoder" if heads else "Embedder"
+        if late_interaction(stored.folder, stored) is not None:
+            other = "MultiVectorEncoder"
         raise CheckpointError(
             f"{stored.folder} is no masked language model, since it has no cls.predictions; open "
             f"it with {other}"

@@ -1,11 +1,15 @@
 """The functions that programs compute on a batch: states of tokens, or vectors of texts."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jaxbert.inference.batches import BatchArrays
+from jaxbert.model.attention.expansion import expansion
 from jaxbert.model.axes import Hidden, Mask
-from jaxbert.model.head import Classifier, PoolingHead
+from jaxbert.model.copyable import with_attention
+from jaxbert.model.head import Classifier, PoolingHead, TokenProjection
 from jaxbert.model.transformer import Inputs, Transformer
 
 
@@ -46,3 +50,20 @@ def token_states(encoder: Transformer, batch: BatchArrays) -> jax.Array:
 def logits(encoder: Transformer, head: Classifier, batch: BatchArrays) -> jax.Array:
     """A batch of m texts or pairs -> the logits [m, labels], of each from its first token."""
     return head(states(encoder, batch)[0])
+
+
+def token_vectors(encoder: Transformer, head: TokenProjection, batch: BatchArrays) -> jax.Array:
+    """A batch of m texts -> the unit vectors of all tokens [m, t, width]."""
+    return head(states(encoder, batch)[0])
+
+
+def expanded_vectors(encoder: Transformer, head: TokenProjection, batch: BatchArrays) -> jax.Array:
+    """The same for texts whose tokens come with 1 where none is to attend to them, else 0.
+
+    That stands in the place of types, of which all tokens have 0.
+    """
+    assert batch.types is not None, "texts without a row that says which tokens are not attended"
+    alone, segments = jnp.asarray(batch.types) == 1, jnp.asarray(batch.segments)
+    signed: Any = jnp.where(alone, -segments, segments)
+    reading = with_attention(encoder, expansion)
+    return token_vectors(reading, head, batch._replace(segments=signed, types=None))

@@ -1,12 +1,14 @@
 """A module that can be copied and pickled; copies share its arrays, which are immutable."""
 
 import pickle
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 from flax import nnx
 
 from jaxbert.errors import InputTypeError, shown
+
+Module = TypeVar("Module", bound=nnx.Module)
 
 
 class Copyable(nnx.Module):
@@ -28,6 +30,13 @@ class Copyable(nnx.Module):
     def __deepcopy__(self, memo: Any = None) -> Self:
         """A module with its own submodules: setting a weight of one leaves the other unchanged."""
         return jax.tree.map(lambda leaf: leaf, self)
+
+
+def with_attention(module: Module, attention: Any) -> Module:
+    """The module with another attention; all else is shared."""
+    copied = object.__new__(type(module))
+    vars(copied).update(vars(module), attention=attention)
+    return copied
 
 
 def check_pickles(value: Any, name: str) -> None:

@@ -235,3 +235,20 @@ class MaskedLanguageHead(nnx.Module):
             preferred_element_type=jnp.float32,
         )
         return logits + self.bias[...].astype(jnp.float32)[None, None]
+
+
+class TokenProjection(nnx.Module):
+    """W x / ||W x||: a unit vector of every token, for late interaction; W has no bias.
+
+    Source: Khattab and Zaharia, arXiv:2004.12832, section 3.2.
+    """
+
+    def __init__(self, sizes: Sizes, width: int, *, rngs: nnx.Rngs, std: float) -> None:
+        """Draw the projection [d, width]."""
+        axes = {**sizes, "w": width}
+        self.linear = Projection("btd,dw->btw", axes, rngs=rngs, std=std, use_bias=False)
+
+    @jax.named_scope("token_projection")
+    def __call__(self, x: Hidden) -> jax.Array:
+        """The unit vectors [b, t, width] in float32, whatever the dtype of x."""
+        return normalize(self.linear(x.astype(jnp.float32)))

@@ -19,7 +19,7 @@ from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.tensors import UnverifiedModelWarning, open_folder, read_tensors
 from jaxbert.model import reference
 from jaxbert.verify.compare import compare
-from tests.models import FOLDERS, GOLDEN
+from tests.models import ALL_FOLDERS, GOLDEN
 
 
 def largest(ours, theirs, mask):
@@ -59,7 +59,7 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore", UnverifiedModelWarning)
     print("| golden folder | reference - torch | encoder - torch | encoder - reference |")
     print("|---|---|---|---|")
-    for folder in FOLDERS:
+    for folder in ALL_FOLDERS:
         print(golden(folder))
     print(minilm())
     if "JAXBERT_DATA" in os.environ:

@@ -26,8 +26,8 @@ from jaxbert.model.qk_norm import QueryKeyNorm, SecondResidual
 from jaxbert.model.transformer import Layer
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import (
+    ALL_FOLDERS,
     CONFIGS,
-    FOLDERS,
     SIZES,
     arrays,
     encoder,
@@ -229,7 +229,7 @@ def test_a_model_may_be_saved_where_it_came_from(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::jaxbert.checkpoint.tensors.UnverifiedModelWarning")
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", ALL_FOLDERS, ids=lambda folder: folder.name)
 def test_golden_encoders_survive_the_way_through_our_own_names(tmp_path, folder):
     own = Encoder.from_pretrained(folder)
     own.save_pretrained(tmp_path)

@@ -9,7 +9,7 @@ from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensors import open_folder, save
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError
-from tests.models import CONFIGS, FOLDERS, arrays, encoder, published, sharded, write_folder
+from tests.models import ALL_FOLDERS, CONFIGS, arrays, encoder, published, sharded, write_folder
 from tests.tolerances import BFLOAT16, close
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
@@ -36,7 +36,7 @@ def identical(a, b):
 # --- round trips -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", ALL_FOLDERS, ids=lambda folder: folder.name)
 def test_golden_folders_come_back_bit_for_bit(folder, tmp_path):
     stored, model = opened(folder)
     save(stored, model.weights(), tmp_path / "out")

@@ -17,7 +17,7 @@ from jaxbert.model import reference
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.layers import Mlp
 from jaxbert.model.position import Alibi
-from tests.models import CONFIGS, FOLDERS, arrays, encoder, make, published, raw_config
+from tests.models import ALL_FOLDERS, CONFIGS, arrays, encoder, make, published, raw_config
 from tests.tolerances import (
     BFLOAT16,
     ENCODER,
@@ -92,7 +92,7 @@ def rounded(weights):
     }
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", ALL_FOLDERS, ids=lambda folder: folder.name)
 def test_golden_states(folder):
     if "inferred" in folder.name:
         with pytest.warns(UnverifiedModelWarning, match="inferred"):
@@ -101,7 +101,7 @@ def test_golden_states(folder):
         model = Encoder.from_pretrained(folder)
     golden = load_file(folder / "golden.safetensors")
     mask = golden["attention_mask"]
-    states = model.hidden_states(golden["input_ids"], mask, golden["token_type_ids"])
+    states = model.hidden_states(golden["input_ids"], mask, golden.get("token_type_ids"))
     theirs = [golden[f"hidden.{i}"] for i in range(len(states))]
     assert f"hidden.{len(states)}" not in golden
     assert worst(states, theirs, mask) < GOLDEN_ENCODER

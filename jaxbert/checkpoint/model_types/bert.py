@@ -23,7 +23,7 @@ BERT = ModelType(
     layers_key="num_hidden_layers",
     not_needed=re.compile(
         r"pooler\.dense\.(weight|bias)|embeddings\.(position_ids|token_type_ids)"
-        r"|cls\..+|classifier\..+|qa_outputs\..+|score\..+"
+        r"|cls\..+|classifier\..+|qa_outputs\..+|score\..+|linear\.weight"
     ),
     read=config_and_family,
     write=raw_config,

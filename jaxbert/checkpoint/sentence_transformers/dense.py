@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from jaxbert.checkpoint.files import is_there
 from jaxbert.checkpoint.json_file import read_object, typed, write
-from jaxbert.checkpoint.sentence_transformers.keys import NAMES, check_keys, check_reads_the_vector
+from jaxbert.checkpoint.sentence_transformers.keys import NAMES, check_keys, check_reads
 from jaxbert.checkpoint.tensor_file import FLOATS, headers, readers
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.model.head import Dense
@@ -22,12 +22,12 @@ ACTIVATIONS = ("Tanh", "Identity", "ReLU", "GELU", "SiLU", "Sigmoid")
 KEYS = NAMES | {"in_features", "out_features", "bias", "activation_function"}
 
 
-def read_dense(folder: Path, ignore: Collection[str]) -> Dense:
-    """config.json and model.safetensors of a Dense module."""
+def read_dense(folder: Path, ignore: Collection[str], reads: str = "sentence_embedding") -> Dense:
+    """config.json and model.safetensors of a Dense module, which must read this feature."""
     config = folder / "config.json"
     raw = read_object(config)
     check_keys(raw, config, KEYS, ignore)
-    check_reads_the_vector(raw, config)
+    check_reads(raw, config, reads)
     name = str(raw.get("activation_function", "torch.nn.modules.activation.Tanh"))
     activation = name.rsplit(".", 1)[-1]
     if not name.startswith("torch.nn.") or activation not in ACTIVATIONS:

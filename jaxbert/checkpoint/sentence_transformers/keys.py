@@ -29,8 +29,8 @@ def unread(raw: Mapping[str, Any], known: Collection[str]) -> list[str]:
     return [key for key, value in raw.items() if key not in known and not says_nothing(value)]
 
 
-def check_reads_the_vector(raw: Mapping[str, Any], file: Path) -> None:
-    """A module after pooling must read and write the pooled vector."""
+def check_reads(raw: Mapping[str, Any], file: Path, what: str = "sentence_embedding") -> None:
+    """A module must read and write the pooled vector, or what else its model is made of."""
     for key in ("module_input_name", "module_output_name"):
-        if raw.get(key, "sentence_embedding") not in ("sentence_embedding", None):
+        if raw.get(key, what) not in (what, None):
             raise CheckpointError(f"{file} has {key} = {shown(raw[key])}; not understood")

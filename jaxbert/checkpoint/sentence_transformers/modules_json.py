@@ -15,6 +15,8 @@ from jaxbert.checkpoint.sums import check_listed
 from jaxbert.errors import CheckpointError, shown
 
 MODULES = "modules.json"
+# Modules of other packages that are those of sentence-transformers under another name.
+SAME = {"pylate.models.Dense.Dense": "sentence_transformers.models.Dense"}
 # What sentence-transformers calls the folder of a module.
 MODULE = re.compile(r"\d+_[A-Za-z]\w*")
 
@@ -53,7 +55,8 @@ def listed_modules(folder: Path) -> list[tuple[str, Path]]:
         raise CheckpointError(f"{file} is no list of modules; restore it")
     for module in listed:
         path = typed(module, "path", str, "", file)
-        package, _, kind = typed(module, "type", str, "", file).rpartition(".")
+        name = typed(module, "type", str, "", file)
+        package, _, kind = SAME.get(name, name).rpartition(".")
         if not package.startswith("sentence_transformers."):
             raise CheckpointError(
                 f"{file} has a module of type {shown(module.get('type'))}, which is code of its "

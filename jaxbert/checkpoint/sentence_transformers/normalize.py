@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from jaxbert.checkpoint.json_file import optional, write
-from jaxbert.checkpoint.sentence_transformers.keys import NAMES, check_keys, check_reads_the_vector
+from jaxbert.checkpoint.sentence_transformers.keys import NAMES, check_keys, check_reads
 from jaxbert.model.head import Normalize
 
 
@@ -15,7 +15,7 @@ def read_normalize(folder: Path, ignore: Collection[str]) -> Normalize:
     """config.json of a Normalize module; the folder may be absent."""
     raw = optional(folder / "config.json")
     check_keys(raw, folder / "config.json", NAMES, ignore)
-    check_reads_the_vector(raw, folder / "config.json")
+    check_reads(raw, folder / "config.json")
     return Normalize()
 
 

@@ -36,11 +36,15 @@ EMBEDS = {
 
 
 def read_transformer(
-    folder: Path, ignore: Collection[str], task: Mapping[str, str] = EMBEDS
+    folder: Path,
+    ignore: Collection[str],
+    task: Mapping[str, str] = EMBEDS,
+    further: Collection[str] = (),
 ) -> dict[str, Any]:
     """sentence_bert_config.json, or the first of its old names that is there.
 
-    task is what it must say, where it says anything, of what the Transformer does.
+    task is what it must say, where it says anything, of what the Transformer does; further are keys
+    that the caller reads.
     """
     for name in TRANSFORMER_FILES:
         if is_there(folder / name):
@@ -54,7 +58,7 @@ def read_transformer(
         raw[key] = {k: value for k, value in given.items() if k != "trust_remote_code"}
     settings = {"max_seq_length", "do_lower_case", "transformer_task", "modality_config"}
     settings |= {"unpad_inputs"}  # how a batch is laid out, not what is computed
-    check_keys(raw, folder / name, settings | {"module_output_name"}, ignore)
+    check_keys(raw, folder / name, settings | {"module_output_name", *further}, ignore)
     modalities = typed(raw, "modality_config", Mapping, {}, folder / name)
     text = typed(modalities, "text", Mapping, {}, folder / name)
     said = {

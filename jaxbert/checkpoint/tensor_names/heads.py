@@ -1,7 +1,7 @@
 """The tensors of heads: what stands beside an encoder and gives a score or a word.
 
-Source: the state dicts of transformers' BertForSequenceClassification and BertForMaskedLM, and of
-JinaBERT's classes of the same names.
+Source: the state dicts of transformers' BertForSequenceClassification and BertForMaskedLM, of
+JinaBERT's classes of the same names, and of ColBERT's HF_ColBERT.
 """
 
 from jaxbert.checkpoint.tensor_names.rule import Rule, linear, norm
@@ -16,4 +16,5 @@ MASKED_LANGUAGE = [
     *norm("cls.predictions.transform.LayerNorm", "norm"),
     Rule("cls.predictions.bias", "bias", "v -> v"),
 ]
+TOKEN_PROJECTION = [Rule("linear.weight", "linear.weight", "w d -> d w")]
 DECODER = [Rule("cls.predictions.decoder.weight", "decoder", "v d -> v d")]

@@ -24,8 +24,7 @@ def dense_attention(
     Differs: divides after the value product, [t, h] numbers instead of [t, s]; softmax in float32.
     """
     weights = unnormalized_weights(attention_scores(q, k, bias, positions), segments)
-    values = product("bnts,bnsh->bnth", weights.astype(v.dtype), v)
-    return (values / softmax_denominator(weights)).astype(q.dtype)
+    return weighted_mean(weights, v).astype(q.dtype)
 
 
 def probabilities(
@@ -44,11 +43,22 @@ def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Position
 
 def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
     """exp(scores - their maximum over s), exactly 0 where query t may not attend to key s."""
+    return masked_weights(scores, attention_mask(segments))
+
+
+def masked_weights(scores: Scores, mask: AttentionMask) -> Scores:
+    """exp(scores - their maximum over s), exactly 0 where the mask is false."""
     # If all keys of a query are masked, scores - max would be 0 and exp 1; a max of at least
     # LOWEST / 2 makes exp 0. The max cancels out, so no gradient is needed through it.
-    scores = scores + jnp.where(attention_mask(segments), 0.0, LOWEST)
+    scores = scores + jnp.where(mask, 0.0, LOWEST)
     top = jnp.maximum(scores.max(axis=-1, keepdims=True), LOWEST / 2)
     return jnp.exp(scores - jax.lax.stop_gradient(top))
+
+
+def weighted_mean(weights: Scores, v: Values) -> Queries:
+    """sum over s of weights v, divided by the sum of the weights, in float32."""
+    values = product("bnts,bnsh->bnth", weights.astype(v.dtype), v)
+    return values / softmax_denominator(weights)
 
 
 def softmax_denominator(weights: Float[Array, "... s"]) -> Float[Array, "... 1"]:

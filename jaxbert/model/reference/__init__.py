@@ -5,7 +5,7 @@ stored outputs of third-party torch code (tests/golden). They import nothing els
 written for eyes and not for speed, and take a checkpoint's tensors by their published names.
 
 To read in this order: basics, positions, bert; then any of roberta, mpnet, distilbert, nomic, t5
-and modernbert, each of which says what differs from BERT; encoder and heads.
+and modernbert, each of which says what differs from BERT; encoder, heads and late_interaction.
 """
 
 from jaxbert.model.reference.basics import (
