@@ -30,7 +30,7 @@ def largest(ours, theirs, mask):
 def golden(folder: Path) -> str:
     stored = open_folder(folder)
     encoder, held = Encoder.from_checkpoint(stored), load_file(folder / "golden.safetensors")
-    ids, mask, types = (held[k] for k in ("input_ids", "attention_mask", "token_type_ids"))
+    ids, mask, types = held["input_ids"], held["attention_mask"], held.get("token_type_ids")
     torch = [held[f"hidden.{i}"] for i in range(stored.config.num_layers + 1)]
     exact = reference.encode(read_tensors(stored), stored.raw, ids, mask, types)
     ours, valid = encoder.hidden_states(ids, mask, types), mask.astype(bool)

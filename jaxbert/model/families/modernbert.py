@@ -99,7 +99,7 @@ class AlternatingAttention(SelfAttention):
     """Self-attention whose rotation and window depend on the layer's number."""
 
     def __init__(self, components: Components, *, rngs: nnx.Rngs, config: ModernBertConfig) -> None:
-        """Draw the four projections."""
+        """Draw the four projections; config says which layers see how far."""
         super().__init__(components, rngs=rngs)
         self.config = config
 
