@@ -41,11 +41,15 @@ class Key:
 
     def read(self, raw: Mapping[str, Any]) -> Any:
         """The value, which EncoderConfig checks; CheckpointError for a key that must be there."""
+        self.check_there(raw)
+        return raw.get(self.name, self.default)
+
+    def check_there(self, raw: Mapping[str, Any]) -> None:
+        """CheckpointError where the key is missing and has no default."""
         if self.default is None and self.name not in raw:
             raise CheckpointError(
                 f"config.json has no {self.name}; restore the file from where it came"
             )
-        return raw.get(self.name, self.default)
 
     def write(self, config: EncoderConfig) -> Any:
         """The value of the key for this config; None where the file has no word for it."""
@@ -57,6 +61,7 @@ class NumberKey(Key):
 
     def read(self, raw: Mapping[str, Any]) -> float:
         """The value as a float; CheckpointError for what is no number."""
+        self.check_there(raw)
         value = typed(raw, self.name, int | float, self.default, "config.json")
         try:
             return float(value)

@@ -53,12 +53,17 @@ class PreNormLayer(nnx.Module):
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
         """The states after this layer, [b, t, d]."""
-        return self.feed_on(x + self.attention(self.attention_norm(x), metadata, attention))
+        a = self.attention(self.attention_norm(x), metadata, attention)
+        return self.feed_on(x + a.astype(x.dtype))
 
     def feed_on(self, a: Hidden) -> Hidden:
-        """a + feed_forward(norm(a)), [b, t, d]."""
+        """a + feed_forward(norm(a)), [b, t, d], in a's dtype, which may be wider than the weights'."""
+
+        def step(a: Hidden) -> Hidden:
+            return a + self.feed_forward(self.feed_forward_norm(a)).astype(a.dtype)
+
         with jax.named_scope("feed_forward"):
-            return chunked(lambda a: a + self.feed_forward(self.feed_forward_norm(a)), a)
+            return chunked(step, a)
 
 
 class LayerScheme(SelfAttention):

@@ -126,7 +126,7 @@ class ModernBertLayer(PreNormLayer):
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
         """The states after this layer, [b, t, d]."""
         normed = jnp.where(jnp.equal(metadata.layer, 0), x, self.attention_norm(x))
-        return self.feed_on(x + self.attention(normed, metadata, attention))
+        return self.feed_on(x + self.attention(normed, metadata, attention).astype(x.dtype))
 
 
 def modernbert(config: ModernBertConfig) -> Architecture:
