@@ -1,9 +1,7 @@
 """Pairs of texts -> scores: a classifier on the state of the first token of both, read together."""
 
-import logging
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -12,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
-from tqdm import tqdm
 
 from jaxbert.arguments import as_list, flag, integer
 from jaxbert.checkpoint.heads import load_head, number_of_labels
@@ -24,17 +21,15 @@ from jaxbert.checkpoint.sentence_transformers.cross_encoder import (
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensor_names.heads import CLASSIFIER
 from jaxbert.encoder import Encoder
-from jaxbert.errors import CheckpointError, InputError, InputTypeError, shown
+from jaxbert.errors import CheckpointError, InputError, InputTypeError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.forward import logits
 from jaxbert.inference.inputs import ArrayInput
 from jaxbert.inference.outputs import refuse_torch
+from jaxbert.inference.pair_request import PairRequest
 from jaxbert.inference.planning import ByText, Planner
-from jaxbert.inference.prefetch import WINDOW, prefetched, spans
-from jaxbert.inference.request import errors_numbered_from
 from jaxbert.inference.scoring import (
     Activation,
-    Pair,
     activated,
     checked_pairs,
     is_pair,
@@ -48,10 +43,8 @@ from jaxbert.model.head import Classifier
 from jaxbert.model.transformer import Inputs
 from jaxbert.process.backend import check_devices
 from jaxbert.process.forked import check_not_forked
-from jaxbert.text.prompts import check_str
+from jaxbert.text.prompts import check_str, chosen
 from jaxbert.text.tokenizer import Tokenizer
-
-log = logging.getLogger(__name__)
 
 
 class CrossEncoder:
@@ -221,16 +214,36 @@ class CrossEncoder:
             self.settings.activation_name if activation_fn is None else activation_fn
         )
         apply_softmax = flag(apply_softmax, "apply_softmax")
-        prefix = self.prompt(prompt_name, prompt)
-        show = show_progress_bar is not None and flag(show_progress_bar, "show_progress_bar")
-        size = None if batch_size is None else integer(batch_size, "batch_size", 1)
-        most = self.max_seq_length if max_length is None else integer(max_length, "max_length", 1)
-        scores = activated(self.run(pairs, prefix, size, show, most), activate)
+        request = self.request(prompt_name, prompt, batch_size, show_progress_bar, max_length)
+        scores = activated(request.logits(pairs), activate)
         if self.num_labels == 1:
             scores = scores[:, 0]
         elif apply_softmax:
             scores = softmax(scores)
         return scores[0] if single else scores
+
+    def request(
+        self,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None,
+        show_progress_bar: bool | None,
+        max_length: int | None,
+    ) -> PairRequest:
+        """The arguments that say how pairs are run, checked."""
+        check_not_forked()
+        settings = self.settings
+        return PairRequest(
+            self.engine,
+            self.scores,
+            self.num_labels,
+            self.tokenizer,
+            self.typed,
+            chosen(settings.prompts, settings.default_prompt_name, prompt_name, prompt),
+            self.max_seq_length if max_length is None else integer(max_length, "max_length", 1),
+            None if batch_size is None else integer(batch_size, "batch_size", 1),
+            show_progress_bar is not None and flag(show_progress_bar, "show_progress_bar"),
+        )
 
     def rank(
         self,
@@ -275,50 +288,6 @@ class CrossEncoder:
             | ({"text": texts[i]} if with_text else {})
             for i in order
         ]
-
-    def prompt(self, name: str | None, text: str | None) -> str:
-        """The prompt that applies: the text, else the named one, else the default one."""
-        if text is not None:
-            check_str(text, "prompt")
-            return text
-        name = self.settings.default_prompt_name if name is None else name
-        if name is None:
-            return ""
-        check_str(name, "prompt_name")
-        if name not in self.settings.prompts:
-            known = ", ".join(map(repr, self.settings.prompts)) or "none"
-            raise InputError(f"the model has no prompt named {shown(name)}; it has: {known}")
-        return self.settings.prompts[name]
-
-    def run(
-        self, pairs: list[Pair], prefix: str, batch_size: int | None, show: bool, most: int
-    ) -> np.ndarray:
-        """The logits [n, labels] of checked pairs, in float32."""
-        check_not_forked()
-        start, before = time.perf_counter(), self.stats
-        found = np.zeros((len(pairs), self.num_labels), np.float32)
-        try:
-            with tqdm(total=len(pairs), unit="pair", disable=not show) as bar:
-                tokens = self.tokenised(pairs, prefix, most)
-                for members, rows in self.engine.run(self.scores, tokens, batch_size):
-                    found[members] = rows
-                    bar.update(len(members))
-        finally:
-            seconds = time.perf_counter() - start
-            self.engine.counter.add(texts=len(pairs), seconds=seconds)
-        log.info("%s", self.stats - before)
-        return found
-
-    def tokenised(self, pairs: list[Pair], prefix: str, most: int) -> Iterator[list[np.ndarray]]:
-        """The tokens of the pairs, a window at a time, the next while the device computes."""
-
-        def of_window(window: tuple[int, int]) -> list[np.ndarray]:
-            part = [(prefix + a, b) for a, b in pairs[slice(*window)]]
-            with errors_numbered_from(window[0]):
-                return self.tokenizer.pairs(part, most, self.typed)
-
-        sizes = [len(prefix) + len(a) + len(b) for a, b in pairs]
-        return prefetched(of_window, list(spans(sizes, WINDOW)))
 
 
 _logits = jax.jit(lambda encoder, head, inputs: head(encoder.forward(inputs)))

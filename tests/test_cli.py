@@ -223,7 +223,7 @@ def test_what_nobody_expected_is_one_sentence_too(folder, capsys, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("out of\nmemory")
 
-    monkeypatch.setattr(cli, "load", fail)
+    monkeypatch.setattr(cli.commands, "load", fail)
     assert run("similarity", "a", "b", "--model", folder) == 1
     err = capsys.readouterr().err
     assert err == "jaxbert: RuntimeError: out of memory (JAXBERT_TRACEBACK=1 shows where)\n"

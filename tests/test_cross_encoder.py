@@ -294,7 +294,7 @@ def test_texts_are_lower_cased_where_the_folder_says_so(folder):
 
 def test_a_pair_that_cannot_be_tokenised_is_named_by_its_place_among_all(models, monkeypatch):
     model = models["bert-cross-encoder"]
-    monkeypatch.setattr("jaxbert.cross_encoder.WINDOW", WindowSize(3, 10**6))
+    monkeypatch.setattr("jaxbert.inference.pair_request.WINDOW", WindowSize(3, 10**6))
 
     real = type(model.tokenizer).pairs
 
