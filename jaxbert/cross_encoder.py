@@ -8,18 +8,14 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.typing import DTypeLike
 
-from jaxbert.arguments import as_list, flag, integer
-from jaxbert.checkpoint.heads import load_head, number_of_labels
-from jaxbert.checkpoint.opening import open_model
-from jaxbert.checkpoint.sentence_transformers.cross_encoder import (
-    CrossEncoderSettings,
-    read_cross_encoder,
-)
+from jaxbert.arguments import as_list, flag, integer, names
+from jaxbert.checkpoint.classifier import NAMES, load_classifier
+from jaxbert.checkpoint.heads import left_aside
+from jaxbert.checkpoint.opening import OpenedModel, open_model
+from jaxbert.checkpoint.sentence_transformers.cross_encoder import CrossEncoderSettings
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
-from jaxbert.checkpoint.tensor_names.heads import CLASSIFIER
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError, InputError, InputTypeError
 from jaxbert.inference.engine import Engine
@@ -31,6 +27,7 @@ from jaxbert.inference.planning import ByText, Planner
 from jaxbert.inference.scoring import (
     Activation,
     activated,
+    check_order,
     checked_pairs,
     is_pair,
     named_activation,
@@ -62,10 +59,13 @@ class CrossEncoder:
         settings: CrossEncoderSettings,
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        left_aside: Sequence[str] = (),
     ) -> None:
         """Put a model together; planner decides the shapes of batches, None by the backend.
 
-        Raises InputTypeError for parts of other types, CheckpointError for parts that do not fit.
+        left_aside names the tensors of its folder that it does not use. Raises InputTypeError for
+        parts of other types, CheckpointError for parts that do not fit.
         """
         kinds = {
             "encoder": (encoder, Encoder),
@@ -77,6 +77,7 @@ class CrossEncoder:
             if not isinstance(value, kind):
                 raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
         self.settings, self.tokenizer, self.head = settings, tokenizer, head
+        self.left_aside = names(left_aside, "left_aside")
         self.engine = Engine(encoder, Stack(), planner, devices)
         self.scores = self.engine.program(logits, head)
         # A tokenizer that gives the second text type 1 says so of every pair.
@@ -110,21 +111,31 @@ class CrossEncoder:
         devices = check_devices(devices)
         deterministic = flag(deterministic, "deterministic")
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
-        labels = number_of_labels(opened.stored)
-        settings = read_cross_encoder(opened.folder, opened.stored, opened.ignore_config, labels)
+        return cls.from_opened(opened, deterministic, dtype, attention, devices)
+
+    @classmethod
+    def from_opened(
+        cls,
+        opened: OpenedModel,
+        deterministic: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        attention: Attend | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Self:
+        """The cross-encoder of an opened model; all that is refused is refused before its weights.
+
+        The arguments are those of `from_pretrained`, checked.
+        """
+        settings = opened.read_cross_encoder()
         tokenizer = Tokenizer.of_model(opened, settings.lower_case)
         device = devices[0] if devices else None
         encoder = Encoder.from_checkpoint(
             opened.stored, dtype=dtype, attention=attention, device=device
         )
-        head = load_head(
-            opened.stored,
-            CLASSIFIER,
-            lambda: Classifier(encoder.config.sizes, labels, rngs=nnx.Rngs(0), std=1.0),
-            device,
-        )
+        head = load_classifier(opened.stored, device)
         planner = ByText(longest=encoder.position.limit) if deterministic else None
-        return cls(encoder, head, tokenizer, settings, planner, devices)
+        aside = left_aside(opened.stored, NAMES)
+        return cls(encoder, head, tokenizer, settings, planner, devices, left_aside=aside)
 
     @property
     def encoder(self) -> Encoder:
@@ -261,14 +272,11 @@ class CrossEncoder:
     ) -> list[dict[str, Any]]:
         """The documents by falling score: {"corpus_id", "score"} each, with "text" if asked for.
 
-        Documents of equal score keep their order; top_k keeps the first. Raises InputError for a
-        model of more than one label, and as `predict`.
+        Documents of equal score keep their order; top_k keeps the first. An empty query is a text
+        of no tokens, as an empty document is: it is scored, as sentence-transformers scores it.
+        Raises InputError for a model of more than one label, and as `predict`.
         """
-        if self.num_labels != 1:
-            raise InputError(
-                f"the model gives {self.num_labels} scores ({', '.join(self.settings.labels)}), by "
-                "which documents have no order; use predict"
-            )
+        check_order(self.settings.labels)
         check_str(query, "query")
         texts = as_list(documents)
         keep = len(texts) if top_k is None else integer(top_k, "top_k", 1)

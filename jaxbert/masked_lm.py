@@ -11,7 +11,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxbert.arguments import as_list, integer, names
-from jaxbert.checkpoint.masked_language import left_aside, load_masked_language_head
+from jaxbert.checkpoint.heads import left_aside
+from jaxbert.checkpoint.masked_language import NAMES, load_masked_language_head
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.sentence_transformers.transformer import max_length
 from jaxbert.encoder import Encoder
@@ -78,6 +79,7 @@ class MaskedLM:
         what is damaged or not understood, and for a folder without such a head.
         """
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
+        opened.task.check("MaskedLM")
         stored, folder = opened.stored, opened.tokenizer_folder
         head = load_masked_language_head(stored)
         tokenizer = Tokenizer.of_model(opened, lower_case=False)
@@ -87,7 +89,7 @@ class MaskedLM:
             tokenizer,
             mask_token=mask_word(tokenizer.backend, folder, opened.ignore_config),
             max_length=max_length(folder, {}, stored.config, opened.ignore_config),
-            left_aside=left_aside(stored),
+            left_aside=left_aside(stored, NAMES),
         )
 
     @property

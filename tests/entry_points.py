@@ -332,6 +332,7 @@ CALLS |= {
             "head": scorer().head,
             "tokenizer": scorer().tokenizer,
             "settings": scorer().settings,
+            "left_aside": (),
         },
     ),
     "CrossEncoder.from_pretrained": (

@@ -58,8 +58,10 @@ def run_similarity(options: argparse.Namespace) -> int:
 
 def run_rank(options: argparse.Namespace) -> int:
     """Print score, number and text of each row, the best first; the exit status."""
+    from jaxbert.checkpoint.opening import open_model
     from jaxbert.corpus.rows import BadRow, Reading, Source
     from jaxbert.cross_encoder import CrossEncoder
+    from jaxbert.inference.scoring import check_order
 
     if options.model is None:
         raise InputError(
@@ -71,7 +73,11 @@ def run_rank(options: argparse.Namespace) -> int:
         streams.need_stdin()
     source = Source(inputs, Reading(text_field=options.text_field))
     source.check()
-    ranker = CrossEncoder.from_pretrained(**model_arguments(options))
+    arguments = model_arguments(options)
+    where = ("name", "revision", "ignore_config")
+    opened = open_model(**{key: arguments.pop(key) for key in where})
+    check_order(opened.read_cross_encoder().labels)  # before weights and texts are read
+    ranker = CrossEncoder.from_opened(opened, **arguments)
     interrupts.check()
     texts = []
     for row in source.rows():
@@ -107,7 +113,8 @@ def run_fill(options: argparse.Namespace) -> int:
 
 def run_info(options: argparse.Namespace) -> int:
     """What the folder holds, as it is understood here."""
-    from jaxbert.verify.report import describe, load_model
+    from jaxbert.verify.info import describe
+    from jaxbert.verify.opened import load_model
 
     model = load_model(**model_arguments(options))
     interrupts.check()
@@ -116,9 +123,10 @@ def run_info(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """0 if every layer agrees with the reference and all published vectors come out, else 1."""
+    """0 if all agrees with the reference and all published vectors come out, else 1."""
     from jaxbert.verify import published
-    from jaxbert.verify.report import load_model, verify_against_published, verify_against_reference
+    from jaxbert.verify.opened import load_model
+    from jaxbert.verify.report import verify_against_published, verify_against_reference
 
     arguments = model_arguments(options)
     if options.published is not None:

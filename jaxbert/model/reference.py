@@ -252,6 +252,17 @@ def mean_pool(x: Tensor, mask: Tensor) -> Tensor:
 # --- heads -------------------------------------------------------------------------------------
 
 
+def classifier_logits(tensors: Tensors, x: Tensor) -> Tensor:
+    """The logits [b, labels] of a classifier, C tanh(W x[0] + b) + c, from the last states x.
+
+    tensors: names without prefix; x [b, t, d] begins with the state of [CLS].
+    Source: transformers' BertPooler and BertForSequenceClassification.
+    """
+    tensors = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
+    pooled = np.tanh(linear(np.asarray(x, np.float64)[:, 0], tensors, "pooler.dense"))
+    return linear(pooled, tensors, "classifier")
+
+
 def masked_language_logits(tensors: Tensors, config: Mapping[str, Any], x: Tensor) -> Tensor:
     """The logits [b, t, v] of a masked language model from the last states x [b, t, d].
 

@@ -59,8 +59,8 @@ def read_cross_encoder(
     kinds = [kind for kind, _ in listed_modules(folder)]
     if kinds != ["Transformer"]:
         raise CheckpointError(
-            f"{folder / MODULES} lists {', '.join(kinds)}, so this is an embedder; open it with "
-            "Embedder"
+            f"{folder / MODULES} lists {', '.join(kinds)}, as that of an embedder does, but the "
+            "weights have a classifier; remove modules.json or the classifier"
         )
     file = folder / SETTINGS_FILE
     raw = optional(file)
