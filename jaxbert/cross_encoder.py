@@ -16,13 +16,14 @@ from jaxbert.checkpoint.heads import left_aside
 from jaxbert.checkpoint.opening import OpenedModel, open_model
 from jaxbert.checkpoint.sentence_transformers.cross_encoder import CrossEncoderSettings
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
-from jaxbert.errors import CheckpointError, InputError, InputTypeError
+from jaxbert.errors import InputError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.forward import logits
 from jaxbert.inference.inputs import ArrayInput
 from jaxbert.inference.outputs import refuse_torch
-from jaxbert.inference.pair_request import PairRequest
+from jaxbert.inference.pair_request import PairRequest, check_labels, typed_pairs
 from jaxbert.inference.planning import ByText, Planner
 from jaxbert.inference.scoring import (
     Activation,
@@ -33,23 +34,33 @@ from jaxbert.inference.scoring import (
     named_activation,
     softmax,
 )
+from jaxbert.inference.snapshot import Snapshot
 from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
 from jaxbert.model.config import LARGEST
 from jaxbert.model.head import Classifier
 from jaxbert.model.transformer import Inputs
+from jaxbert.portable import check_made
+from jaxbert.portable_kinds import PortableScorer
 from jaxbert.process.backend import check_devices
 from jaxbert.process.forked import check_not_forked
 from jaxbert.text.prompts import check_str, chosen
 from jaxbert.text.tokenizer import Tokenizer
 
 
-class CrossEncoder:
+class CrossEncoder(PortableScorer):
     """An encoder with a classifier: a reranker of query and document, or a classifier of pairs.
 
     Source: Nogueira and Cho, arXiv:1901.04085; the names of methods and arguments are those of
     sentence-transformers' CrossEncoder.
     """
+
+    _title = "a CrossEncoder"
+    _anew = "CrossEncoder(model.encoder, model.head, model.tokenizer, model.settings)"
+    _made = (
+        *("engine", "scores", "typed", "tokenizer", "settings", "left_aside", "_head", "_mark"),
+        "_source",
+    )
 
     def __init__(
         self,
@@ -61,33 +72,27 @@ class CrossEncoder:
         devices: Sequence[jax.Device] | None = None,
         *,
         left_aside: Sequence[str] = (),
+        source: Source | None = None,
     ) -> None:
         """Put a model together; planner decides the shapes of batches, None by the backend.
 
-        left_aside names the tensors of its folder that it does not use. Raises InputTypeError for
-        parts of other types, CheckpointError for parts that do not fit.
+        left_aside names the tensors of its folder that it does not use; source is for
+        from_pretrained and for pickles. Raises InputTypeError for parts of other types,
+        CheckpointError for parts that do not fit.
         """
-        kinds = {
-            "encoder": (encoder, Encoder),
-            "head": (head, Classifier),
-            "tokenizer": (tokenizer, Tokenizer),
-            "settings": (settings, CrossEncoderSettings),
-        }
-        for name, (value, kind) in kinds.items():
-            if not isinstance(value, kind):
-                raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
-        self.settings, self.tokenizer, self.head = settings, tokenizer, head
+        check_made(
+            encoder=(encoder, Encoder),
+            head=(head, Classifier),
+            tokenizer=(tokenizer, Tokenizer),
+            settings=(settings, CrossEncoderSettings),
+        )
+        check_labels(settings.labels, head.bias.size)
+        self.settings, self.tokenizer, self._head = settings, tokenizer, head
+        self._mark, self._source = Snapshot(head), source
         self.left_aside = names(left_aside, "left_aside")
         self.engine = Engine(encoder, Stack(), planner, devices)
         self.scores = self.engine.program(logits, head)
-        # A tokenizer that gives the second text type 1 says so of every pair.
-        probe = tokenizer.pairs([("a", "a")], 1 << 20, True)[0]
-        self.typed = bool(probe[1].any())
-        if self.typed and encoder.config.type_vocab_size < 2:
-            raise CheckpointError(
-                "the tokenizer gives the second text of a pair type 1, but the model has one type: "
-                "they are of different models"
-            )
+        self.typed = typed_pairs(tokenizer, encoder.config.type_vocab_size)
 
     @classmethod
     def from_pretrained(
@@ -135,12 +140,22 @@ class CrossEncoder:
         head = load_classifier(opened.stored, device)
         planner = ByText(longest=encoder.position.limit) if deterministic else None
         aside = left_aside(opened.stored, NAMES)
-        return cls(encoder, head, tokenizer, settings, planner, devices, left_aside=aside)
+        source = Source.of(opened, (encoder, head))
+        rest = (settings, planner, devices)
+        return cls(encoder, head, tokenizer, *rest, left_aside=aside, source=source)
 
     @property
     def encoder(self) -> Encoder:
         """The encoder, whose weights the compiled programs hold."""
         return self.engine.encoder
+
+    @property
+    def head(self) -> Classifier:
+        """The classifier, whose weights the compiled programs hold; to exchange it, make another.
+
+        The same goes for the encoder.
+        """
+        return self._head
 
     @property
     def num_labels(self) -> int:
@@ -186,7 +201,7 @@ class CrossEncoder:
                     "attention_mask has a row that begins with padding, where the classifier "
                     "reads; pad on the right"
                 )
-            return _logits(encoder, self.head, inputs)
+            return _logits(encoder, self._head, inputs)
 
         texts = (input_ids, attention_mask, token_type_ids)
         return self.encoder.run(run, self.encoder.attention, *texts)
@@ -243,6 +258,11 @@ class CrossEncoder:
     ) -> PairRequest:
         """The arguments that say how pairs are run, checked."""
         check_not_forked()
+        if not self._mark.fits(self._head):
+            raise InputError(
+                "the head was changed after this model was made, which would run the old weights; "
+                f"make the model anew, such as {self._anew}"
+            )
         settings = self.settings
         return PairRequest(
             self.engine,

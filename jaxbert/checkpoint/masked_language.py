@@ -49,11 +49,14 @@ def load_masked_language_head(
     if aside := left_aside(stored, NAMES):
         log.info("%s has tensors that are left aside: %s", stored.folder, ", ".join(aside))
 
-    def make() -> MaskedLanguageHead:
-        activation = ACTIVATIONS[ACTIVATION.read(stored.raw)]
-        return MaskedLanguageHead(stored.config, activation, rngs=nnx.Rngs(0), tied=tied)
+    table = MASKED_LANGUAGE + ([] if tied else DECODER)
+    return load_head(stored, table, lambda: plain_head(stored, tied), device)
 
-    return load_head(stored, MASKED_LANGUAGE + ([] if tied else DECODER), make, device)
+
+def plain_head(stored: Checkpoint, tied: bool) -> MaskedLanguageHead:
+    """The head that config.json describes, drawn anew."""
+    activation = ACTIVATIONS[ACTIVATION.read(stored.raw)]
+    return MaskedLanguageHead(stored.config, activation, rngs=nnx.Rngs(0), tied=tied)
 
 
 def check_fills(stored: Checkpoint, there: dict[str, Entry]) -> None:

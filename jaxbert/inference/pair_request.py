@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from jaxbert.errors import CheckpointError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.prefetch import WINDOW, prefetched, spans
 from jaxbert.inference.programs import Program
@@ -59,3 +60,28 @@ class PairRequest:
 
         sizes = [len(self.prefix) + len(a) + len(b) for a, b in pairs]
         return prefetched(of_window, list(spans(sizes, WINDOW)))
+
+
+def check_labels(labels: Sequence[str], scores: int) -> None:
+    """Raise CheckpointError unless there are as many labels as a head gives scores."""
+    if len(labels) != scores:
+        raise CheckpointError(
+            f"the head gives {scores} scores, and the settings have {len(labels)} labels; pass a "
+            "label for each score"
+        )
+
+
+def typed_pairs(tokenizer: Tokenizer, types: int) -> bool:
+    """Whether a tokenizer gives the second text of a pair type 1; the model has so many types.
+
+    Raises CheckpointError where the model has no type 1.
+    """
+    # A tokenizer that says so of one pair says so of every pair.
+    probe = tokenizer.pairs([("a", "a")], 1 << 20, True)[0]
+    typed = bool(probe[1].any())
+    if typed and types < 2:
+        raise CheckpointError(
+            "the tokenizer gives the second text of a pair type 1, but the model has one type: "
+            "they are of different models"
+        )
+    return typed
