@@ -335,6 +335,10 @@ CALLS |= {
             "left_aside": (),
         },
     ),
+    "CrossEncoder.save_pretrained": (
+        lambda: scorer().save_pretrained,
+        lambda: {"folder": "saved scorer"},
+    ),
     "CrossEncoder.from_pretrained": (
         lambda: CrossEncoder.from_pretrained,
         lambda: {
@@ -385,6 +389,10 @@ CALLS |= {
             "max_length": None,
             "left_aside": (),
         },
+    ),
+    "MaskedLM.save_pretrained": (
+        lambda: filler().save_pretrained,
+        lambda: {"folder": "saved filler"},
     ),
     "MaskedLM.from_pretrained": (
         lambda: MaskedLM.from_pretrained,
