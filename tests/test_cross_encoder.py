@@ -14,7 +14,7 @@ from jaxbert.errors import CheckpointError, InputError, InputTypeError, TextErro
 from jaxbert.inference.prefetch import WindowSize
 from jaxbert.inference.scoring import sigmoid
 from tests.models import GOLDEN
-from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, close, off
+from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, VISIBLE, close, off
 
 NAMES = ("bert-cross-encoder", "bert-cross-encoder-3labels", "jinabert-reranker")
 
@@ -276,6 +276,22 @@ def test_a_folder_as_new_versions_of_sentence_transformers_save_it(folder):
     assert model.max_seq_length == 24
     whole = model.predict(pairs_of(known), max_length=48)
     close(whole, np.array(known["predict_prompt"]["scores"]), GOLDEN_ENCODER)
+
+
+def test_types_are_given_where_the_tokenizer_lists_them(folder, models):
+    pairs, typed = drawn(5), models["bert-cross-encoder"].predict(drawn(5))
+    given = ["input_ids", "token_type_ids", "attention_mask"]
+    for listed in (given, given[::2], None):
+        changed(folder, "tokenizer_config.json", model_input_names=listed)
+        model = CrossEncoder.from_pretrained(folder)
+        assert model.typed is (listed != given[::2])
+        if model.typed:
+            np.testing.assert_array_equal(model.predict(pairs), typed)
+        else:
+            assert off(model.predict(pairs), typed) > VISIBLE
+    changed(folder, "tokenizer_config.json", model_input_names="input_ids")
+    with pytest.raises(CheckpointError, match="model_input_names = 'input_ids'"):
+        CrossEncoder.from_pretrained(folder)
 
 
 def test_texts_are_lower_cased_where_the_folder_says_so(folder):
