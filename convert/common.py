@@ -50,7 +50,8 @@ def put_in_place(partial: Path, folder: Path) -> None:
 def understood(folder: Path, program: str) -> bool:
     """Open the folder with all of jaxbert's checks, and print what it is, or why it is refused."""
     # Waits until here, so that --help and what needs no model do without jax.
-    from jaxbert.verify.report import describe, load_model
+    from jaxbert.verify.info import describe
+    from jaxbert.verify.opened import load_model
 
     try:
         model = load_model(folder, revision=None, ignore_config=(), dtype="float32")

@@ -35,7 +35,7 @@ from jaxbert.inference.engine import vectors
 from jaxbert.model.attention import ATTENTIONS, KERNELS, implementation, named
 from jaxbert.model.head import PoolingHead
 from jaxbert.verify.compare import TEXTS
-from jaxbert.verify.report import Model, load_model
+from jaxbert.verify.opened import Model, load_model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # The largest difference of a component between artefact and live model, over the vector's norm.

@@ -19,7 +19,8 @@ from jaxbert.checkpoint.tensor_names.families import FAMILIES
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
 from jaxbert.verify.compare import TOLERANCE
-from jaxbert.verify.report import Model, load_model, side_by_side
+from jaxbert.verify.opened import Model, load_model
+from jaxbert.verify.report import side_by_side
 
 
 class NotComparedError(Exception):

@@ -1,65 +1,66 @@
 """Pairs of texts -> scores: a classifier on the state of the first token of both, read together."""
 
-import logging
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.typing import DTypeLike
-from tqdm import tqdm
 
-from jaxbert.arguments import as_list, flag, integer
-from jaxbert.checkpoint.heads import load_head, number_of_labels
-from jaxbert.checkpoint.opening import open_model
-from jaxbert.checkpoint.sentence_transformers.cross_encoder import (
-    CrossEncoderSettings,
-    read_cross_encoder,
-)
+from jaxbert.arguments import as_list, flag, integer, names
+from jaxbert.checkpoint.classifier import NAMES, load_classifier
+from jaxbert.checkpoint.heads import left_aside
+from jaxbert.checkpoint.opening import OpenedModel, open_model
+from jaxbert.checkpoint.sentence_transformers.cross_encoder import CrossEncoderSettings
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
-from jaxbert.checkpoint.tensor_names.heads import CLASSIFIER
+from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
-from jaxbert.errors import CheckpointError, InputError, InputTypeError, shown
+from jaxbert.errors import InputError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.forward import logits
 from jaxbert.inference.inputs import ArrayInput
 from jaxbert.inference.outputs import refuse_torch
+from jaxbert.inference.pair_request import PairRequest, check_labels, typed_pairs
 from jaxbert.inference.planning import ByText, Planner
-from jaxbert.inference.prefetch import WINDOW, prefetched, spans
-from jaxbert.inference.request import errors_numbered_from
 from jaxbert.inference.scoring import (
     Activation,
-    Pair,
     activated,
+    check_order,
     checked_pairs,
     is_pair,
     named_activation,
     softmax,
 )
+from jaxbert.inference.snapshot import Snapshot
 from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
 from jaxbert.model.config import LARGEST
 from jaxbert.model.head import Classifier
 from jaxbert.model.transformer import Inputs
+from jaxbert.portable import check_made
+from jaxbert.portable_kinds import PortableScorer
 from jaxbert.process.backend import check_devices
 from jaxbert.process.forked import check_not_forked
-from jaxbert.text.prompts import check_str
+from jaxbert.text.prompts import check_str, chosen
 from jaxbert.text.tokenizer import Tokenizer
 
-log = logging.getLogger(__name__)
 
-
-class CrossEncoder:
+class CrossEncoder(PortableScorer):
     """An encoder with a classifier: a reranker of query and document, or a classifier of pairs.
 
     Source: Nogueira and Cho, arXiv:1901.04085; the names of methods and arguments are those of
     sentence-transformers' CrossEncoder.
     """
+
+    _title = "a CrossEncoder"
+    _anew = "CrossEncoder(model.encoder, model.head, model.tokenizer, model.settings)"
+    _made = (
+        *("engine", "scores", "typed", "tokenizer", "settings", "left_aside", "_head", "_mark"),
+        "_source",
+    )
 
     def __init__(
         self,
@@ -69,31 +70,29 @@ class CrossEncoder:
         settings: CrossEncoderSettings,
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        left_aside: Sequence[str] = (),
+        source: Source | None = None,
     ) -> None:
         """Put a model together; planner decides the shapes of batches, None by the backend.
 
-        Raises InputTypeError for parts of other types, CheckpointError for parts that do not fit.
+        left_aside names the tensors of its folder that it does not use; source is for
+        from_pretrained and for pickles. Raises InputTypeError for parts of other types,
+        CheckpointError for parts that do not fit.
         """
-        kinds = {
-            "encoder": (encoder, Encoder),
-            "head": (head, Classifier),
-            "tokenizer": (tokenizer, Tokenizer),
-            "settings": (settings, CrossEncoderSettings),
-        }
-        for name, (value, kind) in kinds.items():
-            if not isinstance(value, kind):
-                raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
-        self.settings, self.tokenizer, self.head = settings, tokenizer, head
+        check_made(
+            encoder=(encoder, Encoder),
+            head=(head, Classifier),
+            tokenizer=(tokenizer, Tokenizer),
+            settings=(settings, CrossEncoderSettings),
+        )
+        check_labels(settings.labels, head.bias.size)
+        self.settings, self.tokenizer, self._head = settings, tokenizer, head
+        self._mark, self._source = Snapshot(head), source
+        self.left_aside = names(left_aside, "left_aside")
         self.engine = Engine(encoder, Stack(), planner, devices)
         self.scores = self.engine.program(logits, head)
-        # A tokenizer that gives the second text type 1 says so of every pair.
-        probe = tokenizer.pairs([("a", "a")], 1 << 20, True)[0]
-        self.typed = bool(probe[1].any())
-        if self.typed and encoder.config.type_vocab_size < 2:
-            raise CheckpointError(
-                "the tokenizer gives the second text of a pair type 1, but the model has one type: "
-                "they are of different models"
-            )
+        self.typed = typed_pairs(tokenizer, encoder.config.type_vocab_size)
 
     @classmethod
     def from_pretrained(
@@ -117,26 +116,46 @@ class CrossEncoder:
         devices = check_devices(devices)
         deterministic = flag(deterministic, "deterministic")
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
-        labels = number_of_labels(opened.stored)
-        settings = read_cross_encoder(opened.folder, opened.stored, opened.ignore_config, labels)
+        return cls.from_opened(opened, deterministic, dtype, attention, devices)
+
+    @classmethod
+    def from_opened(
+        cls,
+        opened: OpenedModel,
+        deterministic: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        attention: Attend | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> Self:
+        """The cross-encoder of an opened model; all that is refused is refused before its weights.
+
+        The arguments are those of `from_pretrained`, checked.
+        """
+        settings = opened.read_cross_encoder()
         tokenizer = Tokenizer.of_model(opened, settings.lower_case)
         device = devices[0] if devices else None
         encoder = Encoder.from_checkpoint(
             opened.stored, dtype=dtype, attention=attention, device=device
         )
-        head = load_head(
-            opened.stored,
-            CLASSIFIER,
-            lambda: Classifier(encoder.config.sizes, labels, rngs=nnx.Rngs(0), std=1.0),
-            device,
-        )
+        head = load_classifier(opened.stored, device)
         planner = ByText(longest=encoder.position.limit) if deterministic else None
-        return cls(encoder, head, tokenizer, settings, planner, devices)
+        aside = left_aside(opened.stored, NAMES)
+        source = Source.of(opened, (encoder, head))
+        rest = (settings, planner, devices)
+        return cls(encoder, head, tokenizer, *rest, left_aside=aside, source=source)
 
     @property
     def encoder(self) -> Encoder:
         """The encoder, whose weights the compiled programs hold."""
         return self.engine.encoder
+
+    @property
+    def head(self) -> Classifier:
+        """The classifier, whose weights the compiled programs hold; to exchange it, make another.
+
+        The same goes for the encoder.
+        """
+        return self._head
 
     @property
     def num_labels(self) -> int:
@@ -182,7 +201,7 @@ class CrossEncoder:
                     "attention_mask has a row that begins with padding, where the classifier "
                     "reads; pad on the right"
                 )
-            return _logits(encoder, self.head, inputs)
+            return _logits(encoder, self._head, inputs)
 
         texts = (input_ids, attention_mask, token_type_ids)
         return self.encoder.run(run, self.encoder.attention, *texts)
@@ -221,16 +240,41 @@ class CrossEncoder:
             self.settings.activation_name if activation_fn is None else activation_fn
         )
         apply_softmax = flag(apply_softmax, "apply_softmax")
-        prefix = self.prompt(prompt_name, prompt)
-        show = show_progress_bar is not None and flag(show_progress_bar, "show_progress_bar")
-        size = None if batch_size is None else integer(batch_size, "batch_size", 1)
-        most = self.max_seq_length if max_length is None else integer(max_length, "max_length", 1)
-        scores = activated(self.run(pairs, prefix, size, show, most), activate)
+        request = self.request(prompt_name, prompt, batch_size, show_progress_bar, max_length)
+        scores = activated(request.logits(pairs), activate)
         if self.num_labels == 1:
             scores = scores[:, 0]
         elif apply_softmax:
             scores = softmax(scores)
         return scores[0] if single else scores
+
+    def request(
+        self,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None,
+        show_progress_bar: bool | None,
+        max_length: int | None,
+    ) -> PairRequest:
+        """The arguments that say how pairs are run, checked."""
+        check_not_forked()
+        if not self._mark.fits(self._head):
+            raise InputError(
+                "the head was changed after this model was made, which would run the old weights; "
+                f"make the model anew, such as {self._anew}"
+            )
+        settings = self.settings
+        return PairRequest(
+            self.engine,
+            self.scores,
+            self.num_labels,
+            self.tokenizer,
+            self.typed,
+            chosen(settings.prompts, settings.default_prompt_name, prompt_name, prompt),
+            self.max_seq_length if max_length is None else integer(max_length, "max_length", 1),
+            None if batch_size is None else integer(batch_size, "batch_size", 1),
+            show_progress_bar is not None and flag(show_progress_bar, "show_progress_bar"),
+        )
 
     def rank(
         self,
@@ -248,14 +292,11 @@ class CrossEncoder:
     ) -> list[dict[str, Any]]:
         """The documents by falling score: {"corpus_id", "score"} each, with "text" if asked for.
 
-        Documents of equal score keep their order; top_k keeps the first. Raises InputError for a
-        model of more than one label, and as `predict`.
+        Documents of equal score keep their order; top_k keeps the first. An empty query is a text
+        of no tokens, as an empty document is: it is scored, as sentence-transformers scores it.
+        Raises InputError for a model of more than one label, and as `predict`.
         """
-        if self.num_labels != 1:
-            raise InputError(
-                f"the model gives {self.num_labels} scores ({', '.join(self.settings.labels)}), by "
-                "which documents have no order; use predict"
-            )
+        check_order(self.settings.labels)
         check_str(query, "query")
         texts = as_list(documents)
         keep = len(texts) if top_k is None else integer(top_k, "top_k", 1)
@@ -275,50 +316,6 @@ class CrossEncoder:
             | ({"text": texts[i]} if with_text else {})
             for i in order
         ]
-
-    def prompt(self, name: str | None, text: str | None) -> str:
-        """The prompt that applies: the text, else the named one, else the default one."""
-        if text is not None:
-            check_str(text, "prompt")
-            return text
-        name = self.settings.default_prompt_name if name is None else name
-        if name is None:
-            return ""
-        check_str(name, "prompt_name")
-        if name not in self.settings.prompts:
-            known = ", ".join(map(repr, self.settings.prompts)) or "none"
-            raise InputError(f"the model has no prompt named {shown(name)}; it has: {known}")
-        return self.settings.prompts[name]
-
-    def run(
-        self, pairs: list[Pair], prefix: str, batch_size: int | None, show: bool, most: int
-    ) -> np.ndarray:
-        """The logits [n, labels] of checked pairs, in float32."""
-        check_not_forked()
-        start, before = time.perf_counter(), self.stats
-        found = np.zeros((len(pairs), self.num_labels), np.float32)
-        try:
-            with tqdm(total=len(pairs), unit="pair", disable=not show) as bar:
-                tokens = self.tokenised(pairs, prefix, most)
-                for members, rows in self.engine.run(self.scores, tokens, batch_size):
-                    found[members] = rows
-                    bar.update(len(members))
-        finally:
-            seconds = time.perf_counter() - start
-            self.engine.counter.add(texts=len(pairs), seconds=seconds)
-        log.info("%s", self.stats - before)
-        return found
-
-    def tokenised(self, pairs: list[Pair], prefix: str, most: int) -> Iterator[list[np.ndarray]]:
-        """The tokens of the pairs, a window at a time, the next while the device computes."""
-
-        def of_window(window: tuple[int, int]) -> list[np.ndarray]:
-            part = [(prefix + a, b) for a, b in pairs[slice(*window)]]
-            with errors_numbered_from(window[0]):
-                return self.tokenizer.pairs(part, most, self.typed)
-
-        sizes = [len(prefix) + len(a) + len(b) for a, b in pairs]
-        return prefetched(of_window, list(spans(sizes, WINDOW)))
 
 
 _logits = jax.jit(lambda encoder, head, inputs: head(encoder.forward(inputs)))

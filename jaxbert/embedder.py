@@ -14,23 +14,29 @@ from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
+from jaxbert.errors import InputTypeError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
 from jaxbert.inference.planning import ByText, Planner
 from jaxbert.inference.quantise import Precision, Ranges
 from jaxbert.inference.request import Request
-from jaxbert.inference.settings import DOCUMENT_PROMPTS, Settings
+from jaxbert.inference.settings import DOCUMENT_PROMPTS
 from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
-from jaxbert.portable import Portable, check_made
+from jaxbert.portable import check_made
+from jaxbert.portable_kinds import PortableEmbedder
 from jaxbert.process.backend import check_devices
 from jaxbert.process.forked import check_not_forked
 from jaxbert.text.chunking import Chunker, check_chunks
 from jaxbert.text.tokenizer import Tokenizer
 
 
-class Embedder(Settings, Portable):
+class Embedder(PortableEmbedder):
     """An encoder, its tokenizer and the stack that a model's folder puts behind it."""
+
+    _title = "an Embedder"
+    _anew = "Embedder(embedder.encoder, embedder.tokenizer, embedder.stack)"
+    _made = ("engine", "tokenizer", "_source", "_stack", "_hidden_size")
 
     def __init__(
         self,
@@ -48,8 +54,11 @@ class Embedder(Settings, Portable):
         the encoder's weights came from, so that they are written back as they were and need not
         travel. A subclass with a constructor of its own passes it on.
         """
-        check_made(encoder, tokenizer, stack)
-        super().__init__(stack or Stack(), tokenizer, encoder.config.hidden_size)
+        stack = Stack() if stack is None else stack
+        check_made(encoder=(encoder, Encoder), stack=(stack, Stack))
+        if not callable(tokenizer):
+            raise InputTypeError(f"tokenizer is a {type(tokenizer).__name__}; pass a Tokenizer")
+        super().__init__(stack, tokenizer, encoder.config.hidden_size)
         self.engine = Engine(encoder, self.stack, planner, devices)
         self._source = source
 
@@ -87,7 +96,7 @@ class Embedder(Settings, Portable):
             opened.stored, dtype=dtype, attention=attention, device=device
         )
         planner = ByText(longest=encoder.position.limit) if deterministic else None
-        source = Source.of(opened, encoder)
+        source = Source.of(opened, (encoder,))
         return cls(encoder, tokenizer, stack, planner, devices, source=source)
 
     @property

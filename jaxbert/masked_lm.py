@@ -11,9 +11,10 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxbert.arguments import as_list, integer, names
-from jaxbert.checkpoint.masked_language import left_aside, load_masked_language_head
+from jaxbert.checkpoint.heads import left_aside
+from jaxbert.checkpoint.masked_language import NAMES, load_masked_language_head
 from jaxbert.checkpoint.opening import open_model
-from jaxbert.checkpoint.sentence_transformers.transformer import max_length
+from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, InputError, InputTypeError, TextError, shown
 from jaxbert.inference.inputs import ArrayInput
@@ -21,13 +22,21 @@ from jaxbert.inference.planning import by_length
 from jaxbert.model.attention import Attend
 from jaxbert.model.config import LARGEST
 from jaxbert.model.head import MaskedLanguageHead
+from jaxbert.portable import check_made
+from jaxbert.portable_kinds import PortableFiller, settings_of
 from jaxbert.process.backend import backend, computing
-from jaxbert.text.special_tokens import mask_word
 from jaxbert.text.tokenizer import SPECIAL, Tokenizer
 
 
-class MaskedLM:
+class MaskedLM(PortableFiller):
     """An encoder, the head that gives every token of the vocabulary a logit, and a tokenizer."""
+
+    _title = "a MaskedLM"
+    _anew = "MaskedLM(model.encoder, model.head, model.tokenizer)"
+    _made = (
+        *("_encoder", "_head", "tokenizer", "mask_token", "mask_id", "max_length", "left_aside"),
+        "_source",
+    )
 
     def __init__(
         self,
@@ -38,19 +47,19 @@ class MaskedLM:
         mask_token: str = "[MASK]",
         max_length: int | None = None,
         left_aside: Sequence[str] = (),
+        source: Source | None = None,
     ) -> None:
         """Put a model together; mask_token is the word of a text that is to be filled in.
 
         max_length is the most tokens of a text, special ones included; None: as many as the encoder
-        has positions, or 512. left_aside names the tensors of its folder that it does not use.
-        Raises InputTypeError and InputError.
+        has positions, or 512. left_aside names the tensors of its folder that it does not use;
+        source is for from_pretrained and for pickles. Raises InputTypeError and InputError.
         """
-        kinds = {"encoder": Encoder, "head": MaskedLanguageHead, "tokenizer": Tokenizer}
-        given = {"encoder": encoder, "head": head, "tokenizer": tokenizer}
-        for name, kind in kinds.items():
-            if not isinstance(given[name], kind):
-                found = type(given[name]).__name__
-                raise InputTypeError(f"{name} is a {found}; pass a {kind.__name__}")
+        check_made(
+            encoder=(encoder, Encoder),
+            head=(head, MaskedLanguageHead),
+            tokenizer=(tokenizer, Tokenizer),
+        )
         self._encoder, self._head, self.tokenizer = encoder, head, tokenizer
         self.mask_token = mask_token
         self.mask_id = mask_id(tokenizer, mask_token, encoder.config.vocab_size)
@@ -59,6 +68,7 @@ class MaskedLM:
             max_length = limit or 512
         self.max_length = integer(max_length, "max_length", 1, limit or LARGEST)
         self.left_aside = names(left_aside, "left_aside")
+        self._source = source
 
     @classmethod
     def from_pretrained(
@@ -78,16 +88,21 @@ class MaskedLM:
         what is damaged or not understood, and for a folder without such a head.
         """
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
-        stored, folder = opened.stored, opened.tokenizer_folder
+        opened.task.check("MaskedLM")
+        stored = opened.stored
         head = load_masked_language_head(stored)
         tokenizer = Tokenizer.of_model(opened, lower_case=False)
+        encoder = Encoder.from_checkpoint(stored, dtype=dtype, attention=attention)
+        read = settings_of(tokenizer, encoder)
+        mask, most = read(opened.tokenizer_folder, opened.ignore_config)
         return cls(
-            Encoder.from_checkpoint(stored, dtype=dtype, attention=attention),
+            encoder,
             head,
             tokenizer,
-            mask_token=mask_word(tokenizer.backend, folder, opened.ignore_config),
-            max_length=max_length(folder, {}, stored.config, opened.ignore_config),
-            left_aside=left_aside(stored),
+            mask_token=mask,
+            max_length=most,
+            left_aside=left_aside(stored, NAMES),
+            source=Source.of(opened, (encoder, head)),
         )
 
     @property

@@ -111,7 +111,7 @@ class MultiVectorEncoder(LateModel):
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
         device = devices[0] if devices else None
         head, settings = open_late_interaction(
-            opened.folder, opened.stored, opened.ignore_config, device
+            opened.task, opened.stored, opened.ignore_config, device
         )
         tokenizer = Tokenizer.of_model(opened, settings.lower_case)
         encoder = Encoder.from_checkpoint(

@@ -1,16 +1,17 @@
 """A whole model that can be saved as a folder, copied, and sent to another process."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import jax
 from flax import nnx
 
 from jaxbert import copying
 from jaxbert.checkpoint.describing import check_own
 from jaxbert.checkpoint.replacing import destination
-from jaxbert.checkpoint.saving import save_model
-from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.checkpoint.saving import Rest, save_model
 from jaxbert.checkpoint.source import Origin, Source, inside
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.encoder import Encoder
@@ -24,20 +25,20 @@ def plain(config: EncoderConfig) -> Encoder:
     return Encoder(config, rngs=nnx.Rngs(0))
 
 
-def check_made(encoder: Any, tokenizer: Any, stack: Any) -> None:
-    """Refuse what no Embedder can be made of."""
-    stack = Stack() if stack is None else stack
-    for value, name, kind in ((encoder, "encoder", Encoder), (stack, "stack", Stack)):
+def check_made(**given: tuple[Any, type]) -> None:
+    """Refuse parts of other types than those that a model is made of: name = (value, type)."""
+    for name, (value, kind) in given.items():
         if not isinstance(value, kind):
             raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
-    if not callable(tokenizer):
-        raise InputTypeError(f"tokenizer is a {type(tokenizer).__name__}; pass a Tokenizer")
 
 
 class Portable:
-    """What an Embedder does with itself; its fields are described there."""
+    """What a whole model does with itself; its fields are described in its class."""
 
-    _home: ClassVar[type]  # the class whose arguments are encoder, tokenizer, stack, ...
+    _home: ClassVar[type]  # the package's class, whose arguments a pickle is made of
+    _title: ClassVar[str]  # such as "an Embedder"
+    _anew: ClassVar[str]  # how a caller makes one of the parts
+    _made: ClassVar[tuple[str, ...]]  # fields that its constructor makes of the arguments
     tokenizer: Tokenizer
     _source: Source | None
 
@@ -56,16 +57,37 @@ class Portable:
         """The encoder, which the subclass has."""
         raise NotImplementedError
 
+    def __init_subclass__(cls) -> None:
+        """A class with a title is the package's; what others override is not saved in silence."""
+        super().__init_subclass__()
+        if "_title" in vars(cls):
+            cls._home = cls
+
+    # --- what a subclass says of itself ----------------------------------------------------------
+
     @property
-    def stack(self) -> Stack:
-        """The stack, which the subclass has."""
+    def _parts(self) -> dict[str, Any]:
+        """The modules with weights, by the constructor's arguments."""
+        return {"encoder": self.encoder}
+
+    def _take(self, parts: Mapping[str, Any]) -> None:
+        """Take these parts, with the same arrays, in a copy that shares no settings."""
         raise NotImplementedError
 
-    def __init_subclass__(cls) -> None:
-        """The first subclass is the package's; what others override is not saved in silence."""
-        super().__init_subclass__()
-        if Portable in cls.__bases__:
-            cls._home = cls
+    def _arguments(self) -> dict[str, Any]:
+        """The constructor's other arguments, as a pickle holds them."""
+        raise NotImplementedError
+
+    @classmethod
+    def _heads(cls, stored: Checkpoint, device: jax.Device | None) -> dict[str, Any]:
+        """The parts besides the encoder, from an opened folder."""
+        return {}
+
+    def _rest(self) -> Rest:
+        """What saving writes besides the encoder and the tokenizer."""
+        raise NotImplementedError
+
+    # --- saving ----------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder that this package, transformers and sentence-transformers load.
@@ -76,10 +98,10 @@ class Portable:
         CheckpointError for what the files cannot describe, before anything is written, and
         WriteError.
         """
-        check_own(self, self._home, "an Embedder")
+        check_own(self, self._home, self._title)
         check_own(self.tokenizer, Tokenizer, "a Tokenizer")
         ignore = () if self.origin is None else self.origin.ignore_config
-        save_model(self.encoder, plain, self.tokenizer, self.stack, folder, self.stored, ignore)
+        save_model(self.encoder, plain, self.tokenizer, self._rest(), folder, self.stored, ignore)
         self._move(destination(folder))
 
     def _move(self, place: Path) -> None:
@@ -89,9 +111,11 @@ class Portable:
         folder below it, are there too.
         """
         if self._source is not None:
-            self._source = self._source.moved(place, self.encoder)
+            self._source = self._source.moved(place, tuple(self._parts.values()))
         if self.tokenizer.folder is not None and inside(self.tokenizer.folder, place):
             self.tokenizer.folder = place
+
+    # --- pickles and copies ----------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         """What a pickle holds: weights, or the folder that has them, and everything else."""
@@ -99,13 +123,14 @@ class Portable:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the weights again, and put the model together."""
-        self._home.__init__(self, **copying.restored(state))  # type: ignore[misc]
+        arguments = copying.restored(self._home, state)
+        self._home.__init__(self, **arguments)  # type: ignore[misc]
         vars(self).update(state["more"])
 
     def __copy__(self) -> Self:
-        """An embedder with settings of its own, which shares the encoder and the programs."""
+        """A model with settings of its own, which shares the encoder and the programs."""
         return copying.copied(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """The same with an encoder and a tokenizer of its own; arrays and programs are shared."""
+        """The same with parts and a tokenizer of its own; arrays and programs are shared."""
         return copying.copied(self, memo)

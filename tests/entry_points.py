@@ -359,7 +359,12 @@ CALLS |= {
             "head": scorer().head,
             "tokenizer": scorer().tokenizer,
             "settings": scorer().settings,
+            "left_aside": (),
         },
+    ),
+    "CrossEncoder.save_pretrained": (
+        lambda: scorer().save_pretrained,
+        lambda: {"folder": "saved scorer"},
     ),
     "CrossEncoder.from_pretrained": (
         lambda: CrossEncoder.from_pretrained,
@@ -411,6 +416,10 @@ CALLS |= {
             "max_length": None,
             "left_aside": (),
         },
+    ),
+    "MaskedLM.save_pretrained": (
+        lambda: filler().save_pretrained,
+        lambda: {"folder": "saved filler"},
     ),
     "MaskedLM.from_pretrained": (
         lambda: MaskedLM.from_pretrained,

@@ -153,9 +153,46 @@ def test_info(minilm, capsys):
         "dense up to 256 tokens, then blockwise (on cpu)",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "6 x 384 x 12 x 32",
-        "ignored in the checkpoint: embeddings.position_ids, pooler.dense.bias",
+        "left aside in the checkpoint: embeddings.position_ids, pooler.dense.bias",
     ):
         assert part in out
+
+
+ROWS = {
+    "bert-cross-encoder": ("reranker", "CrossEncoder, Encoder", "activation    Identity\n"),
+    "bert-cross-encoder-3labels": (
+        "classifier",
+        "CrossEncoder, Encoder",
+        "labels        contradiction, entailment, neutral\n",
+    ),
+    "bert-mlm": ("masked language model", "MaskedLM, Embedder, Encoder", "the word embeddings"),
+    "bert-3heads": ("bare encoder", "Encoder, Embedder", "pooler.dense.weight\n"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_info_says_what_each_kind_of_model_is_for(name, capsys):
+    assert run("info", GOLDEN / name) == 0
+    out, (task, faces, more) = capsys.readouterr().out, ROWS[name]
+    assert f"task          {task} (" in out
+    assert f"opens with    {faces}\n" in out
+    assert more in out
+    assert out.count("not used in the JSON files: nothing") == 1
+
+
+@pytest.mark.parametrize("name", [*ROWS, "jinabert-reranker", "jinabert-mlm"])
+def test_verify_compares_the_heads_too(name, capsys, monkeypatch):
+    from jaxbert.verify import parts
+
+    assert run("verify", GOLDEN / name) == 0
+    found = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert ("logits" in found) is (name != "bert-3heads")
+    assert ("pooled:" in found) is (name == "bert-3heads")
+    for head in ("classification_logits", "masked_language_logits"):
+        right = getattr(parts.reference, head)
+        wrong = lambda *more, right=right: 1.001 * right(*more)  # noqa: E731
+        monkeypatch.setattr(parts.reference, head, wrong)
+    assert run("verify", GOLDEN / name) == int(name != "bert-3heads")
 
 
 def test_the_kind_of_attention_can_be_forced(minilm, capsys):
@@ -223,7 +260,7 @@ def test_what_nobody_expected_is_one_sentence_too(folder, capsys, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("out of\nmemory")
 
-    monkeypatch.setattr(cli, "load", fail)
+    monkeypatch.setattr(cli.commands, "load", fail)
     assert run("similarity", "a", "b", "--model", folder) == 1
     err = capsys.readouterr().err
     assert err == "jaxbert: RuntimeError: out of memory (JAXBERT_TRACEBACK=1 shows where)\n"

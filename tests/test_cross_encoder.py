@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jaxbert import CrossEncoder, Embedder
+from jaxbert import CrossEncoder
 from jaxbert.cli import main
 from jaxbert.errors import CheckpointError, InputError, InputTypeError, TextError
 from jaxbert.inference.prefetch import WindowSize
 from jaxbert.inference.scoring import sigmoid
 from tests.models import GOLDEN
-from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, close, off
+from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, VISIBLE, close, off
 
 NAMES = ("bert-cross-encoder", "bert-cross-encoder-3labels", "jinabert-reranker")
 
@@ -126,6 +126,9 @@ def test_rank(models):
         (row["corpus_id"], row["text"]) for row in known["rank_top2_documents"]
     ]
     assert model.rank(known["query"], []) == []
+    empty = model.rank("", known["documents"])  # a text of no tokens, scored as any other
+    scores = model.predict([("", text) for text in known["documents"]])
+    assert [row["score"] for row in empty] == sorted(map(float, scores), reverse=True)
     same = model.rank("a", ["b", "b", "b"])
     assert [row["corpus_id"] for row in same] == [0, 1, 2]
     with pytest.raises(InputError, match=r"gives 3 scores .*by which documents have no order"):
@@ -275,6 +278,22 @@ def test_a_folder_as_new_versions_of_sentence_transformers_save_it(folder):
     close(whole, np.array(known["predict_prompt"]["scores"]), GOLDEN_ENCODER)
 
 
+def test_types_are_given_where_the_tokenizer_lists_them(folder, models):
+    pairs, typed = drawn(5), models["bert-cross-encoder"].predict(drawn(5))
+    given = ["input_ids", "token_type_ids", "attention_mask"]
+    for listed in (given, given[::2], None):
+        changed(folder, "tokenizer_config.json", model_input_names=listed)
+        model = CrossEncoder.from_pretrained(folder)
+        assert model.typed is (listed != given[::2])
+        if model.typed:
+            np.testing.assert_array_equal(model.predict(pairs), typed)
+        else:
+            assert off(model.predict(pairs), typed) > VISIBLE
+    changed(folder, "tokenizer_config.json", model_input_names="input_ids")
+    with pytest.raises(CheckpointError, match="model_input_names = 'input_ids'"):
+        CrossEncoder.from_pretrained(folder)
+
+
 def test_texts_are_lower_cased_where_the_folder_says_so(folder):
     (folder / "modules.json").write_text(
         json.dumps([{"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}])
@@ -294,7 +313,7 @@ def test_texts_are_lower_cased_where_the_folder_says_so(folder):
 
 def test_a_pair_that_cannot_be_tokenised_is_named_by_its_place_among_all(models, monkeypatch):
     model = models["bert-cross-encoder"]
-    monkeypatch.setattr("jaxbert.cross_encoder.WINDOW", WindowSize(3, 10**6))
+    monkeypatch.setattr("jaxbert.inference.pair_request.WINDOW", WindowSize(3, 10**6))
 
     real = type(model.tokenizer).pairs
 
@@ -314,7 +333,10 @@ def test_a_pair_that_cannot_be_tokenised_is_named_by_its_place_among_all(models,
         ({"id2label": {"0": "no", "1": "yes"}}, "id2label for 2 labels, but .* has 1 rows"),
         ({"num_labels": 3}, "num_labels for 3 labels, but classifier.weight has 1 rows"),
         ({"id2label": {"5": "x"}}, "id2label = .*whose keys are not 0 to 0"),
-        ({"architectures": ["BertForTokenClassification"]}, "is a BertForTokenClassification"),
+        (
+            {"architectures": ["BertForTokenClassification"]},
+            "has the class BertForTokenClassification",
+        ),
         ({OLD: 3}, f"{OLD} = 3"),
     ],
 )
@@ -353,11 +375,27 @@ def test_tensors_of_a_head_that_are_no_weights(folder):
             CrossEncoder.from_pretrained(folder)
 
 
-def test_each_kind_of_folder_names_the_class_that_opens_it(minilm):
-    with pytest.raises(CheckpointError, match=r"scores no pairs; it is an embedder.*Embedder"):
-        CrossEncoder.from_pretrained(minilm)
-    with pytest.raises(CheckpointError, match="makes no vectors of them; CrossEncoder gives"):
-        Embedder.from_pretrained(GOLDEN / "jinabert-reranker")
+def test_an_embedder_with_a_classifier_is_neither(folder):
+    listed = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    modules = [
+        {"idx": i, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(listed)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(CheckpointError, match=r"remove modules\.json or the classifier"):
+        CrossEncoder.from_pretrained(folder)
+
+
+def test_tensors_that_are_left_aside_are_named(folder, models):
+    tensors = load_file(folder / "model.safetensors")
+    more = {"cls.seq_relationship.bias": np.ones(2, np.float32)}
+    save_file(tensors | more, folder / "model.safetensors")
+    model = CrossEncoder.from_pretrained(folder)
+    assert model.left_aside == ("cls.seq_relationship.bias",)
+    assert models["bert-cross-encoder"].left_aside == ()
+    pairs = drawn(3)
+    expected = models["bert-cross-encoder"].predict(pairs)
+    np.testing.assert_array_equal(model.predict(pairs), expected)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ PLAIN = {"__version__", "Bias", "Position", "JaxbertError", "TokenEmbeddings"}
 # Steps of others, which get what those have checked.
 INNER = {
     *("Embedder.change", "Embedder.finish", "Embedder.request", "Embedder.check_width"),
-    *("CrossEncoder.prompt", "CrossEncoder.run", "CrossEncoder.tokenised"),
     *("MultiVectorEncoder.check_options", "MultiVectorEncoder.prompt"),
     *("MultiVectorEncoder.set_length", "MultiVectorEncoder.vectors"),
+    *("CrossEncoder.request", "CrossEncoder.from_opened"),
     *("MaskedLM.answer", "MaskedLM.ids_of", "MaskedLM.probabilities"),
     *("Embedder.check_prompts", "Encoder.run", "Encoder.prepared", "Encoder.from_checkpoint"),
     *(

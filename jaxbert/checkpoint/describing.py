@@ -76,6 +76,19 @@ def check_leaves(own: dict[str, Any], plain: dict[str, Any], layers: int) -> Non
             )
 
 
+def check_head(head: Any, plain: Any) -> None:
+    """Refuse a head that computes anything else than plain, the one that the files describe."""
+    check_own(head, type(plain), "a head")
+    own, other = weights(head), weights(plain)
+    shapes = [{name: jnp.shape(x) for name, x in held.items()} for held in (own, other)]
+    if not same(head, plain) or shapes[0] != shapes[1]:
+        where, value = next(differences(head, plain, "head"), ("its weights", shapes[0]))
+        raise CheckpointError(
+            f"the head is not what its files would describe ({where} is {shown(value)}); keep its "
+            "weights with safetensors"
+        )
+
+
 def same(own: Any, other: Any) -> bool:
     """Whether two modules are of the same classes with the same fields, whatever their weights."""
     try:

@@ -1,12 +1,11 @@
 """The head of a model that has one beside its encoder: its tensors, by name, and its weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from jaxbert.checkpoint.kinds import ANSWERS, late_interaction
 from jaxbert.checkpoint.module import weights
 from jaxbert.checkpoint.tensor_file import FLOATS, Entry, readers
 from jaxbert.checkpoint.tensor_names.rule import Rule
@@ -28,6 +27,18 @@ def beside(stored: Checkpoint) -> dict[str, Entry]:
             raise CheckpointError(f"{plain} is stored in two spellings; keep one of them")
         found[plain] = entry
     return found
+
+
+def left_aside(stored: Checkpoint, used: Collection[str]) -> tuple[str, ...]:
+    """The names, in order, of the tensors that neither the encoder uses nor a head of these."""
+    return tuple(sorted(set(beside(stored)) - set(used)))
+
+
+def tensors_beside(stored: Checkpoint, names: Collection[str]) -> dict[str, np.ndarray]:
+    """The tensors of these names that stand beside the encoder, as stored: for reference.py."""
+    there = {name: entry for name, entry in beside(stored).items() if name in names}
+    with readers(sorted({entry.file for entry in there.values()}), stored.zeros) as read:
+        return {name: read(entry) for name, entry in there.items()}
 
 
 def load_head(
@@ -73,39 +84,3 @@ def tensors_of(
             tensor = read(there[rule.name]).astype(np.float32)
             found[rule.path] = np.ascontiguousarray(rule.unpack(tensor, shapes[rule.path]))
     return found
-
-
-def number_of_labels(stored: Checkpoint) -> int:
-    """The rows of the classifier; CheckpointError for a folder that has none."""
-    there = beside(stored)
-    weight = there.get("classifier.weight")
-    if weight is None:
-        fills = any(name.startswith("cls.predictions.") for name in there)
-        other, opens = "an embedder", "Embedder"
-        if fills:
-            other, opens = "a masked language model", "MaskedLM"
-        if late_interaction(stored.folder, stored) is not None:
-            other, opens = "a late-interaction model", "MultiVectorEncoder"
-        raise CheckpointError(
-            f"{stored.folder} has no classifier.weight, so it scores no pairs; it is {other}, open "
-            f"it with {opens}"
-        )
-    classes = [str(name) for name in stored.raw.get("architectures") or ()]
-    for name in classes:
-        if name.endswith(("ForTokenClassification", "ForMultipleChoice", "ForQuestionAnswering")):
-            raise CheckpointError(
-                f"{stored.folder} is a {name}, which gives no score to a pair of texts; Encoder "
-                "gives the states of its encoder"
-            )
-    head = {"classifier.weight", "classifier.bias"}
-    others = sorted(name for name in there if ANSWERS.fullmatch(name) and name not in head)
-    if others:
-        raise CheckpointError(
-            f"{stored.folder} has {listing(others)} beside its classifier, which is not "
-            "understood; no score is computed without it"
-        )
-    if len(weight.shape) != 2:
-        raise CheckpointError(
-            f"{weight.name} has shape {weight.shape}; a classifier is [labels, width]"
-        )
-    return int(weight.shape[0])

@@ -10,7 +10,7 @@ from flax import nnx
 from jaxbert.checkpoint.colbert import ARCHITECTURE, METADATA, read_colbert
 from jaxbert.checkpoint.files import is_there
 from jaxbert.checkpoint.heads import beside, load_head
-from jaxbert.checkpoint.kinds import ANSWERS, FILLS, late_interaction
+from jaxbert.checkpoint.kinds import ANSWERS, Task
 from jaxbert.checkpoint.late_settings import LateSettings
 from jaxbert.checkpoint.sentence_transformers.modules_json import listed_modules
 from jaxbert.checkpoint.sentence_transformers.multi_vector import module_weight, read_multi_vector
@@ -26,7 +26,7 @@ LINEAR = "linear.weight"
 
 
 def open_late_interaction(
-    folder: Path,
+    task: Task,
     stored: Checkpoint,
     ignore: Collection[str],
     device: jax.Device | None = None,
@@ -37,8 +37,9 @@ def open_late_interaction(
     ColBERT's: the tensor linear.weight and artifact.metadata. Raises CheckpointError for a folder
     of another kind, naming the class that opens it.
     """
-    there = beside(stored)
-    check_late(folder, stored, [*there])
+    task.check("MultiVectorEncoder")
+    folder, there = task.folder, beside(stored)
+    check_late(folder, stored, task.sign, [*there])
     if len(listed_modules(folder)) > 1:
         if LINEAR in there:
             raise CheckpointError(
@@ -69,23 +70,15 @@ def projection(config: EncoderConfig, width: int) -> TokenProjection:
     return TokenProjection(config.sizes, width, rngs=nnx.Rngs(0), std=config.initializer_range)
 
 
-def check_late(folder: Path, stored: Checkpoint, names: list[str]) -> None:
-    """Refuse a folder of another kind, and one with a second head."""
+def check_late(folder: Path, stored: Checkpoint, sign: str, names: list[str]) -> None:
+    """Refuse a folder with a second head, and one that only a tensor says to be a ColBERT."""
     heads = sorted(name for name in names if ANSWERS.fullmatch(name))
-    fills = any(map(FILLS.fullmatch, names))
-    why = late_interaction(folder, stored)
-    if why is None:
-        other = "CrossEncoder" if heads else "MaskedLM" if fills else "Embedder"
-        raise CheckpointError(
-            f"{folder} has no projection of tokens ({LINEAR}, or a Dense module without Pooling), "
-            f"so it gives no vectors of tokens to compare; open it with {other}"
-        )
     if heads:
         raise CheckpointError(
             f"{folder} has {listing(heads)} beside its projection of tokens, which is not "
             "understood; no vector is computed without it"
         )
-    if why == LINEAR and not is_there(stored.folder / METADATA):
+    if sign == LINEAR and not is_there(stored.folder / METADATA):
         raise CheckpointError(
             f"{folder} has {LINEAR}, but nothing says that it is a ColBERT: neither {METADATA} nor "
             f"the architecture {ARCHITECTURE} in config.json; restore them"

@@ -12,9 +12,8 @@ import numpy as np
 from flax import nnx
 
 from jaxbert.checkpoint.config_fields import ACTIVATION
-from jaxbert.checkpoint.heads import beside, load_head
+from jaxbert.checkpoint.heads import beside, left_aside, load_head
 from jaxbert.checkpoint.json_file import typed
-from jaxbert.checkpoint.kinds import ANSWERS, FILLS, late_interaction
 from jaxbert.checkpoint.tensor_file import FLOATS, Entry, readers
 from jaxbert.checkpoint.tensor_names.heads import DECODER, MASKED_LANGUAGE
 from jaxbert.checkpoint.tensor_names.spelling import WORD, listing
@@ -27,16 +26,13 @@ log = logging.getLogger(__name__)
 
 BIAS = "cls.predictions.bias"
 DECODER_WEIGHT, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"
+# All tensors that the head may have.
+NAMES = frozenset({rule.name for rule in MASKED_LANGUAGE} | {DECODER_WEIGHT, DECODER_BIAS})
 # What stands beside the head and has no part in filling in words: pooler, next-sentence head.
 ASIDE = re.compile(
     r"pooler\.dense\.(weight|bias)|cls\.seq_relationship\.(weight|bias)"
     r"|embeddings\.(position_ids|token_type_ids)"
 )
-
-
-def left_aside(stored: Checkpoint) -> tuple[str, ...]:
-    """The stored tensors that a masked language model does not use, in order."""
-    return tuple(sorted(name for name in beside(stored) if ASIDE.fullmatch(name)))
 
 
 def load_masked_language_head(
@@ -50,29 +46,22 @@ def load_masked_language_head(
     there = beside(stored)
     check_fills(stored, there)
     tied = is_tied(stored, there)
-    if aside := left_aside(stored):
+    if aside := left_aside(stored, NAMES):
         log.info("%s has tensors that are left aside: %s", stored.folder, ", ".join(aside))
 
-    def make() -> MaskedLanguageHead:
-        activation = ACTIVATIONS[ACTIVATION.read(stored.raw)]
-        return MaskedLanguageHead(stored.config, activation, rngs=nnx.Rngs(0), tied=tied)
+    table = MASKED_LANGUAGE + ([] if tied else DECODER)
+    return load_head(stored, table, lambda: plain_head(stored, tied), device)
 
-    return load_head(stored, MASKED_LANGUAGE + ([] if tied else DECODER), make, device)
+
+def plain_head(stored: Checkpoint, tied: bool) -> MaskedLanguageHead:
+    """The head that config.json describes, drawn anew."""
+    activation = ACTIVATIONS[ACTIVATION.read(stored.raw)]
+    return MaskedLanguageHead(stored.config, activation, rngs=nnx.Rngs(0), tied=tied)
 
 
 def check_fills(stored: Checkpoint, there: dict[str, Entry]) -> None:
-    """CheckpointError unless there is a masked language model's head, and no other."""
-    if not any(map(FILLS.fullmatch, there)):
-        heads = {name.split(".")[0] for name in there if ANSWERS.fullmatch(name)}
-        other = "CrossEncoder" if "classifier" in heads else "Encoder" if heads else "Embedder"
-        if late_interaction(stored.folder, stored) is not None:
-            other = "MultiVectorEncoder"
-        raise CheckpointError(
-            f"{stored.folder} is no masked language model, since it has no cls.predictions; open "
-            f"it with {other}"
-        )
-    known = {rule.name for rule in MASKED_LANGUAGE} | {DECODER_WEIGHT, DECODER_BIAS}
-    extra = sorted(name for name in there if name not in known and not ASIDE.fullmatch(name))
+    """CheckpointError for tensors beside the encoder that are of another head."""
+    extra = sorted(name for name in there if name not in NAMES and not ASIDE.fullmatch(name))
     if extra:
         raise CheckpointError(
             f"{stored.folder} has {listing(extra)}, which a masked language model has no use for; "

@@ -3,11 +3,17 @@
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from jaxbert.arguments import names
 from jaxbert.checkpoint import hub
-from jaxbert.checkpoint.kinds import embedder_stack
+from jaxbert.checkpoint.classifier import number_of_labels
+from jaxbert.checkpoint.kinds import Task, embedder_stack, task_of
+from jaxbert.checkpoint.sentence_transformers.cross_encoder import (
+    CrossEncoderSettings,
+    read_cross_encoder,
+)
 from jaxbert.checkpoint.sentence_transformers.modules_json import transformer_folder
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import Checkpoint, open_folder
@@ -30,13 +36,27 @@ class OpenedModel:
         """Where the files of the tokenizer are: beside config.json."""
         return self.stored.folder
 
+    @cached_property
+    def task(self) -> Task:
+        """What the model is for, and which class opens it."""
+        return task_of(self.folder, self.stored)
+
     def read_stack(self) -> Stack:
         """What comes after the encoder in a model that makes vectors of texts.
 
         Raises CheckpointError for a classifier or reranker, and for a module that is not
         understood. Warns with NotAnEmbedderWarning for a masked language model.
         """
-        return embedder_stack(self.folder, self.stored, self.ignore_config)
+        return embedder_stack(self.task, self.stored, self.ignore_config)
+
+    def read_cross_encoder(self) -> CrossEncoderSettings:
+        """What a reranker or classifier says beside its tensors.
+
+        Raises CheckpointError for another kind of model, and for what is not understood.
+        """
+        self.task.check("CrossEncoder")
+        labels = number_of_labels(self.stored)
+        return read_cross_encoder(self.folder, self.stored, self.ignore_config, labels)
 
 
 def open_at(name: str, folder: Path, inner: Path, ignore_config: Collection[str]) -> OpenedModel:

@@ -2,24 +2,20 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-
-from jaxbert.checkpoint.describing import KEEP, check_encoder, check_stack
+from jaxbert.checkpoint.describing import KEEP, check_encoder
 from jaxbert.checkpoint.model_types.table import model_type_for
 from jaxbert.checkpoint.module import weights
 from jaxbert.checkpoint.replacing import check_alone, replaced
-from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack, save_stack
 from jaxbert.checkpoint.tensor_file import FLOATS, Entry
 from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensors import Checkpoint, save
 from jaxbert.errors import CheckpointError
 from jaxbert.model.config import EncoderConfig
-from jaxbert.model.head import Dense
 
 Make = Callable[[EncoderConfig], Any]
 
@@ -37,34 +33,61 @@ def save_encoder(module: Any, make: Make, folder: str | PathLike[str]) -> None:
         save(stored, weights(module), room)
 
 
+class Rest(Protocol):
+    """What a whole model has besides its encoder and its tokenizer, and how it is written."""
+
+    @property
+    def lower_case(self) -> bool:
+        """Whether texts are lower-cased before they are tokenised."""
+
+    def check(self, config: EncoderConfig) -> None:
+        """Raise CheckpointError for what no folder describes."""
+
+    def of_folder(self, stored: Checkpoint) -> Checkpoint:
+        """The record to write by, for weights that came from a folder."""
+
+    def by_hand(self, made: Checkpoint) -> Checkpoint:
+        """The record to write by, for weights that came from nowhere."""
+
+    def weights(self) -> Mapping[str, Any]:
+        """Further weights of the record, by paths that no weight of an encoder has."""
+
+    def write(self, room: Path, config: EncoderConfig) -> None:
+        """Write further files, where weights and tokenizer are already."""
+
+    def check_written(self, room: Path, config: EncoderConfig, ignore: Collection[str]) -> None:
+        """Raise CheckpointError where what was written is read as something else."""
+
+
 def save_model(
     module: Any,
     make: Make,
     tokenizer: Any,
-    stack: Stack,
+    rest: Rest,
     folder: str | PathLike[str],
     stored: Checkpoint | None,
     ignore_config: Collection[str],
 ) -> None:
-    """An encoder with its tokenizer and stack; stored is the folder that its weights came from.
+    """An encoder with its tokenizer and the rest; stored is the folder that its weights came from.
 
-    What is written is read again, with ignore_config, and must be this tokenizer and this stack,
+    What is written is read again, with ignore_config, and must be this tokenizer and this rest,
     before it takes its place. Raises CheckpointError for what the files cannot describe.
     """
     check_encoder(module, make)
-    check_stack(stack, module.config.hidden_size)
+    rest.check(module.config)
     if stored is not None and stored.config != module.config:
         raise CheckpointError(
             "the encoder's config was changed since it was loaded, so its folder's config.json "
-            "does not describe it; save Embedder(encoder, tokenizer, stack)"
+            "does not describe it; make the model anew of its parts, and save that"
         )
-    stored = as_checkpoint(module) if stored is None else stored
+    record = rest.by_hand(as_checkpoint(module)) if stored is None else rest.of_folder(stored)
     with replaced(folder) as room:
-        save(stored, weights(module), room)
+        save(record, {**weights(module), **rest.weights()}, room)
         tokenizer.save(room)
-        save_stack(stack, module.config.hidden_size, room)
+        rest.write(room, module.config)
         try:
-            check_written(room, tokenizer, stack, module.config, ignore_config)
+            rest.check_written(room, module.config, ignore_config)
+            check_tokenizer(room, tokenizer, rest.lower_case, ignore_config)
         except CheckpointError as error:
             text = str(error).replace(str(room), str(folder))
             raise CheckpointError(f"a folder cannot describe this model: {text}") from error
@@ -88,36 +111,16 @@ def as_checkpoint(module: Any) -> Checkpoint:
     return replace(stored, entries=entries)
 
 
-# --- what was written, read again ----------------------------------------------------------------
+# --- the tokenizer, read again -------------------------------------------------------------------
 
 
-def check_written(
-    room: Path, tokenizer: Any, stack: Stack, config: EncoderConfig, ignore: Collection[str]
-) -> None:
-    """Refuse a folder that gives another tokenizer or another stack than those it was made of."""
-    again = read_stack(room, config, ignore)
-    for name in (field.name for field in fields(Stack)):
-        own, other = comparable(getattr(stack, name)), comparable(getattr(again, name))
-        if name == "prompts":  # those that every model has are added by reading
-            own = Stack().prompts | own
-        if own != other:
-            raise CheckpointError(f"the stack has {name} {own!r}, which is read as {other!r}")
-    if not tokenizer_agrees(room, tokenizer, stack.lower_case, ignore):
+def check_tokenizer(room: Path, tokenizer: Any, lower_case: bool, ignore: Collection[str]) -> None:
+    """Refuse a folder that gives another tokenizer than the one it was made of."""
+    if not tokenizer_agrees(room, tokenizer, lower_case, ignore):
         raise CheckpointError(
             "the tokenizer was changed since it was loaded, or its files were; set "
             "tokenizer.folder = None to write it as it is now"
         )
-
-
-def comparable(value: Any) -> Any:
-    """A field of a Stack as something that == compares by contents."""
-    if isinstance(value, Dense):
-        arrays = (value.weight, value.bias)
-        numbers = [None if x is None else (x.shape, np.float32(x).tobytes()) for x in arrays]
-        return (*numbers, value.activation)
-    if isinstance(value, Mapping):
-        return dict(value)
-    return tuple(map(comparable, value)) if isinstance(value, tuple | list) else value
 
 
 def tokenizer_agrees(room: Path, tokenizer: Any, lower_case: bool, ignore: Collection[str]) -> bool:

@@ -91,7 +91,7 @@ class Source:
 
     @classmethod
     def of(cls, opened: OpenedModel, module: Any) -> Self:
-        """The source of a module that has just been given the weights of an opened model."""
+        """The source of a module, or of several, with the weights of an opened model."""
         return cls(opened.stored, Origin.of(opened), ModuleMark(module))
 
     def has(self, module: Any) -> bool:

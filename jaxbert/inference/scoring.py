@@ -87,3 +87,12 @@ def checked_pairs(inputs: Any) -> list[Pair]:
             raise InputTypeError(f"pair {i} is {shown(pair)}; pass two texts, (query, document)")
         pairs.append((plain_text(i, pair[0]), plain_text(i, pair[1])))
     return pairs
+
+
+def check_order(labels: Sequence[str]) -> None:
+    """Raise InputError unless a model of these labels gives the one score that ranks documents."""
+    if len(labels) != 1:
+        raise InputError(
+            f"the model gives {len(labels)} scores ({', '.join(labels)}), by which documents have "
+            "no order; use predict"
+        )

@@ -14,7 +14,7 @@ from jaxbert.inference.outputs import Finish
 from jaxbert.inference.quantise import Precision, Ranges
 from jaxbert.inference.similarity import similarity, similarity_pairwise
 from jaxbert.text.chunking import Chunker, of_tokens
-from jaxbert.text.prompts import Prompts, check_str
+from jaxbert.text.prompts import Prompts, chosen
 from jaxbert.text.tokenizer import Tokenizer
 
 # The prompts that encode_document takes, the first that a model has.
@@ -107,18 +107,7 @@ class Settings:
 
     def prompt(self, name: str | None, text: str | None) -> str:
         """The prompt that applies: the text, else the named one, else the default."""
-        for value, title in ((text, "prompt"), (name, "prompt_name")):
-            if value is not None:
-                check_str(value, title)
-        if text is not None:
-            return str.__str__(text)
-        name = self.stack.default_prompt_name if name is None else name
-        if name is None:
-            return ""
-        if name not in self.stack.prompts:
-            known = ", ".join(map(repr, self.stack.prompts)) or "none"
-            raise InputError(f"the model has no prompt named {name!r}; it has: {known}")
-        return str.__str__(self.stack.prompts[name])
+        return chosen(self.stack.prompts, self.stack.default_prompt_name, name, text)
 
     @property
     def full_width(self) -> int:

@@ -7,6 +7,8 @@
     h  width of one head            l  layers
     r  buckets of distances         g  the two halves of a gated layer: gate, value
 
+Heads beside an encoder add c (labels), e (the width d once more) and w (a token vector's width).
+
 The same letters stand in einsum strings, in the tables that map stored tensors to weights
 (checkpoint/tensor_names) and in prose. Weights of a projection onto heads are `d n h`, so no
 reshape happens in a forward pass; queries, keys and values are `b n t h`, the layout in which a CPU

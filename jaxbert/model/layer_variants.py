@@ -57,7 +57,7 @@ class PreNormLayer(nnx.Module):
         return self.feed_on(x + a.astype(x.dtype))
 
     def feed_on(self, a: Hidden) -> Hidden:
-        """a + feed_forward(norm(a)), [b, t, d], in a's dtype, which may be wider than the weights."""
+        """a + feed_forward(norm(a)), [b, t, d], in a's dtype, which may be wider than weights."""
 
         def step(a: Hidden) -> Hidden:
             return a + self.feed_forward(self.feed_forward_norm(a)).astype(a.dtype)

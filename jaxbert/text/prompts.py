@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from jaxbert.errors import InputTypeError, shown
+from jaxbert.errors import InputError, InputTypeError, shown
 
 
 class Prompts(dict[str, str]):
@@ -95,3 +95,24 @@ def check_str(value: object, title: str) -> None:
     """Raise InputTypeError, which names title, unless value is a str."""
     if not isinstance(value, str):
         raise InputTypeError(f"{title} is a {type(value).__name__}; pass str")
+
+
+def chosen(
+    prompts: Mapping[str, str], default: str | None, name: str | None, text: str | None
+) -> str:
+    """The prompt that applies: the text, else the one named, else the one named by default.
+
+    Empty where there is none of them. Raises InputTypeError, and InputError for an unknown name.
+    """
+    for value, title in ((text, "prompt"), (name, "prompt_name")):
+        if value is not None:
+            check_str(value, title)
+    if text is not None:
+        return str.__str__(text)
+    name = default if name is None else name
+    if name is None:
+        return ""
+    if name not in prompts:
+        known = ", ".join(map(repr, prompts)) or "none"
+        raise InputError(f"the model has no prompt named {shown(name)}; it has: {known}")
+    return str.__str__(prompts[name])

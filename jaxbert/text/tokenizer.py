@@ -48,11 +48,19 @@ class Tokenizer:
     """
 
     def __init__(
-        self, backend: tokenizers.Tokenizer, side: Side, *, folder: Path | None = None
+        self,
+        backend: tokenizers.Tokenizer,
+        side: Side,
+        *,
+        folder: Path | None = None,
+        gives_types: bool = True,
     ) -> None:
-        """Wrap a tokenizer of the tokenizers library; side is where long texts are cut."""
+        """Wrap a tokenizer of the tokenizers library; side is where long texts are cut.
+
+        gives_types says whether a model of pairs is given the token types of the library.
+        """
         backend.no_padding()
-        self.backend = backend
+        self.backend, self.gives_types = backend, gives_types
         self.side = side
         # What lies behind so many characters cannot be told where texts are cut on the left.
         self.shortening = Shortening.of(backend) if side == "right" else None
@@ -78,7 +86,7 @@ class Tokenizer:
         package the latter; ignore_config names keys to pass over.
         """
         opened = open_files(folder, lower_case, ignore_config, vocab_size)
-        return cls(opened.backend, opened.side, folder=folder)
+        return cls(opened.backend, opened.side, folder=folder, gives_types=opened.gives_types)
 
     @classmethod
     def of_model(cls, opened: OpenedModel, lower_case: bool) -> Self:
@@ -151,6 +159,14 @@ class Tokenizer:
             encodings = self.encoded(self.backend.encode_batch_fast, plain)
         rows = [np.array([own.ids, own.type_ids], np.int32) for own in encodings]
         return rows if typed else [row[0] for row in rows]
+
+    @property
+    def typed(self) -> bool:
+        """Whether the second text of a pair has token type 1."""
+        with self.lock:
+            self.truncate(None)
+            (probe,) = self.encoded(self.backend.encode_batch_fast, [("a", "a")])
+        return self.gives_types and any(probe.type_ids)  # as of one pair, so of all
 
     def shortened_pair(self, i: int, a: str, b: str, max_length: int) -> tuple[str, str]:
         """A pair that is cut to the same tokens, where one text is long and the other short."""
@@ -236,6 +252,9 @@ class Tokenizer:
             key: [name for name in names if name in vocabulary] for key, names in SPECIAL.items()
         }
         settings |= {key: names[0] for key, names in named.items() if names}
+        if self.typed:
+            # transformers 5 gives no types to a model unless they are listed.
+            settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         if not self.backend.get_added_tokens_decoder():
             # Else the words of these tokens would be found in texts, as they are not here.
             settings["split_special_tokens"] = True

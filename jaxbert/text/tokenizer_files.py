@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import normalizers
 
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.json_file import read_object
+from jaxbert.checkpoint.json_file import read_object, typed
 from jaxbert.checkpoint.sums import read_text
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.text import tokenizer_json
@@ -30,10 +30,11 @@ PROBES = ("a", "", " ", "7 é 漢字 😀\u200d\u0301 \uffff", "a" * 64 + "!", "
 
 
 class Opened(NamedTuple):
-    """A tokenizer without padding and truncation, and the side on which texts are cut."""
+    """A tokenizer without padding and truncation, and what the files beside it say."""
 
     backend: tokenizers.Tokenizer
-    side: Side
+    side: Side  # on which texts are cut
+    gives_types: bool  # the model is given token types, if the tokenizer has any but 0
 
 
 def open_files(
@@ -58,7 +59,7 @@ def open_files(
         steps = [step for step in (normalizers.Lowercase(), backend.normalizer) if step]
         backend.normalizer = normalizers.Sequence(steps)
     probe(backend, folder)
-    return Opened(backend, cut_side(raw, files))
+    return Opened(backend, cut_side(raw, files), types_are_given(files))
 
 
 def read_tokenizer(file: Path, vocab_size: int | None, ignore: Collection[str]) -> dict[str, Any]:
@@ -119,6 +120,14 @@ def side(key: str, part: str, raw: Mapping[str, Any], files: Files) -> Side:
             f"{files.folder} has {key} = {shown(value)}; it must be left or right"
         )
     return "left" if value == "left" else "right"
+
+
+def types_are_given(files: Files) -> bool:
+    """Whether token types are among the inputs that tokenizer_config.json lists; if it does."""
+    settings = {} if "model_input_names" in files.ignore else files.settings
+    file = files.folder / "tokenizer_config.json"
+    names = typed(settings, "model_input_names", list | None, None, file)
+    return names is None or "token_type_ids" in names
 
 
 # --- tokenizer.json and the files next to it ---------------------------------------------------

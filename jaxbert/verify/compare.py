@@ -51,10 +51,15 @@ def compare(
     valid = np.asarray(mask) != 0
     found = []
     for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
-        a, b = np.asarray(a, np.float64)[valid], np.asarray(b, np.float64)[valid]
         name = "embeddings" if i == 0 else f"layer {i}"
-        found.append(Difference(name, float(np.abs(a - b).max()), float(np.abs(b).max())))
+        found.append(difference(name, np.asarray(a)[valid], np.asarray(b)[valid]))
     return found
+
+
+def difference(name: str, ours: np.ndarray, theirs: np.ndarray) -> Difference:
+    """How far two arrays are apart, measured against the largest number of the second."""
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    return Difference(name, float(np.abs(a - b).max()), float(np.abs(b).max()))
 
 
 def agree(differences: Iterable[Difference], tolerance: float) -> bool:

@@ -1,130 +1,19 @@
-"""What the command says about a model: a description, and how it compares with what is known."""
+"""What `jaxbert verify` says: a model beside the reference and beside published vectors."""
 
-import os
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
-from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.opening import OpenedModel, open_model
-from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.sums import sha256
-from jaxbert.checkpoint.tensor_names.families import FAMILIES
-from jaxbert.checkpoint.tensors import Checkpoint, read_tensors
-from jaxbert.encoder import Encoder
-from jaxbert.errors import printable, shown
+from jaxbert.checkpoint.tensors import read_tensors
+from jaxbert.errors import printable
 from jaxbert.model import reference
-from jaxbert.model.attention import Attend, attend, name_of, plan
-from jaxbert.model.head import Dense, pool
-from jaxbert.process.backend import computing
-from jaxbert.text.tokenizer import Tokenizer
-from jaxbert.verify.compare import TEXTS, TOLERANCE, agree, compare, cosine, pad, table
+from jaxbert.verify.compare import TEXTS, TOLERANCE, agree, compare, pad, table
+from jaxbert.verify.opened import Model
+from jaxbert.verify.parts import Pair
 from jaxbert.verify.published import Outcome, Published, check, published
 
-
-class Model(NamedTuple):
-    """A folder, opened: its tokenizer may be missing, for a bare encoder can be checked too."""
-
-    opened: OpenedModel
-    encoder: Encoder
-    stack: Stack
-    tokenizer: Tokenizer | None
-
-    @property
-    def stored(self) -> Checkpoint:
-        """The record of the weights."""
-        return self.opened.stored
-
-
-def load_model(
-    name: str | os.PathLike[str],
-    *,
-    revision: str | None,
-    ignore_config: Sequence[str],
-    dtype: DTypeLike,
-    attention: Attend = attend,
-) -> Model:
-    """All parts of a model, its weights too; the errors are those of Embedder.from_pretrained."""
-    opened = open_model(name, revision=revision, ignore_config=ignore_config)
-    stack = opened.read_stack()
-    inner = opened.tokenizer_folder
-    bare = not any(is_there(inner / name) for name in ("tokenizer.json", "vocab.txt"))
-    tokenizer = None if bare else Tokenizer.of_model(opened, stack.lower_case)
-    encoder = Encoder.from_checkpoint(opened.stored, dtype=dtype, attention=attention)
-    return Model(opened, encoder, stack, tokenizer)
-
-
-# --- info --------------------------------------------------------------------------------------
-
-
-def describe(model: Model) -> str:
-    """The family, sizes, parameters, pooling and lengths, and what was not used."""
-    config, stack, stored = model.encoder.config, model.stack, model.stored
-    family = FAMILIES[stored.family]
-    limit = model.encoder.position.limit
-    width = stack.width(config.hidden_size)
-    steps = [" + ".join(stack.pooling.modes), *map(step_title, stack.after)]
-    rows = {
-        "folder": stored.folder,
-        "family": family.title + ("" if family.verified else " (inferred, not verified)"),
-        "layers": f"{config.num_layers}, each of {config.num_heads} heads of {config.sizes['h']}",
-        "widths": f"model {config.hidden_size}, feed-forward {config.intermediate_size}",
-        "vocabulary": f"{config.vocab_size} tokens, {config.type_vocab_size} types",
-        "position": f"{config.position}, {'any length' if limit is None else f'up to {limit}'}",
-        "feed-forward": f"{config.feed_forward}, {config.activation}",
-        "attention": attention_title(model.encoder.attention),
-        "parameters": f"{sum(weight.size for weight in model.encoder.weights().values()):,}",
-        "stored as": ", ".join(sorted({entry.dtype for entry in stored.entries.values()})),
-        "sha256": ", ".join(sha256(file) for file in stored.files),
-        "tokenizer": "none" if model.tokenizer is None else "yes",
-        "pooling": ", then ".join(steps),
-        "vector": f"{stack.truncate_dim or width} x float32, {stack.similarity} similarity",
-        "max length": f"{stack.max_length} tokens",
-        "prompts": ", ".join(
-            f"{name}: {shown(text)}" for name, text in stack.prompts.items() if text
-        ),
-    }
-    lines = [printable(f"{key:<14}{value or 'none'}") for key, value in rows.items()]
-    passed_over = [ignored(stored), not_used([*stored.not_used, *stack.not_used])]
-    return "\n".join([*lines, "", layer_table(model.encoder), "", *map(printable, passed_over)])
-
-
-def step_title(step: object) -> str:
-    """A module after pooling, in words."""
-    if isinstance(step, Dense):
-        return f"dense {step.weight.shape[1]} -> {step.weight.shape[0]} ({step.activation})"
-    return "unit length"
-
-
-def attention_title(attention: Attend) -> str:
-    """How attention is computed here: the choice by length, or what was asked for."""
-    name = name_of(attention)
-    return plan(jax.default_backend()) if name == "auto" else f"{name}, as asked for"
-
-
-def layer_table(encoder: Encoder) -> str:
-    """Every weight with its shape and size; those under layers. have the leading axis l."""
-    return "\n".join(
-        f"  {name:<44}{' x '.join(map(str, weight.shape)):>20}{weight.size:>14,}"
-        for name, weight in encoder.weights().items()
-    )
-
-
-def ignored(stored: Checkpoint) -> str:
-    """The tensors that embeddings do not need."""
-    return f"ignored in the checkpoint: {', '.join(sorted(stored.unused)) or 'nothing'}"
-
-
-def not_used(keys: Sequence[str]) -> str:
-    """The keys of the JSON files that change nothing."""
-    return f"not used in the JSON files: {', '.join(keys) or 'nothing'}"
-
-
-# --- verify ------------------------------------------------------------------------------------
+# --- verify: the reference ---------------------------------------------------------------------
 
 
 def verify_against_reference(model: Model, dtype: str) -> tuple[str, bool]:
@@ -139,31 +28,28 @@ def verify_against_reference(model: Model, dtype: str) -> tuple[str, bool]:
 def side_by_side(
     model: Model, dtype: str, other: Callable[..., list[np.ndarray]], title: str
 ) -> tuple[str, bool]:
-    """A table of the differences between the encoder and other(ids, mask), and the verdict."""
+    """A table of the differences between a model and one with the states other(ids, mask)."""
     ids, mask, what = sample(model)
     theirs = other(ids, mask)
     ours = [np.asarray(state, np.float32) for state in model.encoder.hidden_states(ids, mask)]
-    differences, modes = compare(ours, theirs, mask), model.stack.pooling.modes
-    with computing():
-        pooled = [
-            np.asarray(pool(jnp.asarray(states[-1], jnp.float32), jnp.asarray(mask != 0), modes))
-            for states in (ours, theirs)
-        ]
+    states = Pair(ours[-1], np.asarray(theirs[-1]), mask)
+    more, line = model.part.compare(model.stored, model.encoder, states)
+    differences = [*compare(ours, theirs, mask), *more]
     agreed = agree(differences, TOLERANCE[dtype])
     lines = [
         printable(str(model.stored.folder)),
         *(f"sha256 {sha256(file)}  {file.name}" for file in model.stored.files),
         table(differences),
-        f"pooled: smallest cosine {cosine(*pooled):.9f}",
-        f"the {dtype} encoder {'agrees with' if agreed else 'DIFFERS from'} {title} "
-        f"on {what} (tolerance {TOLERANCE[dtype]:g} of a layer's largest state)",
+        *([line] if line else []),
+        f"the {dtype} {model.part.title} {'agrees with' if agreed else 'DIFFERS from'} {title} "
+        f"on {what} (tolerance {TOLERANCE[dtype]:g} of each line's largest number)",
     ]
     return "\n".join(lines), agreed
 
 
 def sample(model: Model) -> tuple[np.ndarray, np.ndarray, str]:
     """Ids and mask of a few texts; of random ids where the folder has no tokenizer."""
-    longest = min(64, model.stack.max_length)
+    longest = min(64, model.part.max_length)
     if model.tokenizer is not None:
         return *pad(model.tokenizer(TEXTS, longest)), f"{len(TEXTS)} texts"
     random = np.random.default_rng(0)

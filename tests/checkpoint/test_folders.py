@@ -18,7 +18,8 @@ from jaxbert.checkpoint.zeros import check_zeros
 from jaxbert.embedder import Embedder
 from jaxbert.encoder import Encoder
 from jaxbert.errors import CheckpointError
-from jaxbert.verify.report import describe, load_model
+from jaxbert.verify.info import describe
+from jaxbert.verify.opened import load_model
 from tests.models import CONFIGS, arrays, encoder, published, raw_config, write_folder
 
 OLD = "sentence_transformers.models."
@@ -328,14 +329,17 @@ def with_head(folder, tensors, **files):
 def test_a_classifier_is_no_embedder(name, tmp_path):
     for modules in ({}, {"modules": MODULES[:2], "1_Pooling__config": {}}):
         folder = with_head(tmp_path / str(len(modules)), {name: np.ones((1, 15), "f4")}, **modules)
-        with pytest.raises(CheckpointError, match=rf"is a classifier or reranker \({name}\)"):
+        with pytest.raises(CheckpointError, match=rf"\(it has {name}.*, so Embedder does not"):
             Embedder.from_pretrained(folder)
         Encoder.from_pretrained(folder)
 
 
 def test_the_class_of_a_classifier_is_enough(tmp_path):
     raw = raw_config(CONFIGS["bert-gelu"]) | {"architectures": ["BertForSequenceClassification"]}
-    with pytest.raises(CheckpointError, match=r"reranker \(BertForSequenceClassification"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"has the class BertForSequenceClassification.*open it with CrossEncoder",
+    ):
         Embedder.from_pretrained(write_folder(tmp_path, config=raw))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbert.cli import ATTENTIONS as NAMES
+from jaxbert.cli.options import ATTENTIONS as NAMES
 from jaxbert.errors import InputError
 from jaxbert.model import attention
 from jaxbert.model.attention import ATTENTIONS, SHORT, attend, blockwise, dense, named, plan

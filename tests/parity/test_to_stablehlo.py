@@ -24,7 +24,7 @@ from jaxbert.checkpoint.sums import sha256
 from jaxbert.model.attention import ATTENTIONS
 from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.text.tokenizer import Tokenizer
-from jaxbert.verify.report import load_model
+from jaxbert.verify.opened import load_model
 from tests.models import CONFIGS, GOLDEN, encoder, make, word_tokenizer, write_folder
 from tests.tolerances import BFLOAT16, COMPANY, GOLDEN_ENCODER, MINILM, close, norms, off
 

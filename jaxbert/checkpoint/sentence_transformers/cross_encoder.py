@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from jaxbert.checkpoint.files import is_there
-from jaxbert.checkpoint.json_file import optional, typed
+from jaxbert.checkpoint.json_file import optional, typed, write
 from jaxbert.checkpoint.sentence_transformers.modules_json import MODULES, listed_modules
 from jaxbert.checkpoint.sentence_transformers.settings import SETTINGS_FILE
-from jaxbert.checkpoint.sentence_transformers.transformer import max_length, read_transformer
+from jaxbert.checkpoint.sentence_transformers.transformer import (
+    TRANSFORMER_FILES,
+    max_length,
+    read_transformer,
+)
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.errors import CheckpointError, shown
 
-# The activations of torch that published cross-encoders name, by the last part of the name.
-ACTIVATIONS = ("Identity", "Sigmoid", "Tanh")
+# The activations of torch that published cross-encoders name, and where torch has them.
+ACTIVATIONS = {"Identity": "linear", "Sigmoid": "activation", "Tanh": "activation"}
+# The class of the one module, as sentence-transformers 5.4 and later name it.
+TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 KEY = "activation_fn"
 OLD_KEY = "sbert_ce_default_activation_function"
 # What the Transformer of a cross-encoder says that it is and gives.
@@ -59,8 +65,8 @@ def read_cross_encoder(
     kinds = [kind for kind, _ in listed_modules(folder)]
     if kinds != ["Transformer"]:
         raise CheckpointError(
-            f"{folder / MODULES} lists {', '.join(kinds)}, so this is an embedder; open it with "
-            "Embedder"
+            f"{folder / MODULES} lists {', '.join(kinds)}, as that of an embedder does, but the "
+            "weights have a classifier; remove modules.json or the classifier"
         )
     file = folder / SETTINGS_FILE
     raw = optional(file)
@@ -120,3 +126,52 @@ def label_names(stored: Checkpoint, labels: int) -> tuple[str, ...]:
             "restore it"
         )
     return tuple(map(str, names))
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def dotted_name(activation: str) -> str:
+    """The name of an activation as the files have it."""
+    return f"torch.nn.modules.{ACTIVATIONS[activation]}.{activation}"
+
+
+def with_activation(raw: Mapping[str, Any], settings: CrossEncoderSettings) -> dict[str, Any]:
+    """config.json in which older places for the activation, where there are any, do not differ."""
+    name = settings.activation_name
+    changed, block = dict(raw), raw.get("sentence_transformers")
+    if isinstance(block, Mapping) and other(block.get(KEY), name):
+        changed["sentence_transformers"] = {**block, KEY: dotted_name(name)}
+    if other(raw.get(OLD_KEY), name):
+        changed[OLD_KEY] = dotted_name(name)
+    return changed
+
+
+def other(dotted: Any, name: str) -> bool:
+    """Whether a value is there and names another activation."""
+    return dotted is not None and str(dotted).rsplit(".", 1)[-1] != name
+
+
+def write_cross_encoder(folder: Path, settings: CrossEncoderSettings) -> None:
+    """Write modules.json and the two files of settings; labels are in config.json."""
+    write(folder / MODULES, [{"idx": 0, "name": "0", "path": "", "type": TRANSFORMER}])
+    method = {key: TASK[key] for key in ("method", "method_output_name")}
+    write(
+        folder / TRANSFORMER_FILES[0],
+        {
+            "transformer_task": TASK["transformer_task"],
+            "modality_config": {"text": method},
+            "module_output_name": TASK["module_output_name"],
+            "max_seq_length": settings.max_length,
+            "do_lower_case": settings.lower_case,
+        },
+    )
+    write(
+        folder / SETTINGS_FILE,
+        {
+            "model_type": "CrossEncoder",
+            KEY: dotted_name(settings.activation_name),
+            "prompts": settings.prompts,
+            "default_prompt_name": settings.default_prompt_name,
+        },
+    )

@@ -1,0 +1,139 @@
+"""What is saved, copied and pickled of each kind of model, as portable.py asks."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxbert.checkpoint.classifier import load_classifier
+from jaxbert.checkpoint.masked_language import load_masked_language_head
+from jaxbert.checkpoint.saving_heads import ClassifierFiles, MaskedFiles
+from jaxbert.checkpoint.saving_stack import StackFiles
+from jaxbert.checkpoint.sentence_transformers.cross_encoder import CrossEncoderSettings
+from jaxbert.checkpoint.sentence_transformers.transformer import max_length
+from jaxbert.checkpoint.tensors import Checkpoint
+from jaxbert.copying import Places
+from jaxbert.encoder import Encoder
+from jaxbert.inference.engine import Engine
+from jaxbert.inference.settings import Settings
+from jaxbert.inference.snapshot import Snapshot
+from jaxbert.model.copyable import check_pickles
+from jaxbert.model.head import Classifier, MaskedLanguageHead
+from jaxbert.portable import Portable
+from jaxbert.text.special_tokens import mask_word
+from jaxbert.text.tokenizer import Tokenizer
+
+
+class PortableEmbedder(Settings, Portable):
+    """An encoder, run by an engine, with a stack of settings."""
+
+    engine: Engine[Encoder]
+
+    def _take(self, parts: Mapping[str, Any]) -> None:
+        """Run with a copy of the encoder, and check changes of prompts by the own default."""
+        self.prompts = dict(self.prompts)
+        self.engine = self.engine.copied(parts["encoder"])
+
+    def _arguments(self) -> dict[str, Any]:
+        """Tokenizer, stack, planner and devices."""
+        check_pickles(self.engine.planner, "planner")
+        return {
+            "tokenizer": self.tokenizer,
+            "stack": replace(self.stack, prompts=dict(self.stack.prompts)),
+            "planner": self.engine.planner,
+            "devices": Places.of(self.engine.given_devices),
+        }
+
+    def _rest(self) -> StackFiles:
+        """The files of the stack, which saving writes."""
+        return StackFiles(self.stack)
+
+
+class PortableScorer(Portable):
+    """An encoder and a classifier, run by an engine, with settings of their own."""
+
+    engine: Engine[Encoder]
+    settings: CrossEncoderSettings
+    left_aside: tuple[str, ...]
+    _head: Classifier
+    _mark: Snapshot  # of the head, whose weights a program holds
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """Encoder and head, which have weights."""
+        return {"encoder": self.encoder, "head": self._head}
+
+    def _take(self, parts: Mapping[str, Any]) -> None:
+        """Run with a copy of encoder and head, and with prompts of its own."""
+        self.settings = replace(self.settings, prompts=dict(self.settings.prompts))
+        if self._mark.fits(self._head):  # else the copy refuses to run too
+            self._mark = Snapshot(parts["head"])
+        self.engine, self._head = self.engine.copied(parts["encoder"]), parts["head"]
+
+    def _arguments(self) -> dict[str, Any]:
+        """Tokenizer, settings, planner and devices."""
+        check_pickles(self.engine.planner, "planner")
+        return {
+            "tokenizer": self.tokenizer,
+            "settings": replace(self.settings, prompts=dict(self.settings.prompts)),
+            "planner": self.engine.planner,
+            "devices": Places.of(self.engine.given_devices),
+            "left_aside": self.left_aside,
+        }
+
+    @classmethod
+    def _heads(cls, stored: Checkpoint, device: jax.Device | None) -> dict[str, Any]:
+        """The classifier of an opened folder."""
+        return {"head": load_classifier(stored, device)}
+
+    def _rest(self) -> ClassifierFiles:
+        """The head's tensors and the files of settings, which saving writes."""
+        return ClassifierFiles(self._head, self.settings)
+
+
+class PortableFiller(Portable):
+    """An encoder and the head of a masked language model, with a mask and a length."""
+
+    mask_token: str
+    max_length: int
+    _encoder: Encoder
+    _head: MaskedLanguageHead
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """Encoder and head, which have weights."""
+        return {"encoder": self._encoder, "head": self._head}
+
+    def _take(self, parts: Mapping[str, Any]) -> None:
+        """Take a copy of encoder and head."""
+        self._encoder, self._head = parts["encoder"], parts["head"]
+
+    def _arguments(self) -> dict[str, Any]:
+        """The tokenizer, the mask and the length."""
+        fields = ("tokenizer", "mask_token", "max_length", "left_aside")
+        return {name: getattr(self, name) for name in fields}
+
+    @classmethod
+    def _heads(cls, stored: Checkpoint, device: jax.Device | None) -> dict[str, Any]:
+        """The head of an opened folder."""
+        return {"head": load_masked_language_head(stored, device)}
+
+    def _rest(self) -> MaskedFiles:
+        """The head's tensors, and where the tokenizer's files say mask and length."""
+        read = settings_of(self.tokenizer, self.encoder)
+        ignore = () if self.origin is None else self.origin.ignore_config
+        return MaskedFiles(self._head, (self.mask_token, self.max_length), read, ignore)
+
+
+def settings_of(
+    tokenizer: Tokenizer, encoder: Encoder
+) -> Callable[[Path, Collection[str]], tuple[str, int]]:
+    """A function from a folder, and the keys to ignore, to its mask and the most tokens."""
+
+    def read(folder: Path, ignore: Collection[str]) -> tuple[str, int]:
+        word = mask_word(tokenizer.backend, folder, ignore)
+        return word, max_length(folder, {}, encoder.config, ignore)
+
+    return read
