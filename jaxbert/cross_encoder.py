@@ -11,7 +11,8 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from jaxbert.arguments import as_list, flag, integer, names
-from jaxbert.checkpoint.classifier import NAMES, load_classifier
+from jaxbert.checkpoint.classifier import load_classifier
+from jaxbert.checkpoint.classifier_formats import classifier_names
 from jaxbert.checkpoint.heads import left_aside
 from jaxbert.checkpoint.opening import OpenedModel, open_model
 from jaxbert.checkpoint.sentence_transformers.cross_encoder import CrossEncoderSettings
@@ -38,7 +39,7 @@ from jaxbert.inference.snapshot import Snapshot
 from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
 from jaxbert.model.config import LARGEST
-from jaxbert.model.head import Classifier
+from jaxbert.model.head import LabelHead
 from jaxbert.model.transformer import Inputs
 from jaxbert.portable import check_made
 from jaxbert.portable_kinds import PortableScorer
@@ -65,7 +66,7 @@ class CrossEncoder(PortableScorer):
     def __init__(
         self,
         encoder: Encoder,
-        head: Classifier,
+        head: LabelHead,
         tokenizer: Tokenizer,
         settings: CrossEncoderSettings,
         planner: Planner | None = None,
@@ -82,7 +83,7 @@ class CrossEncoder(PortableScorer):
         """
         check_made(
             encoder=(encoder, Encoder),
-            head=(head, Classifier),
+            head=(head, LabelHead),
             tokenizer=(tokenizer, Tokenizer),
             settings=(settings, CrossEncoderSettings),
         )
@@ -139,7 +140,7 @@ class CrossEncoder(PortableScorer):
         )
         head = load_classifier(opened.stored, device)
         planner = ByText(longest=encoder.position.limit) if deterministic else None
-        aside = left_aside(opened.stored, NAMES)
+        aside = left_aside(opened.stored, classifier_names(opened.stored))
         source = Source.of(opened, (encoder, head))
         rest = (settings, planner, devices)
         return cls(encoder, head, tokenizer, *rest, left_aside=aside, source=source)
@@ -150,7 +151,7 @@ class CrossEncoder(PortableScorer):
         return self.engine.encoder
 
     @property
-    def head(self) -> Classifier:
+    def head(self) -> LabelHead:
         """The classifier, whose weights the compiled programs hold; to exchange it, make another.
 
         The same goes for the encoder.
@@ -318,4 +319,4 @@ class CrossEncoder(PortableScorer):
         ]
 
 
-_logits = jax.jit(lambda encoder, head, inputs: head(encoder.forward(inputs)))
+_logits = jax.jit(lambda encoder, head, inputs: head(encoder.forward(inputs), inputs.segments != 0))

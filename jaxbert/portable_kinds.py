@@ -20,7 +20,7 @@ from jaxbert.inference.engine import Engine
 from jaxbert.inference.settings import Settings
 from jaxbert.inference.snapshot import Snapshot
 from jaxbert.model.copyable import check_pickles
-from jaxbert.model.head import Classifier, MaskedLanguageHead
+from jaxbert.model.head import LabelHead, MaskedLanguageHead
 from jaxbert.portable import Portable
 from jaxbert.text.special_tokens import mask_word
 from jaxbert.text.tokenizer import Tokenizer
@@ -57,7 +57,7 @@ class PortableScorer(Portable):
     engine: Engine[Encoder]
     settings: CrossEncoderSettings
     left_aside: tuple[str, ...]
-    _head: Classifier
+    _head: LabelHead
     _mark: Snapshot  # of the head, whose weights a program holds
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from jaxbert.checkpoint.classifier_formats import classifier_format
 from jaxbert.checkpoint.files import is_there
 from jaxbert.checkpoint.heads import beside
 from jaxbert.checkpoint.json_file import optional, typed
@@ -23,15 +24,14 @@ from jaxbert.errors import CheckpointError, warn_caller
 
 log = logging.getLogger(__name__)
 
-CLASSIFIER_WEIGHT = "classifier.weight"
 # The tensors of the head of a classifier or reranker, and that of a masked language model.
-ANSWERS = re.compile(r"(classifier|qa_outputs|score)\..+")
+ANSWERS = re.compile(r"((pre_)?classifier|qa_outputs|score)\..+")
 FILLS = re.compile(r"cls\.predictions\..+")
 # The classes of transformers that give scores to a text or a pair, and those that give them to
 # tokens, to choices, or to what may come next.
-SCORES = re.compile("(Jina)?BertForSequenceClassification")
+SCORES = re.compile(r"\w+ForSequenceClassification")
 OTHERS = re.compile(
-    "(Jina)?BertFor(TokenClassification|QuestionAnswering|MultipleChoice|NextSentencePrediction)"
+    r"\w+For(TokenClassification|QuestionAnswering|MultipleChoice|NextSentencePrediction)"
 )
 COLBERT, TOKEN_PROJECTION = re.compile("HF_ColBERT"), re.compile(r"linear\.weight")
 # What config_sentence_transformers.json calls a late-interaction model, the latter that of PyLate.
@@ -79,9 +79,14 @@ class Signs:
         return next((f"the class {name}" for name in classes if pattern.fullmatch(str(name))), None)
 
     @property
+    def weight(self) -> str:
+        """The name of the tensor that has a row for each label, where there is a classifier."""
+        return classifier_format(self.stored).weight
+
+    @property
     def rows(self) -> int | None:
         """The labels of the classifier; None where there is no classifier of a known shape."""
-        weight = self.beside.get(CLASSIFIER_WEIGHT)
+        weight = self.beside.get(self.weight)
         return weight.shape[0] if weight is not None and len(weight.shape) == 2 else None
 
 
@@ -115,13 +120,13 @@ def scores_others(signs: Signs) -> str | None:
 
 def scores_once(signs: Signs) -> str | None:
     """A classifier of one row."""
-    return f"{CLASSIFIER_WEIGHT} of one row" if signs.rows == 1 else None
+    return f"{signs.weight} of one row" if signs.rows == 1 else None
 
 
 def scores_labels(signs: Signs) -> str | None:
     """A classifier of more rows, or the class of one whose tensors are lost."""
-    if CLASSIFIER_WEIGHT in signs.beside:
-        return f"{CLASSIFIER_WEIGHT} of shape {signs.beside[CLASSIFIER_WEIGHT].shape}"
+    if signs.weight in signs.beside:
+        return f"{signs.weight} of shape {signs.beside[signs.weight].shape}"
     return None if signs.embeds or signs.tensor(ANSWERS) else signs.named(SCORES)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from jaxbert.checkpoint.classifier import load_classifier
+from jaxbert.checkpoint.classifier_formats import classifier_format
 from jaxbert.checkpoint.config_fields import ACTIVATION
 from jaxbert.checkpoint.describing import check_head
 from jaxbert.checkpoint.heads import beside
@@ -26,6 +26,7 @@ from jaxbert.checkpoint.masked_language import (
     load_masked_language_head,
     plain_head,
 )
+from jaxbert.checkpoint.model_types.table import model_type_of
 from jaxbert.checkpoint.module import weights
 from jaxbert.checkpoint.opening import OpenedModel, open_at
 from jaxbert.checkpoint.saving import entry
@@ -37,13 +38,13 @@ from jaxbert.checkpoint.sentence_transformers.cross_encoder import (
     with_activation,
     write_cross_encoder,
 )
-from jaxbert.checkpoint.tensor_names.heads import CLASSIFIER, DECODER, MASKED_LANGUAGE
+from jaxbert.checkpoint.tensor_names.heads import DECODER, MASKED_LANGUAGE
 from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.errors import CheckpointError
 from jaxbert.model.activations import ACTIVATIONS as FEED_FORWARD
 from jaxbert.model.config import EncoderConfig
-from jaxbert.model.head import Classifier, MaskedLanguageHead
+from jaxbert.model.head import MaskedLanguageHead
 
 # The output table and its bias where a file stores them beside what they are equal to.
 TABLE = Rule(DECODER_WEIGHT, "embeddings.word", "v d -> v d")
@@ -100,20 +101,22 @@ class HeadFiles:
     ) -> WithHead:
         """The record of a new folder of transformers' class BertFor<kind>, or JinaBERT's.
 
-        That class puts bert. before the names of the encoder, of which the pooler is a part.
+        That class puts bert. before the names of the encoder, of which the pooler is a part; that
+        of another family puts its own name there.
         """
         held = self.weights()
         own = {rule.name: entry(rule, held, made.folder) for rule in rules}
+        base = model_type_of(made.raw).base
         entries = {
-            name: replace(one, name=f"bert.{name}")
+            name: replace(one, name=f"{base}.{name}")
             for name, one in {**made.entries, **own}.items()
             if name in made.entries or name.startswith("pooler.")
         }
-        (base,) = made.raw["architectures"]
-        name = base.replace("Model", f"For{kind}")
+        (model,) = made.raw["architectures"]
+        name = model.replace("Model", f"For{kind}")
         raw = {**made.raw, "architectures": [name], **keys}
         if "auto_map" in raw:
-            code = raw["auto_map"]["AutoModel"].replace(base, name)
+            code = raw["auto_map"]["AutoModel"].replace(model, name)
             raw["auto_map"] = {**raw["auto_map"], f"AutoModelFor{kind}": code}
         return with_head(made, rules, {**own, **entries}, raw=raw, entries={})
 
@@ -147,7 +150,7 @@ def same_numbers(a: Any, b: Any) -> bool:
 class ClassifierFiles(HeadFiles):
     """The tensors of a classifier, and the files of sentence-transformers' CrossEncoder."""
 
-    module: Classifier
+    module: Any
     settings: CrossEncoderSettings
 
     @property
@@ -156,10 +159,8 @@ class ClassifierFiles(HeadFiles):
         return self.settings.lower_case
 
     def check(self, config: EncoderConfig) -> None:
-        """Refuse another head than Classifier makes, and settings that no file has words for."""
-        labels, settings = len(self.settings.labels), self.settings
-        plain = jax.eval_shape(lambda: Classifier(config.sizes, labels, rngs=nnx.Rngs(0), std=1.0))
-        check_head(self.module, plain)
+        """Refuse settings that no file has words for; the head is compared with config.json."""
+        settings = self.settings
         if type(settings) is not CrossEncoderSettings:
             raise CheckpointError("the settings are of a class of its own, which no file describes")
         if settings.activation_name not in ACTIVATIONS:
@@ -173,12 +174,21 @@ class ClassifierFiles(HeadFiles):
         raw = with_activation(stored.raw, self.settings)
         if label_names(stored, len(self.settings.labels)) != self.settings.labels:
             raw |= self.named_labels()
-        return self.stored_with(stored, of_head(CLASSIFIER), raw)
+        rules = of_head(classifier_format(stored).rules)
+        return self.checked(self.stored_with(stored, rules, raw))
 
     def by_hand(self, made: Checkpoint) -> Checkpoint:
         """The record of a new BertForSequenceClassification."""
+        rules = of_head(classifier_format(made).rules)
         keys = self.named_labels()
-        return self.made_with(made, of_head(CLASSIFIER), "SequenceClassification", **keys)
+        return self.checked(self.made_with(made, rules, "SequenceClassification", **keys))
+
+    def checked(self, record: WithHead) -> WithHead:
+        """The record, unless its config.json describes another head."""
+        labels, kind = len(self.settings.labels), classifier_format(record)
+        plain = jax.eval_shape(lambda: kind.make(record.config, labels, record.raw))
+        check_head(self.module, plain)
+        return record
 
     def named_labels(self) -> dict[str, Any]:
         """The labels as config.json names them."""

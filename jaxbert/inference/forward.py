@@ -9,7 +9,7 @@ from jaxbert.inference.batches import BatchArrays
 from jaxbert.model.attention.expansion import expansion
 from jaxbert.model.axes import Hidden, Mask
 from jaxbert.model.copyable import with_attention
-from jaxbert.model.head import Classifier, PoolingHead, TokenProjection
+from jaxbert.model.head import LabelHead, PoolingHead, TokenProjection
 from jaxbert.model.transformer import Inputs, Transformer
 
 
@@ -47,9 +47,9 @@ def token_states(encoder: Transformer, batch: BatchArrays) -> jax.Array:
     return states(encoder, batch)[0].astype(jnp.float32)
 
 
-def logits(encoder: Transformer, head: Classifier, batch: BatchArrays) -> jax.Array:
+def logits(encoder: Transformer, head: LabelHead, batch: BatchArrays) -> jax.Array:
     """A batch of m texts or pairs -> the logits [m, labels], of each from its first token."""
-    return head(states(encoder, batch)[0])
+    return head(*states(encoder, batch))
 
 
 def token_vectors(encoder: Transformer, head: TokenProjection, batch: BatchArrays) -> jax.Array:

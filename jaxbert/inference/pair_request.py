@@ -72,11 +72,12 @@ def check_labels(labels: Sequence[str], scores: int) -> None:
 
 
 def typed_pairs(tokenizer: Tokenizer, types: int) -> bool:
-    """Whether a tokenizer gives the second text of a pair type 1; the model has so many types.
+    """Whether the second text of a pair has type 1; the model has so many types.
 
+    A model without token types (0) takes none, whatever its tokenizer gives, as in transformers.
     Raises CheckpointError where the model has no type 1.
     """
-    typed = tokenizer.typed
+    typed = tokenizer.typed and types > 0
     if typed and types < 2:
         raise CheckpointError(
             "the tokenizer gives the second text of a pair type 1, but the model has one type: "

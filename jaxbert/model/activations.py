@@ -34,6 +34,11 @@ def silu(x: jax.Array) -> jax.Array:
     return jax.nn.silu(x)
 
 
+def tanh(x: jax.Array) -> jax.Array:
+    """(e^x - e^-x) / (e^x + e^-x); a plain function for the same reason as relu."""
+    return jax.numpy.tanh(x)
+
+
 ACTIVATIONS: Mapping[str, Activation] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 from jax.lax import Precision
 
-from jaxbert.model.activations import Activation
+from jaxbert.model.activations import Activation, tanh
 from jaxbert.model.axes import Hidden, Mask, Pooled, Sizes
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.layers import LayerNorm, Projection
@@ -179,27 +179,55 @@ def module(step: Dense | Normalize) -> nnx.Module:
 # --- heads with answers of their own ------------------------------------------------------------
 
 
-class Classifier(nnx.Module):
-    """C tanh(W x[0] + b) + c: the logits of a text, or of a pair, from its first token's state.
+class LabelHead(nnx.Module):
+    """The logits of labels from the states of a text: the base of what CrossEncoder takes.
 
-    Source: transformers' BertPooler and BertForSequenceClassification, without dropout.
+    bias has one number per label.
     """
 
-    def __init__(self, sizes: Sizes, labels: int, *, rngs: nnx.Rngs, std: float) -> None:
+    bias: nnx.Param[jax.Array]
+
+    def __call__(self, x: Hidden, mask: Mask) -> jax.Array:
+        """The logits [b, labels] in float32 of states [b, t, d], which count where mask is true."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(x, mask)")
+
+
+class Classifier(LabelHead):
+    """C act(W x[0] + b) + c: the logits of a text, or of a pair, from its first token's state.
+
+    Source: transformers' BertPooler and BertForSequenceClassification, without dropout, where act
+    is tanh; it is relu in DistilBertForSequenceClassification.
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        labels: int,
+        *,
+        rngs: nnx.Rngs,
+        std: float,
+        activation: Activation = tanh,
+    ) -> None:
         """Draw the pooler [d, d] and the classifier [d, labels]."""
         axes = {**sizes, "e": sizes["d"]}
+        self.activation = activation
         self.pooler = Projection("btd,de->bte", axes, rngs=rngs, std=std)
         shape = (sizes["d"], labels)
         self.weight = nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(jnp.zeros((labels,), jnp.float32))
 
     @jax.named_scope("classifier")
-    def __call__(self, x: Hidden) -> jax.Array:
-        """The logits [b, labels] in float32 of rows that begin with [CLS]."""
-        pooled = jnp.tanh(self.pooler(x[:, :1].astype(jnp.float32)))[:, 0]
-        # Not a matrix product: with one label its bits would depend on the row's index in a batch.
-        terms = pooled[:, :, None] * self.weight[...].astype(jnp.float32)[None]
-        return terms.sum(axis=1) + self.bias[...].astype(jnp.float32)[None]
+    def __call__(self, x: Hidden, mask: Mask) -> jax.Array:
+        """The logits [b, labels] in float32 of rows that begin with [CLS]; mask is not read."""
+        pooled = self.activation(self.pooler(x[:, :1].astype(jnp.float32)))[:, 0]
+        return label_logits(pooled, self.weight[...], self.bias[...])
+
+
+def label_logits(pooled: Pooled, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    """pooled W + b, [b, labels] in float32."""
+    # Not a matrix product: with one label its bits would depend on the row's index in a batch.
+    terms = pooled[:, :, None] * weight.astype(jnp.float32)[None]
+    return terms.sum(axis=1) + bias.astype(jnp.float32)[None]
 
 
 class MaskedLanguageHead(nnx.Module):

@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbert.checkpoint.classifier import NAMES as CLASSIFIER_NAMES
 from jaxbert.checkpoint.classifier import load_classifier
+from jaxbert.checkpoint.classifier_formats import classifier_names
 from jaxbert.checkpoint.heads import tensors_beside
 from jaxbert.checkpoint.late_interaction import LINEAR, open_late_interaction
 from jaxbert.checkpoint.late_settings import LateSettings
@@ -23,7 +23,7 @@ from jaxbert.checkpoint.tensors import Checkpoint, read_tensors
 from jaxbert.encoder import Encoder
 from jaxbert.errors import shown
 from jaxbert.model import reference
-from jaxbert.model.head import Classifier, Dense, MaskedLanguageHead, TokenProjection, pool
+from jaxbert.model.head import Dense, MaskedLanguageHead, TokenProjection, pool
 from jaxbert.model.reference.late_interaction import token_vectors
 from jaxbert.process.backend import computing
 from jaxbert.verify.compare import Difference, cosine, difference
@@ -134,8 +134,8 @@ class Scores:
     """The classifier of a reranker or of a classifier of pairs."""
 
     settings: CrossEncoderSettings
-    head: Classifier
-    used: Collection[str] = CLASSIFIER_NAMES
+    head: Any
+    used: Collection[str]
     title: str = "encoder with its classifier"
 
     @property
@@ -169,7 +169,9 @@ class Scores:
             tensors_beside(stored, self.used), stored.raw, states.theirs, states.mask
         )
         with computing():
-            ours = np.asarray(jax.jit(lambda head, x: head(x))(self.head, states.ours))
+            ours = np.asarray(
+                jax.jit(lambda head, *given: head(*given))(self.head, states.ours, states.mask != 0)
+            )
         return [difference("logits", ours, theirs)], ""
 
 
@@ -282,7 +284,8 @@ def part_of(opened: OpenedModel) -> Part:
     """What stands behind the encoder of an opened model, with its weights."""
     stored, face = opened.stored, opened.task.kind.opens
     if "CrossEncoder" in face:
-        return Scores(opened.read_cross_encoder(), load_classifier(stored))
+        names = classifier_names(stored)
+        return Scores(opened.read_cross_encoder(), load_classifier(stored), names)
     if "MultiVectorEncoder" in face:
         return TokenVectors(*open_late_interaction(opened.task, stored, opened.ignore_config))
     most = max_length(opened.tokenizer_folder, {}, stored.config, opened.ignore_config)

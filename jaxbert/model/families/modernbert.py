@@ -4,6 +4,7 @@ There is no bias and no shift anywhere, and the first layer reads the normed emb
 Source: Warner et al., arXiv:2412.13663, section 2.1; transformers' ModernBertModel.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -13,14 +14,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from jaxbert.model.activations import ACTIVATIONS
+from jaxbert.model.activations import ACTIVATIONS, Activation
 from jaxbert.model.architecture import Architecture
 from jaxbert.model.attention import Attend
 from jaxbert.model.attention.dense import LOWEST
-from jaxbert.model.axes import Hidden, Sizes
+from jaxbert.model.axes import Hidden, Mask, Pooled, Sizes
 from jaxbert.model.components import Components
 from jaxbert.model.config import ActivationName, EncoderConfig, FeedForwardName, PositionName
 from jaxbert.model.families.embeddings import UntypedEmbeddings
+from jaxbert.model.head import LabelHead, label_logits
 from jaxbert.model.layer_variants import PreNormLayer
 from jaxbert.model.layers import Glu, Projection, layer_norm
 from jaxbert.model.position import Bias, HeadBias, KeyPositions, Position, QueryPositions
@@ -142,3 +144,36 @@ def modernbert(config: ModernBertConfig) -> Architecture:
     )
     layer = partial(ModernBertLayer, attention=partial(AlternatingAttention, config=config))
     return Architecture.of_equal_layers(components, config.num_layers, layer, UntypedEmbeddings)
+
+
+class ModernBertClassifier(LabelHead):
+    """C norm(act(W pool(x))) + c: the logits of a text, or of a pair.
+
+    Source: transformers' ModernBertPredictionHead and ModernBertForSequenceClassification.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        labels: int,
+        *,
+        rngs: nnx.Rngs,
+        std: float,
+        activation: Activation,
+        pool: Callable[[Hidden, Mask], Pooled],
+    ) -> None:
+        """Draw the dense layer [d, d], which has no bias, and the classifier [d, labels]."""
+        sizes = {**config.sizes, "e": config.hidden_size}
+        self.pool, self.activation = pool, activation
+        self.dense = Projection("btd,de->bte", sizes, rngs=rngs, std=std, use_bias=False)
+        self.norm = ScaleNorm(sizes, config.layer_norm_eps)
+        shape = (config.hidden_size, labels)
+        self.weight = nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((labels,), jnp.float32))
+
+    @jax.named_scope("classifier")
+    def __call__(self, x: Hidden, mask: Mask) -> jax.Array:
+        """The logits [b, labels] in float32, from the states where mask is true."""
+        pooled = self.pool(x, mask)[:, None]
+        state = self.norm(self.activation(self.dense(pooled)))[:, 0]
+        return label_logits(state, self.weight[...], self.bias[...])
