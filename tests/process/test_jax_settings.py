@@ -10,6 +10,7 @@ import jaxbert
 from jaxbert import Embedder
 from jaxbert.verify.info import describe
 from jaxbert.verify.opened import load_model
+from jaxbert.verify.report import verify_against_reference
 from tests.models import write_folder
 
 TEXTS = ["a b c", "d", "q a " * 7, ""]
@@ -106,4 +107,4 @@ def test_models_are_saved_described_and_verified(folder, tmp_path, setting):
         jaxbert.Encoder.from_pretrained(folder).save_pretrained(tmp_path / "encoder")
         opened = load_model(folder, revision=None, ignore_config=(), dtype="float32")
         assert describe(opened)
-        assert report.verify_against_reference(opened, "float32")[1]
+        assert verify_against_reference(opened, "float32")[1]
