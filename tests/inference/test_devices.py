@@ -146,11 +146,11 @@ def python(code, *arguments, **environment):
 def test_a_platform_that_cannot_start_is_one_sentence(folder, platform):
     code = """
 import sys, jaxbert
-from jaxbert.verify import report
+from jaxbert.verify import opened
 for action in (
     lambda: jaxbert.Embedder.from_pretrained(sys.argv[1]),
     lambda: jaxbert.Encoder.from_pretrained(sys.argv[1]),
-    lambda: report.load_model(sys.argv[1], revision=None, ignore_config=(), dtype="float32"),
+    lambda: opened.load_model(sys.argv[1], revision=None, ignore_config=(), dtype="float32"),
     lambda: jaxbert.mean_pool([[[1.0]]], [[1]]),
 ):
     try: action()

@@ -64,7 +64,7 @@ def refused(line):
 def test_everything_that_computes_is_refused_in_the_child_and_works_in_the_parent(folder):
     code = """
 import jaxbert, numpy as np
-from jaxbert.verify import report
+from jaxbert.verify import opened
 own = jaxbert.Embedder.from_pretrained(FOLDER)
 before = own.encode(["a b", "c"])
 for act in (
@@ -79,7 +79,7 @@ for act in (
     lambda: jaxbert.Embedder.from_pretrained(FOLDER),
     lambda: jaxbert.Encoder.from_pretrained(FOLDER),
     lambda: jaxbert.Embedder(own.encoder, own.tokenizer),
-    lambda: report.load_model(FOLDER, revision=None, ignore_config=(), dtype="float32"),
+    lambda: opened.load_model(FOLDER, revision=None, ignore_config=(), dtype="float32"),
     lambda: in_child(lambda: own.encode("a")),
     lambda: own.similarity(before, before).shape,
     lambda: own.count_tokens("a b"),

@@ -8,7 +8,9 @@ import pytest
 
 import jaxbert
 from jaxbert import Embedder
-from jaxbert.verify import report
+from jaxbert.verify.info import describe
+from jaxbert.verify.opened import load_model
+from jaxbert.verify.report import verify_against_reference
 from tests.models import write_folder
 
 TEXTS = ["a b c", "d", "q a " * 7, ""]
@@ -103,6 +105,6 @@ def test_models_are_saved_described_and_verified(folder, tmp_path, setting):
     with CONTEXTS[setting]():
         Embedder.from_pretrained(folder).save_pretrained(tmp_path / "whole")
         jaxbert.Encoder.from_pretrained(folder).save_pretrained(tmp_path / "encoder")
-        opened = report.load_model(folder, revision=None, ignore_config=(), dtype="float32")
-        assert report.describe(opened)
-        assert report.verify_against_reference(opened, "float32")[1]
+        opened = load_model(folder, revision=None, ignore_config=(), dtype="float32")
+        assert describe(opened)
+        assert verify_against_reference(opened, "float32")[1]
