@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from jaxbert import CrossEncoder, Embedder, Encoder, MaskedLM, cli
+from jaxbert import CrossEncoder, Embedder, Encoder, MaskedLM, MultiVectorEncoder, cli
 from jaxbert.checkpoint import heads, masked_language, tensors
 from jaxbert.checkpoint.kinds import KINDS, task_of
 from jaxbert.checkpoint.opening import open_model
@@ -13,7 +13,9 @@ from jaxbert.checkpoint.tensors import open_folder
 from jaxbert.errors import CheckpointError
 from tests.models import CONFIGS, encoder, masked, published, raw_config, scored, write_folder
 
-FACES = {face.__name__: face for face in (Embedder, CrossEncoder, MaskedLM, Encoder)}
+FACES = {
+    face.__name__: face for face in (Embedder, CrossEncoder, MaskedLM, MultiVectorEncoder, Encoder)
+}
 MODULES = [
     {"idx": i, "path": path, "type": f"sentence_transformers.models.{kind}"}
     for i, (path, kind) in enumerate([("", "Transformer"), ("1_Pooling", "Pooling")])
@@ -28,6 +30,9 @@ def of_class(name):
     return {"config": raw_config(CONFIGS["bert-gelu"]) | {"architectures": [name]}}
 
 
+LATE = {f"bert.{name}": value for name, value in published(encoder("bert-gelu")).items()} | {
+    "linear.weight": np.ones((7, 15), np.float32)
+}
 # What write_folder is given, the title, and the classes that open it.
 FOLDERS = {
     "reranker": ({"tensors": scored()}, "reranker", "CrossEncoder Encoder"),
@@ -45,6 +50,11 @@ FOLDERS = {
         "Embedder Encoder",
     ),
     "bare": ({}, "bare encoder", "Encoder Embedder"),
+    "colbert": (
+        {"tensors": LATE} | of_class("HF_ColBERT"),
+        "late-interaction model",
+        "MultiVectorEncoder Encoder",
+    ),
     "tokens": (
         {"tensors": TOKENS} | of_class("BertForTokenClassification"),
         "model of another task",

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from jaxbert import Embedder, Encoder
+from jaxbert.checkpoint.classifier import load_classifier
+from jaxbert.checkpoint.tensors import open_folder
 from jaxbert.errors import CheckpointError, ConfigError, InputError
 from jaxbert.model import reference
 from jaxbert.model.attention import blockwise, dense
@@ -156,6 +159,15 @@ def test_a_local_layer_sees_its_window_and_no_further():
     for i, weights in enumerate(maps):
         assert (weights[:, distance > 8] == 0).all() == (i in (1, 2))
         assert (weights[:, distance <= 8] > 0).all()
+
+
+def test_logits_of_the_stored_reranker():
+    stored = open_folder(GOLDEN / "xlmr-reranker")
+    golden = load_file(GOLDEN / "xlmr-reranker" / "golden.safetensors")
+    ids, mask = golden["input_ids"], golden["attention_mask"]
+    states = Encoder.from_checkpoint(stored)(ids, mask)
+    logits = jax.jit(lambda head, *given: head(*given))(load_classifier(stored), states, mask != 0)
+    close(np.asarray(logits), golden["logits"], GOLDEN_ENCODER)
 
 
 # --- saving --------------------------------------------------------------------------------------
