@@ -11,7 +11,16 @@ from jaxbert.checkpoint.kinds import KINDS, task_of
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.tensors import open_folder
 from jaxbert.errors import CheckpointError
-from tests.models import CONFIGS, encoder, masked, published, raw_config, scored, write_folder
+from tests.models import (
+    CONFIGS,
+    GOLDEN,
+    encoder,
+    masked,
+    published,
+    raw_config,
+    scored,
+    write_folder,
+)
 
 FACES = {
     face.__name__: face for face in (Embedder, CrossEncoder, MaskedLM, MultiVectorEncoder, Encoder)
@@ -30,9 +39,6 @@ def of_class(name):
     return {"config": raw_config(CONFIGS["bert-gelu"]) | {"architectures": [name]}}
 
 
-LATE = {f"bert.{name}": value for name, value in published(encoder("bert-gelu")).items()} | {
-    "linear.weight": np.ones((7, 15), np.float32)
-}
 # What write_folder is given, the title, and the classes that open it.
 FOLDERS = {
     "reranker": ({"tensors": scored()}, "reranker", "CrossEncoder Encoder"),
@@ -50,11 +56,6 @@ FOLDERS = {
         "Embedder Encoder",
     ),
     "bare": ({}, "bare encoder", "Encoder Embedder"),
-    "colbert": (
-        {"tensors": LATE} | of_class("HF_ColBERT"),
-        "late-interaction model",
-        "MultiVectorEncoder Encoder",
-    ),
     "tokens": (
         {"tensors": TOKENS} | of_class("BertForTokenClassification"),
         "model of another task",
@@ -119,7 +120,19 @@ def test_info_and_verify_say_what_is_there(case, capsys):
 
 
 def test_every_kind_is_met():
-    assert {kind.title for kind in KINDS} == {title for _, title, _ in FOLDERS.values()}
+    met = {title for _, title, _ in FOLDERS.values()}
+    assert {kind.title for kind in KINDS} == met | {"late-interaction model"}
+
+
+@pytest.mark.parametrize("name", ["bert-colbert", "jinabert-colbert"])
+def test_late_interaction_is_opened_by_its_class_alone(name, capsys):
+    for face in ("Embedder", "CrossEncoder", "MaskedLM"):
+        with pytest.raises(CheckpointError, match=f"{face} does not open it; open it with MultiV"):
+            FACES[face].from_pretrained(GOLDEN / name)
+    assert cli.main(["info", str(GOLDEN / name)]) == 0
+    out = capsys.readouterr().out
+    assert "late-interaction model" in out and "MultiVectorEncoder, Encoder" in out
+    assert cli.main(["verify", str(GOLDEN / name)]) == 0
 
 
 def test_a_class_whose_tensors_are_lost(tmp_path):
