@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 # The tensors of the head of a classifier or reranker, and that of a masked language model.
 ANSWERS = re.compile(r"((pre_)?classifier|qa_outputs|score)\..+")
 FILLS = re.compile(r"cls\.predictions\..+")
+# That of a masked language model of another family, which no class here computes.
+FILLS_OTHERWISE = re.compile(r"lm_head\.dense\.weight|vocab_transform\.weight|decoder\.bias")
 # The classes of transformers that give scores to a text or a pair, and those that give them to
 # tokens, to choices, or to what may come next.
 SCORES = re.compile(r"\w+ForSequenceClassification")
@@ -161,6 +163,12 @@ MASKED = Kind(
     ("MaskedLM", "Embedder", "Encoder"),
     lambda signs: signs.tensor(FILLS),
 )
+OTHER_MASKED = Kind(
+    "masked language model",
+    "fills in words by a head that is not implemented for its family",
+    ("Encoder", "Embedder"),
+    lambda signs: signs.tensor(FILLS_OTHERWISE),
+)
 BARE = Kind(
     "bare encoder",
     "gives the states of tokens",
@@ -177,6 +185,7 @@ KINDS = (
     replace(EMBEDDER, opens=("Embedder", "MaskedLM", "Encoder"), sign=embeds_and_fills),
     EMBEDDER,
     MASKED,
+    OTHER_MASKED,
     BARE,
 )
 
@@ -224,11 +233,10 @@ def embedder_stack(task: Task, stored: Checkpoint, ignore_config: Collection[str
     if stored.unused:
         aside = ", ".join(sorted(stored.unused))
         log.info("%s has tensors that are left aside: %s", stored.folder, aside)
-    if task.kind is MASKED:
+    if task.kind in (MASKED, OTHER_MASKED):
+        more = ", and MaskedLM fills in its masks" if task.kind is MASKED else ""
         warn_caller(
             f"{task.folder} is a masked language model, which was not trained to embed texts (it "
-            "has cls.predictions and no modules.json); vectors are the means of its states, and "
-            "MaskedLM fills in its masks",
+            f"has {task.sign} and no modules.json); vectors are the means of its states{more}",
             NotAnEmbedderWarning,
         )
-    return stack

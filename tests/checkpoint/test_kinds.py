@@ -131,7 +131,8 @@ def test_late_interaction_is_opened_by_its_class_alone(name, capsys):
             FACES[face].from_pretrained(GOLDEN / name)
     assert cli.main(["info", str(GOLDEN / name)]) == 0
     out = capsys.readouterr().out
-    assert "late-interaction model" in out and "MultiVectorEncoder, Encoder" in out
+    assert "late-interaction model" in out
+    assert "MultiVectorEncoder, Encoder" in out
     assert cli.main(["verify", str(GOLDEN / name)]) == 0
 
 

@@ -9,9 +9,10 @@ pytest.importorskip("sentence_transformers")
 
 from sentence_transformers import CrossEncoder as TheirCrossEncoder
 
-from jaxbert import CrossEncoder, Embedder
+from jaxbert import CrossEncoder, Embedder, MaskedLM
+from jaxbert.checkpoint.opening import open_model
 from jaxbert.errors import CheckpointError
-from tests.parity.test_families import DISTIL, MODERN, ROBERTA
+from tests.parity.test_families import DISTIL, MODERN, ROBERTA, made
 from tests.parity.test_heads import PAIRS, VOCABULARY
 from tests.parity.torch_models import draw, save_tokenizer
 from tests.tolerances import GOLDEN_ENCODER, close
@@ -67,3 +68,21 @@ def test_scores_are_those_of_sentence_transformers(name, labels, tmp_path):
     close(loaded.predict(PAIRS), theirs.predict(PAIRS), GOLDEN_ENCODER)
     with pytest.raises(CheckpointError, match="open it with CrossEncoder"):
         Embedder.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "roberta with a head",
+        "mpnet with a head",
+        "distilbert with a head",
+        "modernbert with a head",
+    ],
+)
+def test_a_masked_language_model_of_another_family_is_said(name, tmp_path):
+    made(name).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, lowercase=True)
+    task = open_model(tmp_path).task
+    assert task.kind.title == "masked language model"
+    with pytest.raises(CheckpointError, match="not implemented for its family, so MaskedLM does"):
+        MaskedLM.from_pretrained(tmp_path)
