@@ -240,3 +240,4 @@ def embedder_stack(task: Task, stored: Checkpoint, ignore_config: Collection[str
             f"has {task.sign} and no modules.json); vectors are the means of its states{more}",
             NotAnEmbedderWarning,
         )
+    return stack
