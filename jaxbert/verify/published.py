@@ -66,7 +66,7 @@ class Published(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Published numbers beside ours."""
+    """How far published numbers and ours are apart."""
 
     largest: float  # the largest difference; NaN where there is nothing to compare
     cosine: float | None  # where the whole vector is there

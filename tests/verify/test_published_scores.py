@@ -142,9 +142,10 @@ def test_entries_are_well_formed(name):
 
 def test_what_is_published_twice_agrees():
     def of(own):
-        """Activated scores by what they are of: a logit and its sigmoid can be compared."""
+        """The scores of each pair, by model and texts."""
         rows = np.reshape(own.scores, (-1, own.labels))
-        return {(own.model, own.text, document): row for document, row in zip(own.documents, rows)}
+        pairs = zip(own.documents or ("",), rows, strict=True)
+        return {(own.model, own.text, document): row for document, row in pairs}
 
     agreed = 0
     for one, two in itertools.combinations(SCORES, 2):
