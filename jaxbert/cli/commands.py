@@ -123,7 +123,7 @@ def run_info(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    """0 if all agrees with the reference and all published vectors come out, else 1."""
+    """0 if all agrees with the reference and all published values come out, else 1."""
     from jaxbert.verify import published
     from jaxbert.verify.opened import load_model
     from jaxbert.verify.report import verify_against_published, verify_against_reference

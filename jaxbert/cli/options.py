@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--published",
         metavar="NAME",
-        help="the hub name whose published vectors a folder must reproduce (default: as named)",
+        help="the hub name whose published values a folder must reproduce (default: as named)",
     )
     return top
 

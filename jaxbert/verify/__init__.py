@@ -1,1 +1,1 @@
-"""Is this the published model? Comparisons, published vectors, reports."""
+"""Is this the published model? Comparisons, published values, reports."""

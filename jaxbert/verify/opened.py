@@ -11,6 +11,7 @@ from jaxbert.checkpoint.opening import OpenedModel, open_model
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.encoder import Encoder
+from jaxbert.errors import CheckpointError
 from jaxbert.model.attention import Attend, attend
 from jaxbert.text.tokenizer import Tokenizer
 from jaxbert.verify.parts import Part, Vectors, part_of
@@ -35,6 +36,15 @@ class Model(NamedTuple):
         if isinstance(self.part, Vectors):
             return self.part.stack
         return self.opened.read_stack()
+
+    @property
+    def needed_tokenizer(self) -> Tokenizer:
+        """The tokenizer; CheckpointError for a folder without one."""
+        if self.tokenizer is None:
+            raise CheckpointError(
+                f"{self.opened.tokenizer_folder} has no tokenizer; add tokenizer.json or vocab.txt"
+            )
+        return self.tokenizer
 
 
 def load_model(

@@ -1,4 +1,4 @@
-"""Published vectors: what the package knows, what an encoder makes of it, and what verify says."""
+"""Published vectors: what the package knows, what a model makes of it, and what verify says."""
 
 import dataclasses
 import itertools
@@ -12,12 +12,11 @@ import pytest
 from jaxbert import cli
 from jaxbert.checkpoint import hub
 from jaxbert.embedder import Embedder
-from jaxbert.encoder import Encoder
 from jaxbert.errors import InputError
 from jaxbert.model import activations
-from jaxbert.text.tokenizer import Tokenizer
 from jaxbert.verify import published
-from jaxbert.verify.published import Published
+from jaxbert.verify.opened import load_model
+from jaxbert.verify.published_vectors import PublishedVector
 from tests import models
 from tests.models import GOLDEN, write_folder
 from tests.tolerances import ENCODER
@@ -31,10 +30,25 @@ WIDTHS = {
     "jinaai/jina-embeddings-v2-base-code": 768,
     "BAAI/bge-small-en-v1.5": 384,
     "sentence-transformers/all-MiniLM-L6-v2": 384,
+    "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2": 384,
+    "BAAI/bge-base-en-v1.5": 768,
+    "BAAI/bge-large-en-v1.5": 1024,
+    "thenlper/gte-base": 768,
+    "thenlper/gte-large": 1024,
+    "mixedbread-ai/mxbai-embed-large-v1": 1024,
+    "Snowflake/snowflake-arctic-embed-xs": 384,
+    "Snowflake/snowflake-arctic-embed-s": 384,
+    "Snowflake/snowflake-arctic-embed-m": 768,
+    "Snowflake/snowflake-arctic-embed-l": 1024,
+    "intfloat/multilingual-e5-large": 1024,
+    "nomic-ai/nomic-embed-text-v1.5": 768,
+    "sentence-transformers/all-mpnet-base-v2": 768,
+    "answerdotai/ModernBERT-base": 768,
 }
 NAME = "someone/small"  # the stand-in, with vectors of its own
 TEXT, OTHER = "a b c", "c d e f g"
-FILE = resources.files("jaxbert.verify") / "published.json"
+FILE = resources.files("jaxbert.verify") / "published_vectors.json"
+VECTORS = [own for own in published.everything() if isinstance(own, PublishedVector)]
 
 
 def run(*arguments):
@@ -46,7 +60,7 @@ def entry(**fields):
     """A published vector of the stand-in."""
     given = {"model": NAME, "source": "someone/small vectors.json", "how": "By hand.", "text": TEXT}
     given |= {"value": "mean", "width": 15, "tolerance": ENCODER, "components": (0.5, -0.25)}
-    return Published(**given | fields)
+    return PublishedVector(**given | fields)
 
 
 @pytest.fixture(scope="module")
@@ -91,16 +105,16 @@ def known(entries, monkeypatch):
     return entries
 
 
-def parts(folder):
-    """What computes vectors."""
-    return Encoder.from_pretrained(folder), Tokenizer.from_folder(folder)
+def opened(folder):
+    """The model that computes vectors."""
+    return load_model(folder, revision=None, ignore_config=(), dtype="float32")
 
 
 # --- the file ----------------------------------------------------------------------------------
 
 
 def test_all_models_are_there():
-    assert sorted(published.names()) == sorted(WIDTHS)
+    assert sorted({own.model for own in VECTORS}) == sorted(WIDTHS)
 
 
 @pytest.mark.parametrize("name", WIDTHS)
@@ -127,7 +141,7 @@ def test_entries_are_well_formed(name):
 
 
 def test_tolerances_are_a_thousandth_of_the_norm_where_the_norm_is_known():
-    whole = [own for own in published.everything() if own.whole]
+    whole = [own for own in VECTORS if own.whole]
     assert len(whole) >= 8
     for own in whole:
         assert own.tolerance == pytest.approx(1e-3 * np.linalg.norm(own.components), rel=0.05)
@@ -139,7 +153,7 @@ def test_what_is_published_twice_agrees():
         return own.model, own.text, own.other, own.value.replace("cls", "token"), own.row or 0
 
     pairs = 0
-    for one, two in itertools.combinations(published.everything(), 2):
+    for one, two in itertools.combinations(VECTORS, 2):
         if of(one) == of(two) and one.normalised == two.normalised:
             shared = slice(min(len(one.components), len(two.components)))
             difference = np.subtract(one.components[shared], two.components[shared])
@@ -153,7 +167,7 @@ def test_the_file_is_small_and_has_an_entry_a_line():
     assert len(text.encode()) < 120_000
     lines = text.splitlines()
     assert (lines[0], lines[-1]) == ("[", "]")
-    assert len(lines) - 2 == len(published.everything())
+    assert len(lines) - 2 == len(VECTORS)
     for line in lines[1:-1]:
         assert json.loads(line.removesuffix(","))["model"] in WIDTHS
 
@@ -162,8 +176,8 @@ def test_the_file_is_small_and_has_an_entry_a_line():
 
 
 @pytest.fixture(scope="module")
-def minilm_parts(minilm):
-    return parts(minilm)
+def minilm_model(minilm):
+    return opened(minilm)
 
 
 def label(own):
@@ -171,23 +185,23 @@ def label(own):
 
 
 @pytest.mark.parametrize("own", published.published(hub.DEFAULT_MODEL), ids=label)
-def test_the_real_model_reproduces(own, minilm_parts):
-    outcome = published.check(own, *minilm_parts)
+def test_the_real_model_reproduces(own, minilm_model):
+    outcome = published.check(own, minilm_model)
     assert outcome.largest <= own.tolerance
     assert (outcome.cosine is None) is not own.whole
     assert outcome.reproduced
 
 
 def test_what_is_left_beside_the_tanh_approximation_is_that_approximation(
-    minilm, minilm_parts, monkeypatch
+    minilm, minilm_model, monkeypatch
 ):
     ours = [own for own in published.published(hub.DEFAULT_MODEL) if "at once" in own.how]
     ours = [own for own in ours if "tanh" in own.how]
     assert {own.value for own in ours} == {"mean", "cls", "token"}
     monkeypatch.setitem(activations.ACTIVATIONS, "gelu", activations.gelu_tanh)
-    theirs = parts(minilm)
+    theirs = opened(minilm)
     for own in ours:
-        exact, approximate = (published.check(own, *found) for found in (minilm_parts, theirs))
+        exact, approximate = (published.check(own, found) for found in (minilm_model, theirs))
         assert approximate.largest < exact.largest / 10, own.title
 
 
@@ -196,7 +210,7 @@ def test_what_is_left_beside_the_tanh_approximation_is_that_approximation(
 
 def test_the_right_model_reproduces_every_form(entries, folder):
     for own in entries:
-        outcome = published.check(own, *parts(folder))
+        outcome = published.check(own, opened(folder))
         assert outcome.reproduced, own.title
         assert outcome.largest <= ENCODER
         assert (outcome.cosine is None) is not own.whole
@@ -204,7 +218,7 @@ def test_the_right_model_reproduces_every_form(entries, folder):
 
 def test_one_other_weight_is_found_in_every_form(entries, other_folder):
     for own in entries:
-        outcome = published.check(own, *parts(other_folder))
+        outcome = published.check(own, opened(other_folder))
         assert not outcome.reproduced, own.title
         assert outcome.largest > ENCODER
 
@@ -213,22 +227,22 @@ def test_the_least_cosine_counts_too(entries, folder):
     turned = np.array(entries[0].components)
     turned[3] += 0.2 * np.linalg.norm(turned)
     own = dataclasses.replace(entries[0], components=tuple(map(float, turned)), tolerance=1e3)
-    outcome = published.check(own, *parts(folder))
+    outcome = published.check(own, opened(folder))
     assert outcome.largest < own.tolerance
     assert outcome.cosine < own.cosine
     assert not outcome.reproduced
 
 
 def test_a_token_that_the_text_lacks_is_not_reproduced(folder):
-    outcome = published.check(entry(value="token", row=5, tolerance=1e3), *parts(folder))
+    outcome = published.check(entry(value="token", row=5, tolerance=1e3), opened(folder))
     assert math.isnan(outcome.largest)
     assert not outcome.reproduced
-    assert published.check(entry(value="token", row=4, tolerance=1e3), *parts(folder)).reproduced
+    assert published.check(entry(value="token", row=4, tolerance=1e3), opened(folder)).reproduced
 
 
 def test_another_width_is_another_model(folder):
     with pytest.raises(InputError, match=r"someone/small have 17 components.*makes 15"):
-        published.check(entry(width=17), *parts(folder))
+        published.check(entry(width=17), opened(folder))
 
 
 # --- which model a name or folder is -----------------------------------------------------------
@@ -307,7 +321,7 @@ def test_verify_of_a_snapshot_in_the_cache(known, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "no published vectors are known for this model"),
+        ([], "no published values are known for this model"),
         (["--published", NAME, "--dtype", "bfloat16"], f"of {NAME} are compared in float32 only"),
     ],
 )
@@ -322,14 +336,14 @@ def test_without_a_tokenizer_verify_says_so(known, capsys):
     assert run("verify", GOLDEN / "jinabert-qk-post-norm", "--published", NAME) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "agrees with the float64 reference on 3 rows of random ids" in lines[-2]
-    assert lines[-1] == f"the published vectors of {NAME} need a tokenizer, and the folder has none"
+    assert lines[-1] == f"the published values of {NAME} need a tokenizer, and the folder has none"
 
 
 def test_an_unknown_name_is_one_sentence_before_any_work(known, folder, capsys):
     assert run("verify", folder, "--published", "someone/else") == 1
     done = capsys.readouterr()
     assert done.out == ""
-    assert done.err.startswith("jaxbert: no published vectors are known for 'someone/else'; ")
+    assert done.err.startswith("jaxbert: no published values are known for 'someone/else'; ")
     assert NAME in done.err
     assert done.err.count("\n") == 1
 
