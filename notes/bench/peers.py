@@ -71,10 +71,10 @@ SPAWN = multiprocessing.get_context("spawn")
 class Worker:
     """A process that holds one engine."""
 
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, target=serve):
         self.name = name
         self.pipe, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=serve, args=(name, folder, theirs), daemon=True)
+        self.process = SPAWN.Process(target=target, args=(name, folder, theirs), daemon=True)
         self.process.start()
         theirs.close()
         self.answer()
@@ -213,7 +213,8 @@ def make_graphs(folder):
 
 def about(options):
     """The machine, the versions and the arguments of a run."""
-    given = {name: getattr(options, name) for name in ("texts", "rounds", "rows", "only")}
+    paths = {"data", "output"}
+    given = {name: value for name, value in vars(options).items() if name not in {*paths, "show"}}
     return {
         "machine": machine(),
         "versions": versions(),

@@ -365,12 +365,16 @@ def timed(call):
 
 
 def serve(name, folder, pipe):
+    """Answer calls of the engine or roof of this name."""
+    serve_engine(ROOFS[name] if name in ROOFS else ENGINES[name][1], folder, pipe)
+
+
+def serve_engine(make, folder, pipe):
     """Answer (method, arguments, calls) with (seconds of each call, last result); errors as text.
 
     The process sleeps in recv while another one works.
     """
     try:
-        make = ROOFS[name] if name in ROOFS else ENGINES[name][1]
         engine = make(folder)
         pipe.send(None)
         while True:
