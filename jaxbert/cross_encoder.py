@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert.arguments import as_list, flag, integer, names
+from jaxbert.arguments import flag, integer, names
 from jaxbert.checkpoint.classifier import load_classifier
 from jaxbert.checkpoint.classifier_formats import classifier_names
 from jaxbert.checkpoint.heads import left_aside
@@ -26,6 +26,7 @@ from jaxbert.inference.inputs import ArrayInput
 from jaxbert.inference.outputs import refuse_torch
 from jaxbert.inference.pair_request import PairRequest, check_labels, typed_pairs
 from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.scoring import (
     Activation,
     activated,
@@ -45,7 +46,7 @@ from jaxbert.portable import check_made
 from jaxbert.portable_kinds import PortableScorer
 from jaxbert.process.backend import check_devices
 from jaxbert.process.forked import check_not_forked
-from jaxbert.text.prompts import check_str, chosen
+from jaxbert.text.prompts import chosen
 from jaxbert.text.tokenizer import Tokenizer
 
 
@@ -298,12 +299,9 @@ class CrossEncoder(PortableScorer):
         Raises InputError for a model of more than one label, and as `predict`.
         """
         check_order(self.settings.labels)
-        check_str(query, "query")
-        texts = as_list(documents)
-        keep = len(texts) if top_k is None else integer(top_k, "top_k", 1)
-        with_text = flag(return_documents, "return_documents")
+        ranking = Ranking.of(query, documents, top_k, return_documents)
         scores = self.predict(
-            [(query, text) for text in texts],
+            [(query, text) for text in ranking.documents],
             prompt_name,
             prompt,
             batch_size,
@@ -311,12 +309,7 @@ class CrossEncoder(PortableScorer):
             activation_fn,
             max_length=max_length,
         )
-        order = np.argsort(-scores, kind="stable")[:keep]
-        return [
-            {"corpus_id": int(i), "score": float(scores[i])}
-            | ({"text": texts[i]} if with_text else {})
-            for i in order
-        ]
+        return ranking.by(scores)
 
 
 _logits = jax.jit(lambda encoder, head, inputs: head(encoder.forward(inputs), inputs.segments != 0))

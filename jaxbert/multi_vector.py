@@ -15,7 +15,7 @@ from jaxbert.checkpoint.late_settings import DOCUMENT, QUERY, LateSettings
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.encoder import Encoder
-from jaxbert.errors import ComputationError, InputError, InputTypeError, shown
+from jaxbert.errors import ComputationError, InputError, shown
 from jaxbert.inference.batches import count
 from jaxbert.inference.engine import UNIT, Engine
 from jaxbert.inference.forward import expanded_vectors, token_vectors
@@ -29,14 +29,15 @@ from jaxbert.inference.late_interaction import (
 from jaxbert.inference.late_model import LateModel
 from jaxbert.inference.outputs import LongTexts, refuse_torch
 from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.request import Request
 from jaxbert.inference.similarity import unit_length
 from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend, is_exact
 from jaxbert.model.head import TokenProjection
+from jaxbert.portable import check_made
 from jaxbert.process.backend import check_devices
 from jaxbert.process.forked import check_not_forked
-from jaxbert.text.prompts import check_str
 from jaxbert.text.tokenizer import Tokenizer
 
 
@@ -61,15 +62,12 @@ class MultiVectorEncoder(LateModel):
         Raises InputTypeError for parts of other types, CheckpointError for words of the settings
         that are no tokens, InputError for an attention that cannot leave the expansion out.
         """
-        kinds = {
-            "encoder": (encoder, Encoder),
-            "head": (head, TokenProjection),
-            "tokenizer": (tokenizer, Tokenizer),
-            "settings": (settings, LateSettings),
-        }
-        for name, (value, kind) in kinds.items():
-            if not isinstance(value, kind):
-                raise InputTypeError(f"{name} is a {type(value).__name__}; pass a {kind.__name__}")
+        check_made(
+            encoder=(encoder, Encoder),
+            head=(head, TokenProjection),
+            tokenizer=(tokenizer, Tokenizer),
+            settings=(settings, LateSettings),
+        )
         width = int(head.linear.weight.shape[1])
         super().__init__(
             tokenizer, settings, encoder.config.vocab_size, encoder.position.limit, width
@@ -245,22 +243,12 @@ class MultiVectorEncoder(LateModel):
 
         Documents of equal score keep their order; top_k keeps the first. Raises as `encode`.
         """
-        check_str(query, "query")
-        texts = as_list(documents, "documents")
-        keep = len(texts) if top_k is None else integer(top_k, "top_k", 1)
-        with_text = flag(return_documents, "return_documents")
-        options: dict[str, Any] = {
-            "batch_size": batch_size,
-            "show_progress_bar": show_progress_bar,
-        }
-        read = self.encode_document(texts, **options)
+        ranking = Ranking.of(query, documents, top_k, return_documents)
+        read = self.encode_document(
+            ranking.documents, batch_size=batch_size, show_progress_bar=show_progress_bar
+        )
         (scores,) = self.similarity(self.encode_query(query), read)
-        order = np.argsort(-scores, kind="stable")[:keep]
-        return [
-            {"corpus_id": int(i), "score": float(scores[i])}
-            | ({"text": texts[i]} if with_text else {})
-            for i in order
-        ]
+        return ranking.by(scores)
 
     # --- steps -----------------------------------------------------------------------------------
 
