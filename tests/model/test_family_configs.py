@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file
 
 from jaxbert import Encoder
@@ -51,7 +52,10 @@ def test_encoder_and_reference_take_the_same_value_for_a_key_that_is_missing(gol
 
 def test_an_mt5_is_gated_where_nothing_is_said(tmp_path):
     folder, raw = told(
-        GOLDEN / "t5-gated-gelu", tmp_path, drop=(*T5_FEED_FORWARD, "architectures"), model_type="mt5"
+        GOLDEN / "t5-gated-gelu",
+        tmp_path,
+        drop=(*T5_FEED_FORWARD, "architectures"),
+        model_type="mt5",
     )
     close(*both(folder, raw), GOLDEN_ENCODER)
 
@@ -92,4 +96,35 @@ def test_rope_parameters_that_say_nothing(tmp_path):
 def test_keys_on_which_transformers_acts_are_refused(key, value, tmp_path):
     folder, _ = told(MODERN, tmp_path, **{key: value})
     with pytest.raises(CheckpointError, match=key):
+        Encoder.from_pretrained(folder)
+
+
+def test_an_encoder_of_a_small_vocabulary_names_no_ids_beyond_it(tmp_path):
+    """Where they are absent, transformers takes ids of the published vocabulary."""
+    drawn_anew("modernbert").save_pretrained(tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    assert {raw[f"{name}_token_id"] for name in ("bos", "cls", "eos", "pad", "sep")} == {None}
+
+
+def drawn_anew(name):
+    """An encoder with the config of a golden folder and random weights."""
+    return Encoder(Encoder.from_pretrained(GOLDEN / name).config, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("golden", FAMILY_FOLDERS, ids=lambda folder: folder.name)
+def test_an_encoder_with_random_weights_is_saved(golden, tmp_path):
+    encoder = drawn_anew(golden.name)
+    encoder.save_pretrained(tmp_path)
+    ids = np.arange(4, 33)[None]
+    np.testing.assert_array_equal(Encoder.from_pretrained(tmp_path)(ids), encoder(ids))
+
+
+# --- nomic-bert as transformers 5 writes it ------------------------------------------------------
+
+
+def test_the_newer_words_of_nomic_are_named(tmp_path):
+    raw = json.loads((GOLDEN / "nomic" / "config.json").read_text())
+    sizes = {"hidden_size": raw["n_embd"], "num_attention_heads": raw["n_head"]}
+    folder, _ = told(GOLDEN / "nomic", tmp_path, drop=("n_embd", "n_head"), **sizes)
+    with pytest.raises(CheckpointError, match="hidden_size for n_embd"):
         Encoder.from_pretrained(folder)

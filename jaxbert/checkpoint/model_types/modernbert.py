@@ -122,7 +122,10 @@ FILE = ModernBertFile(
     ModernBertConfig,
     FIELDS,
     KEYS,
-    {"model_type": "modernbert", "architectures": ["ModernBertModel"]},
+    # An encoder knows no tokenizer. Where its ids are absent, transformers takes those of the
+    # published vocabulary, and fails on a smaller one.
+    {"model_type": "modernbert", "architectures": ["ModernBertModel"]}
+    | dict.fromkeys(f"{name}_token_id" for name in "bos cls eos pad sep".split()),
 )
 
 
