@@ -111,7 +111,10 @@ NOMIC_TYPE = ModelType(
     base="bert",
     layers=LAYER,
     layers_key="n_layer",
-    not_needed=re.compile(r"cls\..+|pooler\.dense\.(weight|bias)|classifier\..+"),
+    not_needed=re.compile(
+        r"cls\..+|pooler\.dense\.(weight|bias)|classifier\..+"
+        r"|embeddings\.(position_ids|token_type_ids)"
+    ),
     read=FILE.read,
     write=FILE.write,
     rules=rules,

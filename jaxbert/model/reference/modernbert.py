@@ -47,7 +47,7 @@ def rotation_base(config: Config, kind: str) -> float:
     """
     key, default = BASES[kind]
     own = (config.get("rope_parameters") or {}).get(kind) or {}
-    return float(own.get("rope_theta", config.get(key, default)))
+    return float(own["rope_theta"] if "rope_theta" in own else config.get(key, default))
 
 
 def window(length: int, most: int) -> Tensor:
