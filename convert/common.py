@@ -10,6 +10,10 @@ from jaxbert.checkpoint.hub import PATTERNS
 from jaxbert.cli import one_line, warn
 from jaxbert.errors import JaxbertError
 
+# The families whose folders transformers reads with code of its own. JinaBERT's code is remote, and
+# the config.json of a nomic-bert speaks to remote code in words that transformers does not read.
+TRANSFORMERS = frozenset("bert distilbert modernbert mpnet roberta t5".split())
+
 
 class NotDoneError(Exception):
     """What was asked for could not be done; nothing is where the result would be."""

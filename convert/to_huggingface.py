@@ -2,9 +2,9 @@
 
     python convert/to_huggingface.py MODEL FOLDER
 
-The folder is opened again by jaxbert and, where the architecture is BERT, by sentence-transformers;
-both must give the vectors that the model gave. Exit status: 0 if they do, 1 if not (the folder
-stays), 2 if nothing could be written.
+The folder is opened again by jaxbert and, where transformers has code for it, by
+sentence-transformers; both must give the vectors that the model gave. Exit status: 0 if they do, 1
+if not (the folder stays), 2 if nothing could be written.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import NotDoneError, beside, put_in_place, run, vacant
+from common import TRANSFORMERS, NotDoneError, beside, put_in_place, run, vacant
 
 from jaxbert.checkpoint.tensor_names.families import FAMILIES
 from jaxbert.embedder import Embedder
@@ -93,10 +93,10 @@ def compare(embedder: Embedder, folder: Path, ignore: Sequence[str]) -> tuple[li
     again = distance(Embedder.from_pretrained(folder, ignore_config=ignore).encode(TEXTS), ours)
     lines, agreed = [f"jaxbert reads it back: largest difference {again:.1e}"], again <= TOLERANCE
     family = "bert" if embedder.stored is None else embedder.stored.family
-    if family != "bert":
+    if family not in TRANSFORMERS:
         lines.append(
-            f"{FAMILIES[family].title}: transformers has no code of its own for it; config.json "
-            "names the remote code, with which it was not compared"
+            f"{FAMILIES[family].title}: transformers has no code of its own for this config.json, "
+            "which names the remote code; with that it was not compared"
         )
         return lines, agreed
     theirs = distance(torch_vectors(folder), ours)

@@ -1,4 +1,4 @@
-"""Torch beside JAX: the states of transformers' BertModel and of jaxbert on the same texts.
+"""Torch beside JAX: the states of transformers' encoder and of jaxbert on the same texts.
 
     python convert/verify.py MODEL [--report FILE]
 
@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from common import TRANSFORMERS
 
 from jaxbert import __version__
 from jaxbert.checkpoint.tensor_names.families import FAMILIES
@@ -22,6 +23,22 @@ from jaxbert.verify.compare import TOLERANCE
 from jaxbert.verify.opened import Model, load_model
 from jaxbert.verify.report import side_by_side
 
+# The class of transformers that is the encoder alone, by model_type; BERT's may be left out.
+CLASSES = {
+    None: "BertModel",
+    "bert": "BertModel",
+    "camembert": "CamembertModel",
+    "distilbert": "DistilBertModel",
+    "modernbert": "ModernBertModel",
+    "mpnet": "MPNetModel",
+    "mt5": "MT5EncoderModel",
+    "roberta": "RobertaModel",
+    "t5": "T5EncoderModel",
+    "xlm-roberta": "XLMRobertaModel",
+}
+# Those that would also make a pooler, which may be missing in the file and is not compared.
+POOLERS = frozenset("BertModel CamembertModel MPNetModel RobertaModel XLMRobertaModel".split())
+
 
 class NotComparedError(Exception):
     """Torch has no states to compare with."""
@@ -30,7 +47,7 @@ class NotComparedError(Exception):
 def parser() -> argparse.ArgumentParser:
     """The model, and how jaxbert is to load it."""
     top = argparse.ArgumentParser(
-        prog="verify.py", description="Run transformers' BertModel in torch beside jaxbert."
+        prog="verify.py", description="Run transformers' encoder in torch beside jaxbert."
     )
     top.add_argument("name", metavar="MODEL", help="folder or hub name")
     top.add_argument("--revision", help="branch, tag or commit on the hub")
@@ -52,15 +69,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check_that_torch_has_code(model: Model) -> None:
-    """Refuse what transformers would load as plain BERT, leaving most weights random."""
-    if model.stored.family != "bert":
+    """Refuse what transformers would load as another model, leaving most weights random."""
+    if model.stored.family not in TRANSFORMERS:
         raise NotComparedError(
-            f"{model.stored.folder} is {FAMILIES[model.stored.family].title}, for which "
-            "transformers has no code; `jaxbert verify` compares it with the NumPy reference"
+            f"{model.stored.folder} is {FAMILIES[model.stored.family].title}, for whose "
+            "config.json transformers has no code; `jaxbert verify` compares it with the NumPy "
+            "reference"
         )
 
 
-def torch_states(folder: Path, ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
+def torch_states(
+    folder: Path, model_type: str | None, ids: np.ndarray, mask: np.ndarray
+) -> list[np.ndarray]:
     """The states in float32, embeddings first; transformers reads the folder by itself."""
     try:
         import torch
@@ -71,14 +91,15 @@ def torch_states(folder: Path, ids: np.ndarray, mask: np.ndarray) -> list[np.nda
         ) from error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    name = CLASSES[model_type]
     try:
-        model, loaded = transformers.BertModel.from_pretrained(
+        model, loaded = getattr(transformers, name).from_pretrained(
             folder,
             dtype=torch.float32,
-            add_pooling_layer=False,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
+            **({"add_pooling_layer": False} if name in POOLERS else {}),
         )
     except Exception as error:  # the library raises whatever its parts raise
         raise NotComparedError(f"transformers cannot load {folder}: {one_line(error)}") from error
@@ -96,7 +117,8 @@ def verify(model: Model, dtype: str) -> tuple[str, bool]:
     check_that_torch_has_code(model)
 
     def states(ids: np.ndarray, mask: np.ndarray) -> list[np.ndarray]:
-        return torch_states(model.stored.folder, ids.astype(np.int64), mask.astype(np.int64))
+        kind = model.stored.raw.get("model_type")
+        return torch_states(model.stored.folder, kind, ids.astype(np.int64), mask.astype(np.int64))
 
     return side_by_side(model, dtype, states, "torch in float32")
 

@@ -21,6 +21,8 @@ Side = Literal["left", "right"]
 
 # transformers' defaults for a BertTokenizer where tokenizer_config.json has no value.
 BERT_DEFAULTS = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+# Classes whose vocab.txt is read as BERT's; DistilBERT's extends BERT's and changes nothing.
+WORDPIECE_CLASSES = r"(Distil)?BertTokenizer(Fast)?"
 # Settings of WordPiece that transformers gives every BertTokenizer.
 BERT_MODEL = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}
 # Characters that no line of a vocabulary has.
@@ -192,7 +194,7 @@ def single_is(backend: tokenizers.Tokenizer, ends: list[int | None]) -> bool:
 def from_vocabulary(files: Files, vocab_size: int | None) -> tokenizers.Tokenizer:
     """BERT's WordPiece over vocab.txt; lower-casing unless tokenizer_config.json says no."""
     folder, name = files.folder, files.settings.get("tokenizer_class")
-    if name not in (None, "BertTokenizer", "BertTokenizerFast"):
+    if name is not None and not re.fullmatch(WORDPIECE_CLASSES, str(name)):
         raise CheckpointError(f"{folder} wants a {name}, which only tokenizer.json could describe")
     if files.added:
         raise CheckpointError(f"{folder} has added_tokens.json but no tokenizer.json; make one")

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from jaxbert.model.config import EncoderConfig
+from tests.attack.families import FAMILIES
 from tests.attack.vocabularies import BERT, ROBERTA, SIZE, byte_bpe, unigram, word_pieces, wordpiece
 from tests.models import POST_NORM, SIZES, make, published, raw_config, sharded, write_folder
 
@@ -166,6 +168,18 @@ def bare(folder: Path) -> None:
     write_tokenizer(folder, wordpiece(), "BertTokenizer", BERT)
 
 
+def of_family(folder: Path, name: str) -> None:
+    """An encoder of FAMILIES as sentence-transformers saves it: means, unit length."""
+    own = FAMILIES[name]
+    folder.mkdir(parents=True)
+    make(own.config, seed=5).save_pretrained(folder)
+    write_tokenizer(folder, own.tokenizer(), own.kind, own.names)
+    write_json(folder / "modules.json", listed("Transformer", "Pooling", "Normalize"))
+    write_pooling(folder, "mean_tokens", own.config.hidden_size)
+    write_json(folder / "2_Normalize" / "config.json", {})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 29, "do_lower_case": False})
+
+
 KINDS: dict[str, Callable[[Path], None]] = {
     "plain": plain,
     "first-release": first_release,
@@ -173,6 +187,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "pieces": pieces,
     "inner": inner,
     "bare": bare,
+    **{name: partial(of_family, name=name) for name in FAMILIES},
 }
 
 

@@ -12,7 +12,10 @@ from tests.attack.values import MARK, VALUES, write
 NO_SIZE = ["0", "-1", "-15", "0.5", "1e400", "NaN", "Infinity", VALUES["401 digits"], str(2**63)]
 NO_SIZE += ["true", '"7"', "[7]", str(2**64), "1e308", str(2**40), VALUES["10000 digits"]]
 SIZES = "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size".split()
-SIZES += ["type_vocab_size", "max_position_embeddings"]
+SIZES += "type_vocab_size max_position_embeddings d_model num_layers num_heads d_ff d_kv".split()
+SIZES += "relative_attention_num_buckets dim n_layers n_heads hidden_dim".split()
+SIZES += "n_embd n_layer n_head n_inner n_positions global_attn_every_n_layers".split()
+EPSILONS = ["layer_norm_eps", "layer_norm_epsilon", "norm_eps"]
 ODD_PATHS = {
     "outside": "../1_Pooling",
     "absolute": "/etc",
@@ -48,15 +51,15 @@ def config_number(folder: Folder, random: Random) -> Spoiled | None:
     """A size or a number in config.json that no encoder has."""
     file = folder.find("config.json") if folder.base.name != "inner" else None
     file = folder.model / "0_Transformer" / "config.json" if file is None else file
-    file = file if "hidden_size" in load(file) else folder.model / "config.json"
-    if not file.is_file() or "hidden_size" not in load(file):
+    file = file if "vocab_size" in load(file) else folder.model / "config.json"
+    if not file.is_file() or "vocab_size" not in load(file):
         return None
-    key = random.choice([*SIZES, "layer_norm_eps", "initializer_range"])
+    keys = [key for key in [*SIZES, *EPSILONS, "initializer_range"] if key in load(file)]
+    key = random.choice(keys)
     text = random.choice(NO_SIZE)
-    if key == "initializer_range" or (key == "layer_norm_eps" and text == "0.5"):
-        allowed = OTHER  # kept for training, and nothing else reads it
-    else:
-        allowed = REFUSED
+    # The former is kept for training, and nothing else reads it.
+    free = key == "initializer_range" or (key in EPSILONS and text == "0.5")
+    allowed = OTHER if free else REFUSED
     write(file, {**load(file), key: MARK}, MARK, text)
     return Spoiled(f"config.json: {key} = {text[:24]} ({len(text)} characters)", allowed)
 
@@ -64,7 +67,7 @@ def config_number(folder: Folder, random: Random) -> Spoiled | None:
 def config_choice(folder: Folder, random: Random) -> Spoiled | None:
     """A choice in config.json that makes it another architecture."""
     files = [folder.model / own / "config.json" for own in (".", "0_Transformer")]
-    file = next((own for own in files if own.is_file() and "hidden_size" in load(own)), None)
+    file = next((own for own in files if own.is_file() and "vocab_size" in load(own)), None)
     if file is None:
         return None
     edits: dict[str, dict[str, Any]] = {

@@ -28,7 +28,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.inference.quantise import DTYPES
 from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.text.tokenizer import Tokenizer
-from tests.models import GOLDEN, encoder, word_tokenizer
+from tests.models import GOLDEN, T5_FOLDERS, encoder, word_tokenizer
 from tests.parity.torch_models import SIZES, save_model
 from tests.tolerances import FUNCTION, GOLDEN_ENCODER, MINILM, close
 
@@ -284,6 +284,12 @@ def test_jinabert_has_the_keys_of_its_remote_code(program, tmp_path, capsys):
     assert raw["feed_forward_type"] == "geglu"
     assert raw["position_embedding_type"] == "alibi"
     assert raw["emb_pooler"] == "mean"
+
+
+@pytest.mark.parametrize("name", T5_FOLDERS)
+def test_a_family_that_transformers_reads_is_compared_with_it(program, tmp_path, capsys, name):
+    assert program.main([str(GOLDEN / name), str(tmp_path / "out")]) == 0
+    assert "sentence-transformers in torch: largest difference" in capsys.readouterr().out
 
 
 def test_a_difference_is_said(program, tmp_path, capsys, monkeypatch):

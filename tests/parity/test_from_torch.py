@@ -19,7 +19,7 @@ import safetensors.torch
 
 from jaxbert.embedder import Embedder
 from jaxbert.encoder import Encoder
-from tests.models import arrays
+from tests.models import GOLDEN, arrays
 from tests.parity.torch_models import SIZES, bert, hidden_states, save_tokenizer
 from tests.tolerances import GOLDEN_ENCODER, close, norms
 
@@ -170,6 +170,43 @@ def test_a_whole_sentence_transformers_folder(program, places):
     with torch.inference_mode():
         vector = torch.tanh(dense(model(ids).last_hidden_state.mean(1)))[0].numpy()
     close(embedder.encode(text), vector, GOLDEN_ENCODER, norms)
+
+
+def test_a_folder_like_jina_embeddings_v1(program, places):
+    """A T5 whose config.json names code that stands beside it, and no weights but a pickle."""
+    folder, out = places
+    golden = GOLDEN / "t5-relu-3heads"
+    shutil.copytree(golden, folder, dirs_exist_ok=True)
+    held = safetensors.torch.load_file(folder / SAFE)
+    (folder / SAFE).unlink()
+    torch.save(held, folder / PICKLE)
+    raw = json.loads((folder / "config.json").read_text())
+    assert raw["auto_map"] == {"AutoModel": "modeling_t5.T5EncoderModel"}
+    (folder / "modeling_t5.py").write_text("raise SystemExit('code of a checkpoint ran')")
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": raw["d_model"], "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    length = {"max_seq_length": 13, "do_lower_case": False}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(length))
+
+    assert convert(program, places) == 0
+    assert written(places) == bits(held)
+    assert not (out / "modeling_t5.py").exists()
+    embedder = Embedder.from_pretrained(out)
+    assert embedder.max_seq_length == 13
+    model = transformers.T5EncoderModel.from_pretrained(golden, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(golden)
+    for text in ("", "How many people live in Berlin?", "the city of Berlin " * 9):
+        given = tokenizer(text, truncation=True, max_length=13, return_tensors="pt")
+        with torch.inference_mode():
+            expected = model(**given).last_hidden_state.mean(1)[0].numpy()
+        close(embedder.encode(text), expected, GOLDEN_ENCODER, norms)
 
 
 def shard(folder, held):

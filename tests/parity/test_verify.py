@@ -1,6 +1,7 @@
 """convert/verify.py: what it prints, and its exit status, in a process of its own and in ours."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from jaxbert.verify.compare import TOLERANCE
-from tests.models import GOLDEN
+from tests.models import FAMILY_FOLDERS, GOLDEN
 from tests.parity.torch_models import bert, save_model
 
 pytestmark = pytest.mark.torch
@@ -47,8 +48,9 @@ def rows(table):
 
 
 @pytest.fixture
-def program():
+def program(monkeypatch):
     """The program as a module."""
+    monkeypatch.syspath_prepend(PROGRAM.parent)
     spec = importlib.util.spec_from_file_location("convert_verify", PROGRAM)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -86,6 +88,21 @@ def test_jinabert_is_left_to_the_reference():
     assert_one_sentence(done.stderr)
     assert "transformers has no code" in done.stderr
     assert "`jaxbert verify`" in done.stderr
+
+
+@pytest.mark.parametrize("golden", FAMILY_FOLDERS, ids=lambda folder: folder.name)
+def test_a_family_that_transformers_reads_is_compared_with_it(program, golden, capsys):
+    if golden.name == "nomic":
+        assert program.main([str(golden)]) == 2
+        assert "transformers has no code" in capsys.readouterr().err
+        return
+    assert program.main([str(golden)]) == 0
+    out = capsys.readouterr().out
+    raw = json.loads((golden / "config.json").read_text())
+    keys = ("num_layers", "num_hidden_layers", "n_layers")
+    count = next(raw[key] for key in keys if key in raw)
+    assert list(rows(out)) == ["embeddings", *(f"layer {i + 1}" for i in range(count))]
+    assert "agrees with torch in float32" in out
 
 
 def test_jinabert_with_a_plain_feed_forward_is_not_taken_for_bert(program, small, capsys):

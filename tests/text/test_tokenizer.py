@@ -119,6 +119,17 @@ def test_vocab_txt_alone_must_be_plain_bert(settings, added, sentence, tmp_path)
         Tokenizer.from_folder(folder)
 
 
+def test_vocab_txt_of_a_distilbert_is_that_of_a_bert(tmp_path):
+    ids = []
+    for kind in ("BertTokenizer", "DistilBertTokenizer", "DistilBertTokenizerFast"):
+        folder = write_folder(tmp_path / kind, tokenizer_config={"tokenizer_class": kind})
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").write_text("\n".join(WORDS))
+        ids.append([row.tolist() for row in Tokenizer.from_folder(folder)(["The cat!", ""])])
+    assert ids[0] == ids[1] == ids[2]
+    assert len(ids[0][0]) > 2
+
+
 def test_threads_do_not_share_a_length(letters):
     def lengths(most):
         return {len(letters(["a " * 40], most)[0]) for _ in range(300)}

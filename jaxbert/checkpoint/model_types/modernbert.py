@@ -27,7 +27,12 @@ class RopeKey(NumberKey):
     def read(self, raw: Mapping[str, Any]) -> float:
         """The base for the layers that this key is about."""
         kind = GLOBAL if self.name.startswith("global") else LOCAL
-        parameters = typed(raw, "rope_parameters", Mapping, {}, "config.json") or {}
+        parameters = typed(raw, "rope_parameters", Mapping | None, None, "config.json") or {}
+        if not set(parameters) <= {GLOBAL, LOCAL}:
+            raise CheckpointError(
+                f"config.json has rope_parameters {shown(parameters)}; understood are those of "
+                f"{GLOBAL} and of {LOCAL}, each under its name"
+            )
         own = typed(parameters, kind, Mapping, None, "config.json")
         if own is None:
             return super().read(raw)
@@ -78,6 +83,9 @@ KEYS = ConfigKeys(
         "norm_bias": (False, None),
         "attention_bias": (False, None),
         "mlp_bias": (False, None),
+        # transformers 5 reads these two as well: other rotations, another width of the window.
+        "rope_scaling": (None,),
+        "sliding_window": (None,),
     },
     classes=r"ModernBert(Model|For[A-Z]\w*)",
     # Heads, training, how kernels are laid out; layer_norm_eps is not read, norm_eps is.
@@ -114,7 +122,10 @@ FILE = ModernBertFile(
     ModernBertConfig,
     FIELDS,
     KEYS,
-    {"model_type": "modernbert", "architectures": ["ModernBertModel"]},
+    # An encoder knows no tokenizer. Where its ids are absent, transformers takes those of the
+    # published vocabulary, and fails on a smaller one.
+    {"model_type": "modernbert", "architectures": ["ModernBertModel"]}
+    | dict.fromkeys(f"{name}_token_id" for name in "bos cls eos pad sep".split()),
 )
 
 

@@ -13,6 +13,7 @@ from jaxbert.checkpoint.model_types.model_type import ModelType, Names, NativeCo
 from jaxbert.checkpoint.tensor_names.nomic import LAYER, NOMIC
 from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensor_names.spelling import WORD
+from jaxbert.errors import CheckpointError
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.families.nomic import NomicConfig
 
@@ -69,6 +70,12 @@ class NomicFile(NativeConfig):
 
     def read(self, raw: Raw, names: Names, ignore: Names) -> tuple[EncoderConfig, str]:
         """The config and family; CheckpointError for what is not understood."""
+        if "hidden_size" in raw and "n_embd" not in raw:
+            raise CheckpointError(
+                "config.json is that of transformers' own nomic-bert (it has hidden_size for "
+                "n_embd), which is not read here; put the published model's config.json in its "
+                "place, if the sizes and rotary_emb_base there are those of this model"
+            )
         self.keys.refuse_unknown(raw, ignore)
         return super().read(raw, names, ignore)
 
@@ -104,7 +111,10 @@ NOMIC_TYPE = ModelType(
     base="bert",
     layers=LAYER,
     layers_key="n_layer",
-    not_needed=re.compile(r"cls\..+|pooler\.dense\.(weight|bias)|classifier\..+"),
+    not_needed=re.compile(
+        r"cls\..+|pooler\.dense\.(weight|bias)|classifier\..+"
+        r"|embeddings\.(position_ids|token_type_ids)"
+    ),
     read=FILE.read,
     write=FILE.write,
     rules=rules,

@@ -5,7 +5,7 @@ Source: Warner et al., arXiv:2412.13663, section 2.1; transformers' ModernBertMo
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -103,7 +103,8 @@ class AlternatingAttention(SelfAttention):
     def __init__(self, components: Components, *, rngs: nnx.Rngs, config: ModernBertConfig) -> None:
         """Draw the four projections; config says which layers see how far."""
         super().__init__(components, rngs=rngs)
-        self.config = config
+        # Without the number of layers, so that those of two depths are compared as equals.
+        self.config = replace(config, num_layers=1)
 
     def scheme(self, layer: Any) -> WindowedRope:
         """The position scheme of the layer of this number."""

@@ -29,7 +29,7 @@ def distilbert_states(
     bert_config = {
         "num_attention_heads": config["n_heads"],
         "num_hidden_layers": config["n_layers"],
-        "hidden_act": config["activation"],
+        "hidden_act": config.get("activation", "gelu"),  # transformers' default
         "position_embedding_type": "absolute",
         "layer_norm_eps": 1e-12,  # fixed in the code
     }

@@ -26,6 +26,29 @@ from jaxbert.model.reference.basics import (
 )
 from jaxbert.model.reference.positions import rotary
 
+# transformers' defaults, for a config.json that does not say it
+DEFAULTS = {
+    "norm_eps": 1e-5,
+    "hidden_activation": "gelu",
+    "global_attn_every_n_layers": 3,
+    "local_attention": 128,
+}
+# The older key of each kind of layer's base of rotation, and transformers' default.
+BASES = {
+    "full_attention": ("global_rope_theta", 160_000.0),
+    "sliding_attention": ("local_rope_theta", 10_000.0),
+}
+
+
+def rotation_base(config: Config, kind: str) -> float:
+    """The base for layers of this kind, from rope_parameters or, in older files, a key of its own.
+
+    Source: ModernBertConfig.convert_rope_params_to_dict of transformers 5.
+    """
+    key, default = BASES[kind]
+    own = (config.get("rope_parameters") or {}).get(kind) or {}
+    return float(own["rope_theta"] if "rope_theta" in own else config.get(key, default))
+
 
 def window(length: int, most: int) -> Tensor:
     """bias[t, s] = 0 where |t - s| is at most `most`, else minus infinity."""
@@ -53,13 +76,14 @@ def modernbert_states(
     tensors: Tensors, config: Config, input_ids: Tensor, mask: Tensor, types: Tensor
 ) -> list[Tensor]:
     """The states [b, t, d] after the embeddings and each layer, not normed; no types are used."""
+    config = {**DEFAULTS, **config}
     near = window(input_ids.shape[1], config["local_attention"] // 2)
     x = tensors["embeddings.tok_embeddings.weight"][input_ids]
     states = [norm(x, tensors, "embeddings.norm", config["norm_eps"])]
     for i in range(config["num_hidden_layers"]):
         sees_all = i % config["global_attn_every_n_layers"] == 0
         bias = None if sees_all else near
-        base = config["global_rope_theta" if sees_all else "local_rope_theta"]
+        base = rotation_base(config, "full_attention" if sees_all else "sliding_attention")
         own = under(tensors, f"layers.{i}.")
         states.append(layer(states[-1], own, config, mask, bias, base))
     return states
@@ -67,4 +91,4 @@ def modernbert_states(
 
 def modernbert_final_norm(x: Tensor, tensors: Tensors, config: Config) -> Tensor:
     """The states that the encoder gives, from those behind the last layer."""
-    return norm(x, tensors, "final_norm", config["norm_eps"])
+    return norm(x, tensors, "final_norm", {**DEFAULTS, **config}["norm_eps"])

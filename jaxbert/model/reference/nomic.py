@@ -38,6 +38,10 @@ UNDERSTOOD = {
 }
 
 
+# the published code's default, for a config.json that does not say it
+DEFAULTS = {"layer_norm_epsilon": 1e-5}
+
+
 def layer(x: Tensor, tensors: Tensors, config: Config, mask: Tensor) -> Tensor:
     """Attention, residual, norm; fc2 (silu(fc12 x) * fc11 x), residual, norm."""
     eps, heads = config["layer_norm_epsilon"], config["n_head"]
@@ -58,6 +62,7 @@ def nomic_states(
     for key, value in UNDERSTOOD.items():
         if config.get(key, value) != value:
             raise ValueError(f"{key} is {config[key]!r}; only {value!r} is written down here")
+    config = {**DEFAULTS, **config}
     x = tensors["embeddings.word_embeddings.weight"][input_ids]
     x = x + tensors["embeddings.token_type_embeddings.weight"][types]
     states = [norm(x, tensors, "emb_ln", config["layer_norm_epsilon"])]

@@ -28,9 +28,9 @@ from jaxbert.model.reference.positions import relative_bias
 # transformers' defaults, for a config.json that does not say it
 DEFAULTS = {
     "layer_norm_epsilon": 1e-6,
-    "feed_forward_proj": "relu",
     "relative_attention_max_distance": 128,
 }
+PROJECTIONS = {"t5": "relu", "mt5": "gated-gelu"}
 TABLE = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
 
 
@@ -39,7 +39,7 @@ def activation(config: Config) -> Callable[[Tensor], Tensor]:
 
     "gated-gelu" means gelu_new, the tanh form; "gelu" alone is the exact one.
     """
-    words = config["feed_forward_proj"]
+    words = config.get("feed_forward_proj", PROJECTIONS[config.get("model_type", "t5")])
     name = "gelu_new" if words == "gated-gelu" else words.removeprefix("gated-")
     return ACTIVATIONS[config.get("dense_act_fn") or name]
 
