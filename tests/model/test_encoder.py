@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
@@ -68,6 +68,9 @@ def test_states_agree_with_the_reference(name, seed):
     seed=st.integers(0, 2**16),
 )
 def test_free_sizes_agree_with_the_reference(heads, width, layers, inner, rows, length, jina, seed):
+    # A LayerNorm of two features gives a sign: that does not move when weights are rounded, but does
+    # when the mean of two near numbers is.
+    assume(heads * width > 2)
     config = (EncoderConfig.jinabert if jina else EncoderConfig.bert)(
         vocab_size=29,
         hidden_size=heads * width,
