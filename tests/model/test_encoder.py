@@ -68,7 +68,7 @@ def test_states_agree_with_the_reference(name, seed):
     seed=st.integers(0, 2**16),
 )
 def test_free_sizes_agree_with_the_reference(heads, width, layers, inner, rows, length, jina, seed):
-    # A LayerNorm of two features gives a sign: that does not move when weights are rounded, but does
+    # A LayerNorm of two features gives a sign. It does not move when weights are rounded, but does
     # when the mean of two near numbers is.
     assume(heads * width > 2)
     config = (EncoderConfig.jinabert if jina else EncoderConfig.bert)(
