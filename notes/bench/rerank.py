@@ -195,12 +195,12 @@ def tune(worker, options, pairs):
 
 def prepare(workers, pairs):
     """{engine: its best option, the seconds of its first pass, how far its scores are off}."""
-    found, few = {}, pairs[:: max(1, len(pairs) // TUNING)]
+    found, wanted, few = {}, None, pairs[:: max(1, len(pairs) // TUNING)]
     for name, worker in workers.items():
         dtype, kind = ENGINES[name]
         best = tune(worker, getattr(kind, "options", ("defaults",)), few)
         (first,), scores = worker.ask("score", pairs, best)
-        wanted = scores if name == REFERENCE else wanted
+        wanted = scores if wanted is None else wanted  # the first engine is the reference
         difference = float(np.abs(scores - wanted).max())
         if not difference <= NEAREST[dtype]:
             raise SystemExit(f"{name}: a score differs by {difference:.1e} from {REFERENCE}'s")
