@@ -1,5 +1,7 @@
 """What `jaxbert info` says: what a model is for, its sizes, and what of its files is not used."""
 
+import re
+
 import jax
 
 from jaxbert.checkpoint.heads import beside
@@ -56,7 +58,9 @@ def left_aside(model: Model) -> str:
     """The tensors that the class which opens the model does not use."""
     entries = beside(model.stored)
     names = (entry.name for plain, entry in entries.items() if plain not in model.part.used)
-    return f"left aside in the checkpoint: {', '.join(sorted(names)) or 'nothing'}"
+    # One name for all layers: a decoder has hundreds of tensors.
+    kinds = sorted({re.sub(r"\.\d+(?=\.)", ".*", name) for name in names})
+    return f"left aside in the checkpoint: {', '.join(kinds) or 'nothing'}"
 
 
 def not_used(model: Model) -> str:

@@ -270,6 +270,13 @@ def test_a_key_that_the_numbers_hang_on_must_be_there(name, key, tmp_path):
         Encoder.from_pretrained(changed(tmp_path, name, drop=(key,)))
 
 
+def test_an_mpnet_needs_no_padding_id(tmp_path):
+    folder = changed(tmp_path, "mpnet", drop=("pad_token_id",))
+    ids = texts("mpnet")[0][0]
+    expected = Encoder.from_pretrained(GOLDEN / "mpnet")(ids)
+    np.testing.assert_array_equal(Encoder.from_pretrained(folder)(ids), expected)
+
+
 def renamed(old, new):
     """The tensors with a part of their names replaced."""
     return lambda held: {name.replace(old, new): tensor for name, tensor in held.items()}

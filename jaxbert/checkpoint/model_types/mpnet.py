@@ -9,20 +9,25 @@ from collections.abc import Collection
 from jaxbert.checkpoint.config_fields import Key
 from jaxbert.checkpoint.config_keys import ConfigKeys
 from jaxbert.checkpoint.model_types.model_type import ModelType, NativeConfig
-from jaxbert.checkpoint.model_types.roberta import COMMON, ENCODERS_ONLY, NOT_NEEDED
+from jaxbert.checkpoint.model_types.roberta import COMMON, ENCODERS_ONLY, NOT_NEEDED, RowsKey
 from jaxbert.checkpoint.tensor_names.mpnet import MPNET
 from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensor_names.spelling import WORD
 from jaxbert.model.families.mpnet import MpnetConfig
 
+# Positions begin behind 1 in the published code, whatever the file says.
+PADDING = Key("pad_token_id", "padding_id", 1)
+ROWS = RowsKey("max_position_embeddings", "max_positions", 512, PADDING)
+OTHERS = {"type_vocab_size", PADDING.name, ROWS.name}
 FIELDS = (
-    *(key for key in COMMON if key.name != "type_vocab_size"),
+    *(key for key in COMMON if key.name not in OTHERS),
+    PADDING,
+    ROWS,
     Key("relative_attention_num_buckets", "num_buckets", 32),
 )
 KEYS = ConfigKeys(
     "MPNet",
     read=frozenset(key.name for key in FIELDS) | {"auto_map", "architectures"},
-    # Positions begin behind 1 in the published code, whatever the file says.
     required={"model_type": ("mpnet",), "pad_token_id": (1, None), **ENCODERS_ONLY},
     classes=r"MPNet(Model|For[A-Z]\w*)",
 )

@@ -5,6 +5,7 @@ Source: transformers' XLMRobertaConfig and XLMRobertaModel.
 
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jaxbert.checkpoint.config_fields import ACTIVATION, NUMBERS, Key
@@ -35,12 +36,15 @@ class PaddingKey(Key):
 PADDING = PaddingKey("pad_token_id", "padding_id")
 
 
+@dataclass(frozen=True)
 class RowsKey(Key):
     """max_position_embeddings, the rows of the table, of which the first ones are no positions."""
 
+    padding: Key = PADDING
+
     def read(self, raw: Mapping[str, Any]) -> int:
         """The number of tokens that a text may have."""
-        rows, first = raw.get(self.name, self.default), PADDING.read(raw) + 1
+        rows, first = raw.get(self.name, self.default), self.padding.read(raw) + 1
         if type(rows) is not int or rows <= first:
             raise CheckpointError(
                 f"config.json has {self.name} = {shown(rows)}; the table has {first} rows before "
