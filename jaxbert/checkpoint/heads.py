@@ -35,7 +35,7 @@ def left_aside(stored: Checkpoint, used: Collection[str]) -> tuple[str, ...]:
 
 
 def tensors_beside(stored: Checkpoint, names: Collection[str]) -> dict[str, np.ndarray]:
-    """The tensors of these names that stand beside the encoder, as stored: for reference.py."""
+    """The tensors of these names that stand beside the encoder, as stored: for the reference."""
     there = {name: entry for name, entry in beside(stored).items() if name in names}
     with readers(sorted({entry.file for entry in there.values()}), stored.zeros) as read:
         return {name: read(entry) for name, entry in there.items()}

@@ -1,7 +1,7 @@
 """More position schemes: T5's relative bias, rotary embeddings, and sums.
 
-T5 and MPNet have the bias, nomic-bert and ModernBERT the rotation; no checkpoint that this package
-reads uses a sum, which is there for experiments.
+T5 has the bias, nomic-bert and ModernBERT the rotation, and MPNet the sum of the bias and a learned
+table.
 """
 
 import math

@@ -32,12 +32,12 @@ class Inputs(NamedTuple):
 
 
 class AttentionMetadata(NamedTuple):
-    """The positions and segments of a batch's tokens, and the position scheme that reads them."""
+    """What a layer knows of its tokens: positions, segments, the scheme, and its own number."""
 
     scheme: Position
     positions: Positions
     segments: Segments
-    layer: Int[Array, ""] | int = 0  # the number of the layer that runs
+    layer: Int[Array, ""] | int = 0  # for layers that differ by their number, as ModernBERT's
 
 
 class Embeddings(nnx.Module):
