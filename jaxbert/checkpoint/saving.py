@@ -96,14 +96,14 @@ def save_model(
 def as_checkpoint(module: Any) -> Checkpoint:
     """What a folder with the published names of an encoder's weights would hold."""
     kind = model_type_for(module.config)
-    raw, family = kind.write(module.config)
+    raw, family = kind.file.write(module.config)
     held = weights(module)
     folder = Path()
     stored = Checkpoint(folder, raw, module.config, family, {}, {})
     entries = {}
     if {rule.path for rule in stored.table} == set(held):
         entries = {rule.name: entry(rule, held, folder) for rule in stored.table}
-    if not entries or kind.read(raw, entries, ()) != (module.config, family):
+    if not entries or kind.file.read(raw, entries, ()) != (module.config, family):
         raise CheckpointError(
             "the encoder's config is a mixture that no published code computes, so it cannot be "
             f"saved; {KEEP}"

@@ -114,9 +114,9 @@ def open_folder(
             found[entry.name] = entry
     prefix = common_prefix(found, kind.words, kind.base, kind.title)
     entries, unused = sort_out(found, prefix, kind.base, kind.not_needed)
-    config, family = kind.read(raw, entries, ignore_config)
+    config, family = kind.file.read(raw, entries, ignore_config)
     check_layers(entries, config.num_layers, kind.layers, kind.layers_key)
-    unread = said(raw, kind.not_used(raw, entries))
+    unread = said(raw, kind.file.not_used(raw, entries))
     if unread:
         log.info("config.json of %s has keys that change nothing: %s", folder, ", ".join(unread))
     if not FAMILIES[family].verified:

@@ -4,14 +4,12 @@ Source: transformers' DistilBertConfig and DistilBertModel.
 """
 
 import re
-from collections.abc import Collection
 
 from jaxbert.checkpoint.config_fields import ACTIVATIONS, Key, NumberKey, WordKey
 from jaxbert.checkpoint.config_keys import ConfigKeys
-from jaxbert.checkpoint.model_types.model_type import ModelType, NativeConfig
+from jaxbert.checkpoint.model_types.model_type import ModelType, NativeConfig, one_table
 from jaxbert.checkpoint.model_types.roberta import ENCODERS_ONLY
 from jaxbert.checkpoint.tensor_names.distilbert import DISTILBERT, LAYER
-from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensor_names.spelling import WORD
 from jaxbert.model.families.distilbert import DistilBertConfig
 
@@ -44,11 +42,6 @@ FILE = NativeConfig(
 )
 
 
-def rules(config: DistilBertConfig, family: str, names: Collection[str]) -> list[Rule]:
-    """One table for every DistilBERT."""
-    return DISTILBERT
-
-
 DISTILBERT_TYPE = ModelType(
     title="DistilBERT",
     words=(WORD,),
@@ -59,8 +52,6 @@ DISTILBERT_TYPE = ModelType(
         r"vocab_(transform|layer_norm|projector)\..+|(pre_)?classifier\..+|qa_outputs\..+"
         r"|embeddings\.position_ids"
     ),
-    read=FILE.read,
-    write=FILE.write,
-    rules=rules,
-    not_used=FILE.not_used,
+    file=FILE,
+    rules=one_table(DISTILBERT),
 )

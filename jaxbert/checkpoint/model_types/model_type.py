@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from jaxbert.checkpoint.config_fields import Key
 from jaxbert.checkpoint.config_keys import ConfigKeys
@@ -16,6 +16,19 @@ Raw = Mapping[str, Any]  # the contents of config.json
 Names = Collection[str]  # of tensors, without prefix
 
 
+class ConfigFile(Protocol):
+    """config.json of one model_type <-> the config of an encoder, and its family."""
+
+    def read(self, raw: Raw, names: Names, ignore: Names) -> tuple[EncoderConfig, str]:
+        """The config and family; CheckpointError for what is not understood."""
+
+    def write(self, config: Any) -> tuple[dict[str, Any], str]:
+        """config.json for an encoder, and its family; CheckpointError for what has no word."""
+
+    def not_used(self, raw: Raw, names: Names) -> list[str]:
+        """The keys that are accepted although nothing here reads them."""
+
+
 @dataclass(frozen=True)
 class ModelType:
     """The keys of config.json and the names of tensors that folders of one model_type have."""
@@ -26,10 +39,13 @@ class ModelType:
     layers: str  # what stands before the number of a layer
     layers_key: str  # the key of config.json with the number of layers
     not_needed: re.Pattern[str]  # tensors that embeddings never use
-    read: Callable[[Raw, Names, Names], tuple[EncoderConfig, str]]  # (raw, names, ignored keys)
-    write: Callable[[Any], tuple[dict[str, Any], str]]
+    file: ConfigFile
     rules: Callable[[Any, str, Names], list[Rule]]  # (config, family, names of the tensors)
-    not_used: Callable[[Raw, Names], list[str]]  # keys that were taken and change nothing
+
+
+def one_table(table: list[Rule]) -> Callable[[Any, str, Names], list[Rule]]:
+    """The rules of a type whose checkpoints all have the same tensors."""
+    return lambda config, family, names: table
 
 
 @dataclass(frozen=True)

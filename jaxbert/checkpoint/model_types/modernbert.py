@@ -5,15 +5,14 @@ rope_parameters in place of older keys.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from jaxbert.checkpoint.config_fields import ACTIVATIONS, Key, NumberKey, WordKey
 from jaxbert.checkpoint.config_keys import ConfigKeys
 from jaxbert.checkpoint.json_file import typed
-from jaxbert.checkpoint.model_types.model_type import ModelType, Names, NativeConfig, Raw
+from jaxbert.checkpoint.model_types.model_type import ModelType, Names, NativeConfig, Raw, one_table
 from jaxbert.checkpoint.tensor_names.modernbert import LAYER, MODERNBERT
-from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.model.config import EncoderConfig
 from jaxbert.model.families.modernbert import ModernBertConfig
@@ -129,11 +128,6 @@ FILE = ModernBertFile(
 )
 
 
-def rules(config: ModernBertConfig, family: str, names: Collection[str]) -> list[Rule]:
-    """One table for every ModernBERT."""
-    return MODERNBERT
-
-
 MODERNBERT_TYPE = ModelType(
     title="ModernBERT",
     words=("embeddings.tok_embeddings.weight",),
@@ -141,8 +135,6 @@ MODERNBERT_TYPE = ModelType(
     layers=LAYER,
     layers_key="num_hidden_layers",
     not_needed=re.compile(r"(head|decoder|classifier)\..+"),
-    read=FILE.read,
-    write=FILE.write,
-    rules=rules,
-    not_used=FILE.not_used,
+    file=FILE,
+    rules=one_table(MODERNBERT),
 )

@@ -4,14 +4,12 @@ Source: transformers' MPNetConfig and MPNetModel.
 """
 
 import re
-from collections.abc import Collection
 
 from jaxbert.checkpoint.config_fields import Key
 from jaxbert.checkpoint.config_keys import ConfigKeys
-from jaxbert.checkpoint.model_types.model_type import ModelType, NativeConfig
+from jaxbert.checkpoint.model_types.model_type import ModelType, NativeConfig, one_table
 from jaxbert.checkpoint.model_types.roberta import COMMON, ENCODERS_ONLY, NOT_NEEDED, RowsKey
 from jaxbert.checkpoint.tensor_names.mpnet import MPNET
-from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensor_names.spelling import WORD
 from jaxbert.model.families.mpnet import MpnetConfig
 
@@ -36,11 +34,6 @@ FILE = NativeConfig(
 )
 
 
-def rules(config: MpnetConfig, family: str, names: Collection[str]) -> list[Rule]:
-    """One table for every MPNet."""
-    return MPNET
-
-
 MPNET_TYPE = ModelType(
     title="MPNet",
     words=(WORD,),
@@ -48,8 +41,6 @@ MPNET_TYPE = ModelType(
     layers="encoder.layer.",
     layers_key="num_hidden_layers",
     not_needed=re.compile(NOT_NEEDED),
-    read=FILE.read,
-    write=FILE.write,
-    rules=rules,
-    not_used=FILE.not_used,
+    file=FILE,
+    rules=one_table(MPNET),
 )

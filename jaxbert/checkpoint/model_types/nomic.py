@@ -4,14 +4,12 @@ Source: nomic-ai/nomic-bert-2048, configuration_hf_nomic_bert.py and modeling_hf
 """
 
 import re
-from collections.abc import Collection
 from typing import Any
 
 from jaxbert.checkpoint.config_fields import Key, NumberKey
 from jaxbert.checkpoint.config_keys import ConfigKeys
-from jaxbert.checkpoint.model_types.model_type import ModelType, Names, NativeConfig, Raw
+from jaxbert.checkpoint.model_types.model_type import ModelType, Names, NativeConfig, Raw, one_table
 from jaxbert.checkpoint.tensor_names.nomic import LAYER, NOMIC
-from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensor_names.spelling import WORD
 from jaxbert.errors import CheckpointError
 from jaxbert.model.config import EncoderConfig
@@ -100,11 +98,6 @@ def constants() -> dict[str, Any]:
 FILE = NomicFile("nomic", NomicConfig, FIELDS, KEYS, constants(), code=CODE)
 
 
-def rules(config: NomicConfig, family: str, names: Collection[str]) -> list[Rule]:
-    """One table for every nomic-bert."""
-    return NOMIC
-
-
 NOMIC_TYPE = ModelType(
     title="nomic-bert",
     words=(WORD,),
@@ -115,8 +108,6 @@ NOMIC_TYPE = ModelType(
         r"cls\..+|pooler\.dense\.(weight|bias)|classifier\..+"
         r"|embeddings\.(position_ids|token_type_ids)"
     ),
-    read=FILE.read,
-    write=FILE.write,
-    rules=rules,
-    not_used=FILE.not_used,
+    file=FILE,
+    rules=one_table(NOMIC),
 )

@@ -4,15 +4,14 @@ Source: transformers' XLMRobertaConfig and XLMRobertaModel.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from jaxbert.checkpoint.config_fields import ACTIVATION, NUMBERS, Key
 from jaxbert.checkpoint.config_keys import ConfigKeys
-from jaxbert.checkpoint.model_types.model_type import ModelType, NativeConfig
+from jaxbert.checkpoint.model_types.model_type import ModelType, NativeConfig, one_table
 from jaxbert.checkpoint.tensor_names.bert import ATTENTION, EMBEDDINGS, LEARNED, MLP
-from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensor_names.spelling import WORD
 from jaxbert.errors import CheckpointError, shown
 from jaxbert.model.families.roberta import RobertaConfig
@@ -94,11 +93,6 @@ NOT_NEEDED = (
 )
 
 
-def rules(config: RobertaConfig, family: str, names: Collection[str]) -> list[Rule]:
-    """The tensors of a BERT with learned positions."""
-    return EMBEDDINGS + LEARNED + ATTENTION + MLP
-
-
 ROBERTA = ModelType(
     title="RoBERTa or XLM-R",
     words=(WORD,),
@@ -106,8 +100,6 @@ ROBERTA = ModelType(
     layers="encoder.layer.",
     layers_key="num_hidden_layers",
     not_needed=re.compile(NOT_NEEDED),
-    read=FILE.read,
-    write=FILE.write,
-    rules=rules,
-    not_used=FILE.not_used,
+    file=FILE,
+    rules=one_table(EMBEDDINGS + LEARNED + ATTENTION + MLP),
 )

@@ -128,8 +128,6 @@ T5 = ModelType(
     layers="encoder.block.",
     layers_key="num_layers",
     not_needed=re.compile(r"decoder\..+|lm_head\.weight"),
-    read=FILE.read,
-    write=FILE.write,
+    file=FILE,
     rules=rules,
-    not_used=FILE.not_used,
 )
