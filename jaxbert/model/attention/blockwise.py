@@ -23,7 +23,7 @@ from jaxbert.model.attention.online import (
 )
 from jaxbert.model.attention.tiled import Tiled
 from jaxbert.model.attention.tiles import tile_ranges, tiled
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 
@@ -86,7 +86,7 @@ class Blockwise(Tiled):
         bias: Bias | None,
         positions: Positions,
         segments: Segments,
-    ) -> tuple[Queries, Float[Array, "b n t"]]:
+    ) -> tuple[Queries, Lse]:
         """The context [b, n, t, h] and the log sum exp [b, n, t], one head after the other."""
         return by_head(partial(one_head, tiling), bias, positions, segments, q, k, v)
 

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
-from jaxtyping import Array, Float
 
 from jaxbert.model.attention.backward import Tiling
 from jaxbert.model.attention.kernel import arithmetic, check_traceable, pad_axis, pad_to_tiles
@@ -28,7 +27,7 @@ from jaxbert.model.attention.online import (
     update,
 )
 from jaxbert.model.attention.tiled import Tiled
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 # Triton's arrays have powers of two as sizes, and its products at least 16 rows and columns.
@@ -142,7 +141,7 @@ class Gpu(Tiled):
         bias: Bias | None,
         positions: Positions,
         segments: Segments,
-    ) -> tuple[Queries, Float[Array, "b n t"]]:
+    ) -> tuple[Queries, Lse]:
         """The context [b, n, t, h] and the log sum exp [b, n, t]; the grid is (tile, head, row)."""
         rows, heads, length, width = q.shape
         bias = arithmetic(bias)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.lax import Precision
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxbert.model.attention.dense import LOWEST
+from jaxbert.model.attention.dense import LOWEST, NO_KEYS
 
 
 class State(NamedTuple):
@@ -28,7 +28,7 @@ def initial_state(t: int, h: int) -> State:
     """The state before the first key."""
     # Far above LOWEST, the score of a masked key: its exponential is 0 even before any other key.
     return State(
-        jnp.full((t, 1), LOWEST / 2, jnp.float32),
+        jnp.full((t, 1), NO_KEYS, jnp.float32),
         jnp.zeros((t, 1), jnp.float32),
         jnp.zeros((t, h), jnp.float32),
     )
@@ -81,7 +81,7 @@ def update(
 
 
 def finalize(state: State) -> tuple[Float[Array, "t h"], Float[Array, "t 1"]]:
-    """The context and log sum exp of the scores; zeros for a query without a key."""
+    """The context and log sum exp of the scores; zeros and NO_KEYS for a query without a key."""
     total = jnp.where(state.total == 0.0, 1.0, state.total)
     return state.context / total, state.top + jnp.log(total)
 

@@ -27,7 +27,7 @@ from jaxbert.model.attention.online import (
     update,
 )
 from jaxbert.model.attention.tiled import Tiled
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 # Lanes of a vector register: what a tile of queries or keys is a multiple of.
@@ -113,7 +113,7 @@ def one_step(
 
 def attend_padded(
     tiling: Tiling, interpret: bool, bias: Bias | None, padded: Padded
-) -> tuple[Queries, Float[Array, "b n t"]]:
+) -> tuple[Queries, Lse]:
     """The context and the log sum exp of arguments padded to whole tiles."""
     q, k, v, positions, segments, (first, stop) = padded
     (b, n, t, h), s = q.shape, k.shape[2]
@@ -242,7 +242,7 @@ class Tpu(Tiled):
         bias: Bias | None,
         positions: Positions,
         segments: Segments,
-    ) -> tuple[Queries, Float[Array, "b n t"]]:
+    ) -> tuple[Queries, Lse]:
         """The context [b, n, t, h] and the log sum exp [b, n, t], without the padding."""
         t, bias = q.shape[2], arithmetic(bias)
         padded = pad_to_tiles(tiling, q, k, v, bias, positions, segments)
