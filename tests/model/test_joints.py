@@ -14,7 +14,7 @@ from jaxbert.model.attention.dense import LOWEST, NO_KEYS, attention_mask, atten
 from jaxbert.model.attention.gpu import Gpu
 from jaxbert.model.attention.tpu import Tpu
 from jaxbert.model.position import AlibiBias, Position
-from jaxbert.model.position_schemes import Rope, Sum
+from jaxbert.model.position_schemes import BucketBias, Rope, Sum, SumBias
 from tests.models import make
 from tests.tolerances import ENCODER, FUNCTION, VISIBLE, close, largest, off
 
@@ -232,3 +232,112 @@ def test_the_gradient_of_a_log_sum_exp_without_keys_is_not_looked_at(name):
     for leaf in jax.jit(jax.grad(loss))(qkv):
         assert np.isfinite(leaf).all()
         assert largest(leaf) > 0.1
+
+
+class SoftCap(Bias):
+    """cap tanh(score / cap), with a learned cap for each head (Gemma 2 has one of 50)."""
+
+    def __init__(self, caps):
+        self.caps = nnx.Param(caps)
+
+    def score(self, scores, pos_q, pos_k):
+        return self.caps[...] * jnp.tanh(scores / self.caps[...])
+
+
+class LogLength(Bias):
+    """ALiBi added to scores that are multiplied by the logarithm of the query's position."""
+
+    def __init__(self, slopes, scale):
+        self.slopes, self.scale = nnx.Param(slopes), nnx.Param(scale)
+
+    def score(self, scores, pos_q, pos_k):
+        grown = jnp.log(2.0 + pos_q.astype(jnp.float32))[:, None]
+        distance = jnp.abs(pos_q[:, None] - pos_k[None, :]).astype(jnp.float32)
+        return self.scale[...] * grown * scores - self.slopes[...] * distance
+
+
+def soft_cap():
+    return SoftCap(jnp.asarray([0.5, 1.0, 3.0], jnp.float32))
+
+
+SCORES = {
+    "soft cap": soft_cap(),
+    "log length": LogLength(jnp.asarray([0.5, 0.25, 0.0625]), jnp.asarray([0.25, 0.5, 1.0])),
+    "cap of ALiBi": SumBias(learned_slopes(), soft_cap()),
+    "cap and ALiBi": SumBias(soft_cap(), learned_slopes()),
+}
+
+
+@functools.cache
+def expected_scored(case):
+    qkv, segments = draw(1)
+    return results_and_gradients(dense, qkv, SCORES[case], segments)
+
+
+@pytest.mark.parametrize("name", TILED)
+def test_a_function_of_the_score_and_its_gradients_are_those_of_dense(name):
+    cases = list(SCORES) if name == "blockwise" else ["log length"]
+    for case in cases:
+        qkv, segments = draw(1)
+        got = results_and_gradients(IMPLEMENTATIONS[name], qkv, SCORES[case], segments)
+        for a, b in zip(got, expected_scored(case), strict=True):
+            assert largest(b) > 0.1
+            close(a, b, ENCODER)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_dense_gives_each_row_and_head_its_own_score(shared):
+    (q, k, _), _ = draw(2)
+    positions = row(T) if shared else jnp.concatenate([row(T), 3 * row(T)])
+    slopes, scale = (
+        np.asarray(x[...]) for x in (SCORES["log length"].slopes, SCORES["log length"].scale)
+    )
+    pos = np.broadcast_to(np.asarray(positions), (B, T))
+    distance = np.abs(pos[:, :, None] - pos[:, None, :])[:, None]
+    products = np.einsum("bnth,bnsh->bnts", *(np.asarray(x, np.float64) for x in (q, k)))
+    grown = np.log(2.0 + pos)[:, None, :, None] * scale[:, None, None]
+    expected = products / WIDTH**0.5 * grown - slopes[:, None, None] * distance
+    close(attention_scores(q, k, SCORES["log length"], positions), expected, FUNCTION)
+
+
+def test_an_order_of_scores_is_kept_in_a_sum():
+    (q, k, _), _ = draw(3)
+    before, after = (
+        np.asarray(attention_scores(q, k, SCORES[case], row(T)))
+        for case in ("cap of ALiBi", "cap and ALiBi")
+    )
+    assert np.abs(before[:, 0]).max() <= 0.5
+    assert after[:, 0].min() < -10
+    assert not SCORES["cap of ALiBi"].additive
+    assert SumBias(learned_slopes(), learned_slopes()).additive
+
+
+class SteepCap(AlibiBias):
+    """ALiBi with a bound, as its terms have, and a score for which that is none."""
+
+    def score(self, scores, pos_q, pos_k):
+        return jnp.tanh(scores + self(pos_q, pos_k))
+
+
+def test_a_score_of_its_own_turns_the_skipping_of_tiles_off():
+    qkv, _ = draw(4)
+    bias = SteepCap(jnp.full((N,), 9.0, jnp.float32))
+    arguments = *qkv, bias, row(T), jnp.ones((B, T), jnp.int32)
+    got, expected = (jax.jit(attention)(*arguments) for attention in (Blockwise(8, 8), dense))
+    close(got, expected, FUNCTION)
+    plain = *qkv, AlibiBias(bias.slopes), *arguments[4:]
+    assert off(jax.jit(dense)(*plain), expected) > VISIBLE
+
+
+class CappedBuckets(BucketBias):
+    """T5's bias with a cap; its arithmetic() is inherited and has none."""
+
+    def score(self, scores, pos_q, pos_k):
+        return jnp.tanh(scores + self(pos_q, pos_k))
+
+
+def test_an_arithmetic_that_loses_the_score_is_refused():
+    qkv, segments = draw()
+    bias = CappedBuckets(jnp.zeros((N, 8), jnp.float32), 11)
+    with pytest.raises(NotImplementedError, match="CappedBuckets has a score of its own, and its"):
+        IMPLEMENTATIONS["tpu"](*qkv, bias, row(T), segments)

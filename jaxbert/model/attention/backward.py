@@ -1,8 +1,8 @@
 """The gradients of attention in linear memory, from the residuals of a tiled forward pass.
 
 With p = exp(score - lse), o = p v, and do and dl the gradients of o and lse: dv = p^T do, and the
-gradient of the scores is p (do v^T - sum_h do o + dl). Each tile of p is recomputed; no array
-[t, s] is stored.
+gradient of the scores is p (do v^T - sum_h do o + dl), and from there through bias.score to q k^T
+and to the bias. Each tile of p is recomputed; no array [t, s] is stored.
 Source: Dao et al., arXiv:2205.14135, appendix B.4; the gradient of lse is p.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxbert.model.attention.dense import NO_KEYS, product
-from jaxbert.model.attention.online import tile_mask, tile_scores, vary_together
+from jaxbert.model.attention.online import tile_mask, tile_products, tile_scores, vary_together
 from jaxbert.model.attention.tiles import tile_ranges, tiled
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
@@ -100,16 +100,14 @@ def one_head(
             d_q, d_k, d_v, d_leaves = carry
             k, v, pos_k, segments_k = (x[j] for x in keys)
 
-            def term(values: list[jax.Array]) -> jax.Array | None:
-                head = join(values)
-                return None if head is None else head(tile.positions, pos_k).astype(jnp.float32)
+            def score(products: jax.Array, values: list[jax.Array]) -> jax.Array:
+                return tile_scores(join(values), products, tile.positions, pos_k)
 
-            added, pull = jax.vjp(term, leaves)
-            p = jnp.exp(tile_scores(tile.q, k, added) - tile.lse)
+            scores, pull = jax.vjp(score, tile_products(tile.q, k), leaves)
+            p = jnp.exp(scores - tile.lse)
             p = jnp.where(tile_mask(tile.segments, segments_k), p, 0.0)
-            d_s = p * (product("th,sh->ts", tile.d_out, v) - tile.delta)
-            if leaves:
-                d_leaves = jax.tree.map(jnp.add, d_leaves, *pull(d_s))
+            d_s, d_values = pull(p * (product("th,sh->ts", tile.d_out, v) - tile.delta))
+            d_leaves = jax.tree.map(jnp.add, d_leaves, d_values)
             d_s = (d_s * scale).astype(q.dtype)
             d_q = d_q + product("ts,sh->th", d_s, k)
             d_k = d_k.at[j].add(product("ts,th->sh", d_s, tile.q))

@@ -17,6 +17,7 @@ from jaxbert.model.attention.online import (
     finalize,
     initial_state,
     tile_mask,
+    tile_products,
     tile_scores,
     update,
     vary_together,
@@ -39,7 +40,7 @@ def one_head(
     """The context [t, h] of one head, and the log sum exp [t] of its scores."""
     t, h = q.shape
     if t == tiling.queries == tiling.keys:  # a single tile needs no loop
-        scores = tile_scores(q, k, None if bias is None else bias(positions, positions))
+        scores = tile_scores(bias, tile_products(q, k), positions, positions)
         state = update(initial_state(t, h), scores, tile_mask(segments, segments), v)
         context, lse = finalize(state)
         return context.astype(q.dtype), lse.reshape(-1)
@@ -52,7 +53,7 @@ def one_head(
 
         def step(j: jax.Array, state: State) -> State:
             k, v, pos_k, segments_k = (x[j] for x in keys)
-            scores = tile_scores(q, k, None if bias is None else bias(pos_q, pos_k))
+            scores = tile_scores(bias, tile_products(q, k), pos_q, pos_k)
             return update(state, scores, tile_mask(segments_q, segments_k), v)
 
         _, start = vary_together(q, initial_state(tiling.queries, h))

@@ -48,9 +48,20 @@ def probabilities(
 
 
 def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Positions) -> Scores:
-    """q k^T / sqrt(h) + bias, [b, n, t, s] in float32."""
+    """q k^T / sqrt(h) + bias, [b, n, t, s] in float32, or what bias.score makes of the product."""
     scores = product("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5)
-    return scores if bias is None else scores + bias_table(bias, positions)
+    return scores if bias is None else biased_scores(scores, bias, positions)
+
+
+def biased_scores(scores: Scores, bias: Bias, positions: Positions) -> Scores:
+    """bias.score of every row and head; vmap splits every array of bias along its axis n."""
+
+    def one_row(scores: jax.Array, pos: jax.Array) -> jax.Array:
+        return jax.vmap(lambda head, scores: head.score(scores, pos, pos))(bias, scores)
+
+    if len(positions) == 1:  # the same in all rows, so that the term is computed once
+        return jax.vmap(one_row, in_axes=(0, None))(scores, positions[0])
+    return jax.vmap(one_row)(scores, positions)
 
 
 def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
@@ -99,7 +110,7 @@ def attention_mask(segments: Segments) -> AttentionMask:
 
 
 def bias_table(bias: Bias, positions: Positions) -> jax.Array:
-    """The bias of every head on whole rows, [#b, n, t, s]; only dense attention computes it."""
+    """The bias of every head on whole rows, [#b, n, t, s], to look at; no attention computes it."""
 
     def one_row(pos: jax.Array) -> jax.Array:  # vmap splits every array of bias along its axis n
         return jax.vmap(lambda head: head(pos, pos))(bias)

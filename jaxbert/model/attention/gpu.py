@@ -23,6 +23,7 @@ from jaxbert.model.attention.online import (
     finalize,
     initial_state,
     tile_mask,
+    tile_products,
     tile_scores,
     update,
 )
@@ -68,8 +69,8 @@ def one_tile(tree: Any, keys: int, width: int, *refs: Any) -> None:
 
     def step(j: jax.Array, state: State) -> State:
         tile = pl.ds(j * keys, keys)
-        term = None if bias is None else bias(pos_q, pos_k_ref[tile])
-        scores = tile_scores(q, k_ref[tile, :], term, width)
+        products = tile_products(q, k_ref[tile, :], width)
+        scores = tile_scores(bias, products, pos_q, pos_k_ref[tile])
         return update(state, scores, tile_mask(segments_q, segments_k_ref[tile]), v_ref[tile, :])
 
     context, lse = finalize(jax.lax.fori_loop(first[...], stop[...], step, initial_state(*q.shape)))

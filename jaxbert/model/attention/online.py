@@ -14,6 +14,7 @@ from jax.lax import Precision
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxbert.model.attention.dense import LOWEST, NO_KEYS
+from jaxbert.model.position import Bias
 
 
 class State(NamedTuple):
@@ -39,18 +40,24 @@ def precision(x: Float[Array, "..."]) -> Precision:
     return Precision.HIGHEST if x.dtype == jnp.float32 else Precision.DEFAULT
 
 
-def tile_scores(
-    q: Float[Array, "t h"],
-    k: Float[Array, "s h"],
-    term: Float[Array, "t s"] | None,
-    width: int | None = None,
+def tile_products(
+    q: Float[Array, "t h"], k: Float[Array, "s h"], width: int | None = None
 ) -> Float[Array, "t s"]:
-    """q k^T / sqrt(h) + term, in float32; width is h where q and k were padded with zeros."""
-    scores = jnp.einsum(
+    """q k^T / sqrt(h), in float32; width is h where q and k were padded with zeros."""
+    products = jnp.einsum(
         "th,sh->ts", q, k, precision=precision(q), preferred_element_type=jnp.float32
     )
-    scores = scores * ((width or q.shape[-1]) ** -0.5)
-    return scores if term is None else scores + term.astype(jnp.float32)
+    return products * ((width or q.shape[-1]) ** -0.5)
+
+
+def tile_scores(
+    bias: Bias | None,
+    products: Float[Array, "t s"],
+    positions_q: Int[Array, " t"],
+    positions_k: Int[Array, " s"],
+) -> Float[Array, "t s"]:
+    """The scores of a tile of one head, from q k^T / sqrt(h)."""
+    return products if bias is None else bias.score(products, positions_q, positions_k)
 
 
 def tile_mask(segments_q: Int[Array, " t"], segments_k: Int[Array, " s"]) -> Bool[Array, "t s"]:

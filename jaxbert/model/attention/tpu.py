@@ -23,6 +23,7 @@ from jaxbert.model.attention.online import (
     finalize,
     initial_state,
     tile_mask,
+    tile_products,
     tile_scores,
     update,
 )
@@ -98,8 +99,8 @@ def one_step(
     @pl.when(j < needed)
     def step() -> None:
         bias = rebuild(head, parameters)
-        term = None if bias is None else bias(positions_q[0], positions_k[0])
-        scores = tile_scores(q[...], k[...], term)
+        products = tile_products(q[...], k[...])
+        scores = tile_scores(bias, products, positions_q[0], positions_k[0])
         mask = tile_mask(segments_q[0], segments_k[0])
         store(update(stored(), scores, mask, v[...]))
 
