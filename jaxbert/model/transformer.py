@@ -77,13 +77,13 @@ class SelfAttention(nnx.Module):
 
     def queries(self, x: Hidden, scheme: Position, positions: Positions) -> Queries:
         """The queries of states at these positions, normed and rotated."""
-        return scheme.rotate(self.query_norm(self.projected(self.query, x)), positions)
+        return scheme.rotate_query(self.query_norm(self.projected(self.query, x)), positions)
 
     def heads(self, x: Hidden, metadata: AttentionMetadata) -> Heads:
         """Queries, keys and values by head, with the scheme's rotation on the first two."""
         scheme, positions = metadata.scheme, metadata.positions
         q = self.queries(x, scheme, positions)
-        k = scheme.rotate(self.key_norm(self.projected(self.key, x)), positions)
+        k = scheme.rotate_key(self.key_norm(self.projected(self.key, x)), positions)
         return q, k, self.projected(self.value, x)
 
     @jax.named_scope("attention")

@@ -10,13 +10,15 @@ from jaxtyping import Array, Float, Int
 from jaxbert.model.attention.backward import Tiling
 from jaxbert.model.attention.tiles import TileRange, tile_ranges
 from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
-from jaxbert.model.position import Bias
+from jaxbert.model.position import Bias, arithmetic_of
 
-# The operations of a bias inside a kernel: arithmetic on tiles, no lookups.
+# The operations of a bias inside a kernel: arithmetic on tiles, number by number. Both compilers
+# have them (tests/deviceless).
 TRACEABLE = frozenset(
-    "abs add and broadcast_in_dim clamp convert_element_type copy div eq exp exp2 ge gt iota "
-    "integer_pow le log logistic lt max min mul ne neg not or pjit jit reshape rsqrt select_n sign "
-    "sqrt square stop_gradient sub tanh".split()
+    "abs add and atan2 broadcast_in_dim ceil clamp convert_element_type copy cos custom_jvp_call "
+    "div eq erf_inv exp exp2 floor ge gt integer_pow iota is_finite le log log1p logistic lt max "
+    "min mul ne neg not or pjit jit pow rem reshape rsqrt select_n sign sin sqrt square "
+    "stop_gradient sub tan tanh xor".split()
 )
 
 
@@ -66,16 +68,17 @@ def pad_to_tiles(
 
 def arithmetic(bias: Bias | None) -> Bias | None:
     """The bias as a kernel takes it, see Bias.arithmetic."""
-    return None if bias is None else bias.arithmetic()
+    return None if bias is None else arithmetic_of(bias)
 
 
 def check_traceable(bias: Bias | None) -> None:
     """Raise NotImplementedError for a bias that does more than arithmetic on tiles."""
     if bias is None:
         return
-    heads = jax.vmap(lambda head, q, k: head(q, k), in_axes=(0, None, None))
-    positions = jnp.zeros((8,), jnp.int32)
-    traced = jax.make_jaxpr(heads)(arithmetic(bias), positions, positions)
+    first = jax.eval_shape(lambda heads: jax.tree.map(lambda x: x[0], heads), arithmetic(bias))
+    positions = (jnp.zeros((size,), jnp.int32) for size in (8, 16))
+    scores = jnp.zeros((8, 16), jnp.float32)
+    traced = jax.make_jaxpr(lambda head, *tile: head.score(*tile))(first, scores, *positions)
     if traced.consts:
         raise NotImplementedError(
             f"{type(bias).__name__} uses an array that is not its own; make it a leaf with axis n"
@@ -83,7 +86,8 @@ def check_traceable(bias: Bias | None) -> None:
     used = primitives(traced.jaxpr)
     if unsupported := sorted(used - TRACEABLE):
         raise NotImplementedError(
-            f"{type(bias).__name__} uses {', '.join(unsupported)}, which a kernel cannot trace"
+            f"{type(bias).__name__} uses {', '.join(unsupported)}, which a kernel cannot trace; "
+            "define arithmetic() to add up or choose among single numbers per head instead"
         )
 
 
