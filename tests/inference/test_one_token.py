@@ -17,6 +17,7 @@ from jaxbert.inference.unrolled import Unrolled
 from jaxbert.model.attention import blockwise, dense
 from jaxbert.model.attention.dense import dense_attention
 from jaxbert.model.head import Classifier, Pooling, PoolingHead
+from jaxbert.model.position import Bias, Position
 from tests.models import CONFIGS, encoder, make, write_folder
 from tests.tolerances import COMPANY, ENCODER, VISIBLE, close, norms, off
 
@@ -56,7 +57,26 @@ def test_rotations_and_packed_segments_are_of_that_token():
     close(got, model.forward(inputs)[:, 5:6], ENCODER)
 
 
-def soft_cap(q, k, v, bias, positions, segments):
+class Capped(Bias):
+    """A score that is a function of the product, and of one position."""
+
+    def score(self, scores, pos_q, pos_k):
+        return jnp.tanh(scores / 2.0) * pos_q[:, None].astype(jnp.float32)
+
+
+class SoftCap(Position):
+    bias = Capped()
+
+
+def test_a_score_of_ones_own_counts():
+    model = make(CONFIGS["no-position"], position=SoftCap())
+    ids = np.random.default_rng(2).integers(0, 31, (3, 11))
+    inputs = prepare(model.config, None, ids, None, None, None, None)
+    got = jax.jit(forward_one)(Unrolled(model), inputs, jnp.asarray(7, jnp.int32))
+    close(got, model.forward(inputs)[:, 7:8], ENCODER)
+
+
+def doubled(q, k, v, bias, positions, segments):
     return 2.0 * dense_attention(q, k, v, bias, positions, segments)
 
 
@@ -69,7 +89,7 @@ class Mixing(nnx.Module):
 
 def test_only_layers_of_nothing_but_the_package_are_cut_short():
     config = CONFIGS["jinabert-geglu"]
-    own = Encoder(config, rngs=nnx.Rngs(0), attention=soft_cap)
+    own = Encoder(config, rngs=nnx.Rngs(0), attention=doubled)
     mixing = Encoder(config, rngs=nnx.Rngs(0), feed_forward=lambda rngs: Mixing())
     for attention, expected in ((dense, True), (blockwise, True)):
         plain = Unrolled(Encoder(config, rngs=nnx.Rngs(0), attention=attention))
