@@ -91,7 +91,7 @@ class Target(NamedTuple):
 
     @property
     def is_float(self) -> bool:
-        """Whether it holds floats."""
+        """Whether the leaf holds floats."""
         return bool(jnp.issubdtype(self.dtype, jnp.floating))
 
     def check(self, entry: Entry) -> None:
