@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxbert import Embedder, Encoder, Position
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, word_tokenizer
 
@@ -23,14 +24,16 @@ class Shift(Position):
         self.number = nnx.Param(jnp.full(15, 0.5, jnp.float32))
 
     def embed(self, x, pos):
-        return x + self.number[...]
+        return x + self.number[...][None, None]
 
 
 @pytest.fixture
 def folder(tmp_path):
     parts = {"position": Shift()}
     encoder = Encoder(CONFIGS["bert-gelu"], rngs=nnx.Rngs(0), **parts)
-    Embedder(encoder, Tokenizer(word_tokenizer(), "right")).save_pretrained(tmp_path, parts=parts)
+    stack = Stack(max_length=19)
+    own = Embedder(encoder, Tokenizer(word_tokenizer(), "right"), stack)
+    own.save_pretrained(tmp_path, parts=parts)
     assert Embedder.from_pretrained(tmp_path, parts=parts).encode(["a b"]).shape == (1, 15)
     return str(tmp_path)
 
