@@ -60,6 +60,14 @@ class Position(Module):
         """The queries or keys [b, n, t, h] from those without positions."""
         return qk
 
+    def rotate_query(self, q: Queries, pos: Positions) -> Queries:
+        """The queries [b, n, t, h]: rotate(q), unless a scheme treats them otherwise than keys."""
+        return self.rotate(q, pos)
+
+    def rotate_key(self, k: Queries, pos: Positions) -> Queries:
+        """The keys [b, n, s, h]: rotate(k), unless a scheme treats them otherwise than queries."""
+        return self.rotate(k, pos)
+
 
 class Learned(Position):
     """x + table[pos]: one learned vector per position (BERT, arXiv:1810.04805, section 3)."""

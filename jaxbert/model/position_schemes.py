@@ -230,3 +230,11 @@ class Sum(Position):
     def rotate(self, qk: Queries, pos: Positions) -> Queries:
         """Queries or keys after the first scheme, then the second."""
         return self.second.rotate(self.first.rotate(qk, pos), pos)
+
+    def rotate_query(self, q: Queries, pos: Positions) -> Queries:
+        """Queries after the first scheme, then the second."""
+        return self.second.rotate_query(self.first.rotate_query(q, pos), pos)
+
+    def rotate_key(self, k: Queries, pos: Positions) -> Queries:
+        """Keys after the first scheme, then the second."""
+        return self.second.rotate_key(self.first.rotate_key(k, pos), pos)
