@@ -52,7 +52,7 @@ class Added(Position):
 
 
 class LearnedSlopes(Bias):
-    """ALiBi whose slopes are trained, which Press et al. tried too (arXiv:2108.12409, section 3)."""
+    """ALiBi whose slopes are trained, as Press et al. tried (arXiv:2108.12409, section 3)."""
 
     def __init__(self, num_heads):
         self.slopes = nnx.Param(jnp.array(alibi_slopes(num_heads)))
@@ -97,7 +97,7 @@ class Kerple(Bias):
 
 
 class Sandwich(Bias):
-    """The product of the sinusoids of both positions, scaled by head (Chi et al., arXiv:2212.10356).
+    """The product of two sinusoids of positions, scaled by head (Chi et al., arXiv:2212.10356).
 
     sum over i of cos((t - s) / 10000^(2i/128)), divided by 8, 16, ... / n.
     """
@@ -301,7 +301,7 @@ class TalkingHeads(nnx.Module):
 class LogLength(SelfAttention):
     """Scores times log(length) / log(512), so that long texts do not flatten the softmax.
 
-    Source: Chiang and Cholak, arXiv:2202.12172, section 5.3.
+    Source: Chiang and Cholak, arXiv:2202.12172.
     """
 
     def heads(self, x, metadata):
@@ -355,7 +355,7 @@ class HeadNorm(nnx.Module):
 
 
 class Window(Bias):
-    """Keys at most `width` away."""
+    """Keys at most `width` away, as in most layers of ModernBERT (arXiv:2412.13663)."""
 
     def __init__(self, num_heads, width=16):
         self.width = jnp.full(num_heads, width)
@@ -385,6 +385,7 @@ CONFIG = EncoderConfig.bert(
     num_heads=HEADS,
     intermediate_size=13,
     position="none",
+    initializer_range=0.4,  # so that attention is far from even
 )
 COMPONENTS = components_of(CONFIG)
 
@@ -418,7 +419,7 @@ def wrapped(kind, *sizes):
     return Variant("attention", (kind,), lambda inner: {"attention": kind(*sizes, inner)})
 
 
-def layers(kind, *makers, **components):
+def layers(*makers, **components):
     """A variant of self-attention or of the layer, with one maker or one for each layer."""
     made = list(makers) * (CONFIG.num_layers // len(makers))
     changed = COMPONENTS._replace(**components)
@@ -431,6 +432,17 @@ def local(width):
     return partial(Layer, attention=partial(LayerScheme, scheme=scheme))
 
 
+def attending(kind):
+    """A maker of BERT's layer with another self-attention."""
+    return partial(Layer, attention=kind)
+
+
+def rms_per_head():
+    """A maker of the norm of queries or keys."""
+    return HeadNorm(CONFIG.sizes["h"])
+
+
+MATRIX = "its weights are no softmax of the scores of one head"
 GALLERY = {
     "learned ALiBi slopes": biased(LearnedSlopes),
     "asymmetric ALiBi": biased(Asymmetric),
@@ -446,4 +458,35 @@ GALLERY = {
     "differential": wrapped(Differential, HEADS),
     "sink": wrapped(Sink, HEADS),
     "softmax off by one": wrapped(OffByOne),
+    "ReLU": Variant(
+        "attention", (relu_attention,), lambda _: {"attention": relu_attention}, MATRIX
+    ),
+    "talking heads": Variant(
+        "attention", (TalkingHeads,), lambda _: {"attention": TalkingHeads(HEADS)}, MATRIX
+    ),
+    "log length": Variant("self-attention", (LogLength,), layers(attending(LogLength))),
+    "grouped queries": Variant(
+        "self-attention", (FewerHeads, GroupedQuery), layers(attending(GroupedQuery))
+    ),
+    "gated output": Variant("self-attention", (GatedOutput,), layers(attending(GatedOutput))),
+    "norms of q and k": Variant(
+        "components", (HeadNorm,), layers(Layer, query_norm=rms_per_head, key_norm=rms_per_head)
+    ),
+    "local and global layers": Variant("layer", (Window, local), layers(local(8), local(10**6))),
+    "pre-norm": Variant("layer", (PreNorm,), layers(PreNorm, final_norm=COMPONENTS.norm)),
 }
+
+
+def table():
+    """The table of chapter 3."""
+    head = ["variant", "joint", "lines", "blockwise", "kernels"]
+    rows = [head, ["---"] * len(head)]
+    for name, variant in GALLERY.items():
+        blockwise = "no" if variant.dense_only else "yes"
+        kernel = f"no: {variant.no_kernel}" if variant.no_kernel else blockwise
+        rows.append([name, variant.place, str(variant.lines()), blockwise, kernel])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+if __name__ == "__main__":
+    print(table())

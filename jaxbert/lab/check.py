@@ -177,19 +177,18 @@ def gradient(subject: Subject) -> Answers:
     encoder, ids = subject.encoder(subject.scheme), token_ids(subject.sizes(SHORT).tokens)
     weight = np.random.default_rng(2).normal(size=(1, ids.shape[1], subject.width))
 
-    def loss(scheme: Position) -> jax.Array:
-        encoder.position = scheme
+    def loss(encoder: Encoder) -> jax.Array:
         return (encoder(ids) * weight.astype(np.float32)).sum()
 
     if not any(leaf.trained for leaf in leaves(subject.scheme)):
         yield "nothing is trained", False
-    else:
-        for path, norm in gradients(loss, subject.scheme).items():
-            if np.isfinite(norm) and norm > 0:
-                yield f"reaches {path} (norm {norm:.1e})", False
-            else:
-                fault = "does not reach it" if norm == 0 else "is not finite"
-                yield f"WRONG: {path} has a gradient that {fault}", True
+        return
+    for path, norm in gradients(loss, encoder, "position.").items():
+        if np.isfinite(norm) and norm > 0:
+            yield f"reaches {path.removeprefix('position.')} (norm {norm:.1e})", False
+        else:
+            fault = "is zero" if norm == 0 else "is not finite"
+            yield f"WRONG: the gradient of {path.removeprefix('position.')} {fault}", True
 
 
 def implementation(name: str) -> Callable[[Subject], Answers]:

@@ -1,6 +1,7 @@
 """What a position scheme does, each property as a function of the scheme that gives numbers.
 
-A difference is the largest one as a share of the largest number compared: 0 where both are equal.
+A difference is that of two numbers as a share of the larger of the second and one: a mask's -1e9
+hides no others. The largest of an array is given: 0 where both are equal.
 """
 
 import functools
@@ -56,10 +57,9 @@ def leaves(scheme: Position) -> list[Leaf]:
 
 
 def difference(own: Any, other: Any) -> float:
-    """The largest |own - other| as a share of the largest |other|; NaN where one is NaN."""
+    """The largest |own - other|, of numbers above one as a share of them; NaN where one is NaN."""
     own, other = (np.asarray(x, np.float64) for x in (own, other))
-    scale = np.abs(other).max(initial=0.0)
-    return float(np.abs(own - other).max(initial=0.0) / (scale or 1.0))
+    return float((np.abs(own - other) / np.maximum(np.abs(other), 1.0)).max(initial=0.0))
 
 
 def row(positions: Any) -> jax.Array:
@@ -101,7 +101,7 @@ def tile_difference(bias: Bias, tokens: int) -> float:
 def upper_excess(bias: Bias, farthest: int) -> tuple[float, bool]:
     """How far a term exceeds the bound of its distance or of a smaller one, and if there is one.
 
-    It is a share of the largest term. The positions lie close together and far apart.
+    The positions lie close together and far apart.
     """
     steps = np.unique(np.geomspace(1, farthest, TABLE // 4).astype(np.int64))
     positions = np.unique([0, *steps, *(farthest - steps)])
@@ -113,9 +113,7 @@ def upper_excess(bias: Bias, farthest: int) -> tuple[float, bool]:
     # A term must not exceed the bound of any pair that is nearer.
     lowest = np.minimum.accumulate(bounds.reshape(len(bounds), -1)[:, order], axis=1)
     terms = table.reshape(len(table), -1)[:, order]
-    scale = np.abs(terms).max(initial=0.0) or 1.0
-    excess = np.maximum(terms - lowest, 0.0).max(initial=0.0)
-    return float(excess / scale), bool(np.isfinite(bounds).any())
+    return difference(np.maximum(terms, lowest), lowest), bool(np.isfinite(bounds).any())
 
 
 def skipped(bias: Bias, sizes: Sizes, size: int) -> np.ndarray:
@@ -182,24 +180,20 @@ class Probe(NamedTuple):
         return [name for name, change in names.items() if np.any(np.asarray(change))]
 
 
-def gradients(loss: Callable[[Any], Any], module: Any) -> dict[str, float]:
-    """The norm of the gradient of each nnx.Param of a module, by path."""
-    params = [leaf.path for leaf in leaves(module) if leaf.trained]
+def gradients(loss: Callable[[Any], Any], module: Any, under: str) -> dict[str, float]:
+    """The norm of the gradient of each nnx.Param of a module whose path begins so, by path."""
     arrays, tree = jax.tree.flatten(module)
-    paths = [leaf.path for leaf in leaves(module)]
-    chosen = [paths.index(path) for path in params]
-
-    def of_params(values: list[jax.Array]) -> Any:
-        new = list(arrays)
-        for i, value in zip(chosen, values, strict=True):
-            new[i] = value
-        return loss(jax.tree.unflatten(tree, new))
-
-    found = jax.jit(jax.grad(of_params))([arrays[i] for i in chosen])
-    return {
-        path: float(np.linalg.norm(np.asarray(x).ravel()))
-        for path, x in zip(params, found, strict=True)
+    chosen = {
+        i: leaf.path
+        for i, leaf in enumerate(leaves(module))
+        if leaf.trained and leaf.path.startswith(under)
     }
+
+    def of_chosen(values: dict[int, jax.Array]) -> Any:
+        return loss(jax.tree.unflatten(tree, [values.get(i, x) for i, x in enumerate(arrays)]))
+
+    found = jax.jit(jax.grad(of_chosen))({i: arrays[i] for i in chosen})
+    return {path: float(np.linalg.norm(np.asarray(found[i]).ravel())) for i, path in chosen.items()}
 
 
 @functools.cache
