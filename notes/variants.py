@@ -150,12 +150,10 @@ class LocalGlobal(Bias):
 class Fire(Bias):
     """An MLP of log(1 + c |t - s|) / log(1 + c max(t, s, l)) (Li et al., arXiv:2310.04418)."""
 
-    def __init__(self, num_heads, rngs, width=8):
-        def draw(*shape):
-            return nnx.Param(jax.random.normal(rngs.params(), (num_heads, *shape)))
-
+    def __init__(self, num_heads, width=8):
+        draws = jax.random.normal(jax.random.key(0), (3, num_heads, width))
+        self.up, self.shift, self.down = map(nnx.Param, draws)
         self.c, self.length = nnx.Param(jnp.full(num_heads, 0.1)), jnp.full(num_heads, 64.0)
-        self.up, self.shift, self.down = draw(width), draw(width), draw(width)
 
     def __call__(self, pos_q, pos_k):
         last = jnp.maximum(jnp.maximum(pos_q[:, None], pos_k[None, :]), self.length)
@@ -404,9 +402,9 @@ class Variant(NamedTuple):
         return sum(1 for one in self.code for line in inspect.getsource(one).splitlines() if line)
 
 
-def biased(kind, *more, **fields):
+def biased(kind, **fields):
     """A variant that is a bias."""
-    return Variant("bias", (kind,), lambda _: {"position": Added(kind(HEADS, *more))}, **fields)
+    return Variant("bias", (kind,), lambda _: {"position": Added(kind(HEADS))}, **fields)
 
 
 def turned(kind):
@@ -450,7 +448,7 @@ GALLERY = {
     "Sandwich": biased(Sandwich),
     "T5 buckets": biased(Buckets),
     "local and global": biased(LocalGlobal),
-    "FIRE": biased(Fire, nnx.Rngs(0)),
+    "FIRE": biased(Fire),
     "soft cap": biased(SoftCap),
     "NTK RoPE": turned(NtkRope),
     "YaRN": turned(Yarn),
