@@ -160,6 +160,9 @@ def upper(subject: Subject) -> Answers:
     if bias is None:
         yield "no bias", False
         return
+    if not bias.additive:
+        yield "of no use: the bias is a function of the scores, so nothing is left out", False
+        return
     excess, bounded = upper_excess(bias, FAR if limit is None else min(FAR, limit - 1))
     if not bounded:
         yield "none: only padding and other texts are left out", False

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxbert.model.attention.dense import attention_scores, bias_table
+from jaxbert.model.attention.dense import attention_scores
 from jaxbert.model.attention.tiles import tile_ranges
 from jaxbert.model.position import Bias, Position
 
@@ -78,23 +78,24 @@ def drawn(sizes: Sizes) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 @jax.jit
-def whole(bias: Bias, positions: jax.Array) -> jax.Array:
-    """The bias of all heads for every pair of positions [1, t], as [n, t, s]."""
-    return bias_table(bias, positions)[0]
+def changed(bias: Bias, scores: jax.Array, queries: jax.Array, keys: jax.Array) -> jax.Array:
+    """What the bias of all heads makes of scores [t, s] at positions [t] and [s]: [n, t, s]."""
+    return jax.vmap(lambda head: head.score(scores, queries, keys))(bias)
 
 
-@jax.jit
-def tile(bias: Bias, queries: jax.Array, keys: jax.Array) -> jax.Array:
-    """The bias of all heads for some queries [t] and some keys [s], as [n, t, s]."""
-    return jax.vmap(lambda head: head(queries, keys))(bias)
+def whole(bias: Bias, positions: Any) -> np.ndarray:
+    """The bias of all heads for every pair of positions, [n, t, s]: what it makes of zeros."""
+    places = row(positions)[0]
+    return np.asarray(changed(bias, jnp.zeros(2 * places.shape, jnp.float32), places, places))
 
 
 def tile_difference(bias: Bias, tokens: int) -> float:
-    """How far the bias on a tile is from the same part of the whole bias."""
-    positions = row(range(tokens))
-    table = np.asarray(whole(bias, positions))
+    """How far random scores with the bias on a tile are from that part of all of them."""
+    positions = row(range(tokens))[0]
+    scores = np.random.default_rng(4).normal(size=(tokens, tokens)).astype(np.float32)
     a, b = tokens // 3, tokens // 2
-    own = tile(bias, positions[0, a:], positions[0, :b])
+    table = np.asarray(changed(bias, jnp.asarray(scores), positions, positions))
+    own = changed(bias, jnp.asarray(scores[a:, :b]), positions[a:], positions[:b])
     return difference(own, table[:, a:, :b])
 
 
@@ -106,7 +107,7 @@ def upper_excess(bias: Bias, farthest: int) -> tuple[float, bool]:
     steps = np.unique(np.geomspace(1, farthest, TABLE // 4).astype(np.int64))
     positions = np.unique([0, *steps, *(farthest - steps)])
     positions = positions[positions >= 0].astype(np.int32)
-    table = np.asarray(whole(bias, row(positions)))
+    table = whole(bias, positions)
     distance = np.abs(positions[:, None] - positions[None, :])
     bounds = np.asarray(jax.vmap(lambda head: head.upper(jnp.asarray(distance)))(bias))
     order = np.argsort(distance, axis=None, kind="stable")

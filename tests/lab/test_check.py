@@ -58,6 +58,14 @@ class Crooked(Bias):
         raise KeyError("what a user may raise")
 
 
+class Capped(Bias):
+    def __init__(self, num_heads):
+        self.cap = nnx.Param(jnp.linspace(1.0, 2.0, num_heads))
+
+    def score(self, scores, pos_q, pos_k):
+        return self.cap[...] * jnp.tanh(scores / self.cap[...])
+
+
 class Headless(Bias):
     def __init__(self):
         self.slope = jnp.ones(())
@@ -214,6 +222,16 @@ def test_a_scheme_comes_back_from_a_folder_or_not(mine):
     ]
 
 
+def test_a_function_of_the_scores(mine):
+    make = slopes(mine, "Capped")
+    answers = asked(make, "acts on", "tiles", "shift", "upper", "gradient", "blockwise")
+    assert not any(wrong for _, wrong in answers)
+    said = [answer for answer, _ in answers]
+    assert said[0] == "scores"
+    assert said[3] == "of no use: the bias is a function of the scores, so nothing is left out"
+    assert said[4].startswith("reaches bias.cap")
+
+
 def test_what_users_code_raises_is_an_answer(mine):
     rows = {row.name: row for row in check(subject(slopes(mine, "Crooked")))}
     assert rows["tiles"].answer == "WRONG: it raised KeyError: 'what a user may raise'"
@@ -319,12 +337,13 @@ def test_every_question_has_an_answer():
     assert time.endswith(" times that of no scheme (1,024 tokens)")
 
 
-@pytest.mark.parametrize("kind", ["alibi", "rope", "learned"])
-def test_a_picture(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["alibi", "rope", "learned", "capped"])
+def test_a_picture(mine, tmp_path, kind):
     pytest.importorskip("matplotlib")
     from jaxbert.lab.picture import draw
 
-    draw(subject(drawn(kind)), tmp_path / "a.png")
+    make = slopes(mine, "Capped") if kind == "capped" else drawn(kind)
+    draw(subject(make), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
