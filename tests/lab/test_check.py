@@ -66,6 +66,18 @@ class Capped(Bias):
         return self.cap[...] * jnp.tanh(scores / self.cap[...])
 
 
+class First(Slopes):
+    # All see the first token; the bound of a distance is too low for it.
+
+    def __call__(self, pos_q, pos_k):
+        return jnp.where(pos_k[None, :] == 0, 0.0, super().__call__(pos_q, pos_k))
+
+
+class FirstBounded(First):
+    def upper_tile(self, queries, keys):
+        return jnp.where(keys.low == 0, 0.0, super().upper_tile(queries, keys))
+
+
 class Headless(Bias):
     def __init__(self):
         self.slope = jnp.ones(())
@@ -188,9 +200,11 @@ def test_a_bound_is_sound_or_not(mine):
     assert upper_excess(good, 1000) == (0, True)
     assert upper_excess(bad, 1000)[0] > 0.5
     assert upper_excess(drawn("t5")().bias, 1000) == (0, True)
+    assert upper_excess(slopes(mine, "First")().bias, 1000)[0] > 0.5
+    assert upper_excess(slopes(mine, "FirstBounded")().bias, 1000) == (0, True)
     ((answer, wrong),) = asked(slopes(mine, "Slopes"), "upper")
     assert answer == (
-        "never below a term; at 4,096 tokens it leaves out 66% to 66% of the tiles of a head"
+        "never below a score; at 4,096 tokens it leaves out 66% to 66% of the tiles of a head"
     )
     assert not wrong
     assert asked(slopes(mine, "Numbered"), "upper")[0][1]
@@ -228,7 +242,7 @@ def test_a_function_of_the_scores(mine):
     assert not any(wrong for _, wrong in answers)
     said = [answer for answer, _ in answers]
     assert said[0] == "scores"
-    assert said[3] == "of no use: the bias is a function of the scores, so nothing is left out"
+    assert said[3] == "none: only padding and other texts are left out"
     assert said[4].startswith("reaches bias.cap")
 
 
