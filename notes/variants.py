@@ -481,12 +481,13 @@ GALLERY = {
 
 def table():
     """The table of chapter 3."""
-    head = ["variant", "joint", "lines", "blockwise", "kernels"]
+    head = ["variant", "code", "joint", "lines", "blockwise", "TPU kernel"]
     rows = [head, ["---"] * len(head)]
     for name, variant in GALLERY.items():
         blockwise = "no" if variant.dense_only else "yes"
         kernel = f"no: {variant.no_kernel}" if variant.no_kernel else blockwise
-        rows.append([name, variant.place, str(variant.lines()), blockwise, kernel])
+        code = ", ".join(f"`{one.__name__}`" for one in variant.code)
+        rows.append([name, code, variant.place, str(variant.lines()), blockwise, kernel])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
