@@ -132,7 +132,7 @@ def tiles(subject: Subject) -> Answers:
 
 
 def shift(subject: Subject) -> Answers:
-    """Whether only distances count."""
+    """Whether only the distances of tokens count."""
     sizes = subject.sizes(SHORT)
     half = max(1, sizes.tokens // 2)
     probe = Probe.of(subject.scheme, sizes._replace(tokens=half))
