@@ -390,6 +390,9 @@ def test_a_class_of_the_program_that_was_started_is_the_same_in_another(saved):
     same(own(), Encoder.from_pretrained(saved, parts=PARTS["a scheme"]()))
     with pytest.raises(CheckpointError, match=r"position is .*Wide"):
         Encoder.from_pretrained(saved, parts={"position": Wide([1, 2, 5])})
+    (saved / "jaxbert.json").write_text(record.replace(HERE, "elsewhere"))
+    with pytest.raises(CheckpointError, match=r"position is .*:Window' in .* 'elsewhere:Window'"):
+        Encoder.from_pretrained(saved, parts=PARTS["a scheme"]())
 
 
 class Inside:
