@@ -500,3 +500,53 @@ def test_a_bound_of_position_pairs_is_one(name):
     terms, bounds = jax.jit(jax.vmap(heads, in_axes=(None, 0, 0)))(bias, q, k)
     assert (terms <= bounds + FUNCTION * np.abs(bounds)).all()
     assert (terms > bounds - 5).mean() > 0.1
+
+
+class Operations(Bias):
+    """A sum of all functions that kernels have and that ALiBi and T5 do not need."""
+
+    def __init__(self, scale):
+        self.scale = nnx.Param(scale)
+
+    def terms(self, distance):
+        x = self.scale[...] * distance
+        yield from (jnp.log1p(x), jnp.cos(x), jnp.sin(x), jax.nn.softplus(x), jax.nn.relu(1 - x))
+        yield from (jnp.logaddexp(x, 1.0), jnp.floor(x), jnp.ceil(x), x % 3.0, (1 + x) ** 0.5)
+        yield from (jnp.arctan2(x, 1.0), jnp.tan(x / (1 + x)), jax.nn.silu(x))
+        yield jnp.where(jnp.isfinite(x) ^ (distance > 5), 0.0, 1.0)
+        yield jax.lax.erf_inv(x / (2 + x))
+
+    def __call__(self, pos_q, pos_k):
+        distance = jnp.abs(pos_q[:, None] - pos_k[None, :]).astype(jnp.float32)
+        return sum(self.terms(distance), start=jnp.zeros_like(distance)) / -8.0
+
+
+OPERATIONS = Operations(jnp.asarray([0.37, 0.23, 0.0625], jnp.float32))
+
+
+@pytest.mark.parametrize("name", ["tpu", "gpu"])
+def test_kernels_have_these_operations(name):
+    qkv, segments = draw(6)
+    arguments = *qkv, OPERATIONS, row(T), segments
+    got, expected = (jax.jit(each)(*arguments) for each in (IMPLEMENTATIONS[name], dense))
+    close(got, expected, FUNCTION)
+
+
+class Summed(Bias):
+    """A sum over an axis, for which a kernel has no room."""
+
+    def __init__(self, scales):
+        self.scales = scales
+
+    def __call__(self, pos_q, pos_k):
+        distance = jnp.abs(pos_q[:, None] - pos_k[None, :]).astype(jnp.float32)
+        return -(self.scales[:, None, None] * distance[None]).sum(0)
+
+
+def test_a_kernel_says_what_to_do_about_a_sum_over_an_axis():
+    qkv, segments = draw()
+    bias = Summed(jnp.ones((N, 2), jnp.float32))
+    with pytest.raises(
+        NotImplementedError, match=r"Summed uses reduce_sum, .*define arithmetic\(\)"
+    ):
+        IMPLEMENTATIONS["tpu"](*qkv, bias, row(T), segments)
