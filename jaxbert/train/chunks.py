@@ -34,7 +34,7 @@ def in_chunks(embed: Embed, rows: int) -> Embed:
             raise InputError(f"{b} rows are no multiple of the {rows} of a chunk; choose another")
         number = b // rows
         chunks = jax.tree.map(lambda x: x.reshape(number, rows, *x.shape[1:]), texts)
-        # In a scan nothing can be shared with the forward pass, so the guard against it is left out.
+        # A scan's backward pass cannot share what the forward one computed; no guard is needed.
         step = jax.checkpoint(lambda chunk: embed(*chunk), prevent_cse=False)
         results = jax.lax.map(step, (chunks, jax.random.split(key, number)))
         return jax.tree.map(lambda y: y.reshape(b, *y.shape[2:]), results)

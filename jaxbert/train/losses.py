@@ -132,9 +132,7 @@ def mse(a: Vectors, b: Vectors) -> Scalar:
     return jnp.square(first - second).mean()
 
 
-def kl(
-    student: Float[Array, "b c"], teacher: Float[Array, "b c"], temperature: float
-) -> Scalar:
+def kl(student: Float[Array, "b c"], teacher: Float[Array, "b c"], temperature: float) -> Scalar:
     """temperature^2 times the mean over rows of KL(teacher || student), from similarities.
 
     The probabilities of a row are softmax(similarity / temperature) over its candidates; the factor
@@ -216,7 +214,7 @@ def matryoshka(
     changes nothing for a loss of cosines.
     Source: Kusupati et al., arXiv:2205.13147, equation 1.
     """
-    if isinstance(dims, str) or not isinstance(dims, Sequence) or not dims:
+    if not isinstance(dims, list | tuple) or not dims:
         raise InputTypeError(f"dims is {shown(dims)}; pass widths, such as (384, 192, 96)")
     widths = [integer(dim, "a number of dims", 1) for dim in dims]
     if len(set(widths)) < len(widths):
