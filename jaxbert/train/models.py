@@ -1,9 +1,8 @@
 """What is trained: an encoder with the head that an objective needs, as one pytree."""
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
-
-import jax.numpy as jnp
 
 from jaxbert.model.axes import Hidden
 from jaxbert.model.head import MaskedLanguageHead, PoolingHead

@@ -6,10 +6,12 @@ names begin with what they are: "anchor_ids", "anchor_segments".
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxbert.arguments import integer
 from jaxbert.errors import InputError
 from jaxbert.model.transformer import Inputs
 from jaxbert.train import losses
@@ -68,6 +70,11 @@ def embedding(model: TextModel, rows: int | None, rate: float) -> Embed:
     return embed if rows is None else in_chunks(embed, rows)
 
 
+def check_rows(rows: Any) -> int | None:
+    """The rows of a chunk, from 1 on; None: no chunks. Raises InputTypeError and InputError."""
+    return None if rows is None else integer(rows, "rows", 1)
+
+
 # --- the objectives -----------------------------------------------------------------------------
 
 
@@ -100,7 +107,7 @@ def pairs(loss: Loss, rows: int | None = None, dropout: float = 0.0) -> Objectiv
     all; the gradients are the same (chunks.py). The metric "nearest" is the share of anchors whose
     own positive is the most similar of the batch.
     """
-    rate = check_rate(dropout)
+    rate, rows = check_rate(dropout), check_rows(rows)
 
     def objective(model: TextModel, batch: Batch, key: Key) -> tuple[Scalar, Metrics]:
         embed = embedding(model, rows, rate)
@@ -128,7 +135,7 @@ def distil(loss: Loss, rows: int | None = None, dropout: float = 0.0) -> Objecti
     another width put a Dense of the teacher's behind its pooling, or pass a loss of similarities:
     `lambda s, t: kl(cosine_similarity(s, s), cosine_similarity(t, t), temperature=0.05)`.
     """
-    rate = check_rate(dropout)
+    rate, rows = check_rate(dropout), check_rows(rows)
 
     def objective(model: TextModel, batch: Batch, key: Key) -> tuple[Scalar, Metrics]:
         check_names(batch, ["teacher"])

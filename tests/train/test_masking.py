@@ -66,7 +66,7 @@ def test_the_same_key_masks_the_same_and_another_another():
 
 
 def test_every_word_has_the_same_chance():
-    """Of ten words with one token each three are masked: each three times in ten, within 5 sigma."""
+    """Of ten words with one token three are masked: each three times in ten, within 5 sigma."""
     words = np.tile(words_of([1] * 10), (B, 1))
     times, trials = np.zeros(T), 20 * B
     for seed in range(20):
@@ -175,5 +175,5 @@ def test_rules_that_cannot_be_are_refused(change, sentence):
 
 
 def test_a_share_that_is_no_number_is_refused():
-    with pytest.raises(InputTypeError, match="share is '0.3'"):
+    with pytest.raises(InputTypeError, match=r"share is '0.3'"):
         WholeWords(share="0.3", mask_id=4, vocab_size=31, special_ids=(0,))
