@@ -16,6 +16,7 @@ import tokenizers
 
 from jaxbert.errors import InputError
 from jaxbert.text.tokenizer import Tokenizer
+from jaxbert.train.masking import FEWEST
 from jaxbert.train.ragged import Ragged
 from jaxbert.train.texts import OnBadRow, Texts
 
@@ -23,8 +24,6 @@ Arrays = dict[str, np.ndarray]  # with the leading axis b
 
 # Texts that are tokenised together.
 TOGETHER = 256
-# The tokens of its own that a text needs before one can be masked: one to guess, two to guess by.
-LEAST = 3
 
 
 class Data(Protocol):
@@ -110,8 +109,8 @@ def windows(
 ) -> Windows:
     """Every text cut into windows of `length` tokens, special ones at both ends of each.
 
-    The last window of a text is what is left, unless that is less than LEAST tokens. A text with
-    less than LEAST tokens of its own is a bad row, since nothing could be told of a masked one.
+    The last window of a text is what is left, unless that is less than FEWEST tokens. A text with
+    less than FEWEST tokens of its own is a bad row, since nothing could be told of a masked one.
     """
     bad = OnBadRow() if bad is None else bad
     found = list(cut(texts, tokenizer, length, bad))
@@ -128,8 +127,8 @@ def cut(
             some, tokenizer.encodings(encode, [own.text for own in some], None, None), strict=True
         ):
             own = encoding.special_tokens_mask.count(0)
-            if own < LEAST:
-                bad(text.where, f"has {own} tokens, and masking needs {LEAST}")
+            if own < FEWEST:
+                bad(text.where, f"has {own} tokens, and masking needs {FEWEST}")
             else:
                 yield from of_text(encoding, length)
 
@@ -139,16 +138,16 @@ def of_text(encoding: tokenizers.Encoding, length: int) -> Iterator[Window]:
     special = np.array(encoding.special_tokens_mask, bool)
     before, behind = int(special.argmin()), int(special[::-1].argmin())
     room = length - before - behind
-    if room < LEAST:
+    if room < FEWEST:
         raise InputError(
             f"the length is {length}, which leaves room for {max(room, 0)} tokens beside "
-            f"{before + behind} special ones; masking needs {LEAST}"
+            f"{before + behind} special ones; masking needs {FEWEST}"
         )
     ids = np.array(encoding.ids, np.int32)
     stop = len(ids) - behind
     for start in range(before, stop, room):
         end = min(start + room, stop)
-        if end - start < LEAST:
+        if end - start < FEWEST:
             return
         words = np.array([-1 if w is None else w for w in encoding.word_ids[start:end]], np.int32)
         edges = np.full(before, -1, np.int32), np.full(behind, -1, np.int32)
@@ -195,7 +194,7 @@ class Pairs:
         return int(sum(column.lengths[rows].sum() for column in self.columns))
 
     def batch(self, rows: np.ndarray, length: int) -> Arrays:
-        """anchor_ids and the like [b, t]; negative_ids [b, k, t] and scores [b] if there are any."""
+        """anchor_ids and so on [b, t]; negative_ids [b, k, t] and scores [b] if there are some."""
         found = text_arrays(self.anchor, rows, length, "anchor_")
         found |= text_arrays(self.positive, rows, length, "positive_")
         if self.negatives:
@@ -248,8 +247,6 @@ class Taught:
         return text_arrays(self.ids, rows, length) | {"teacher": np.asarray(self.vectors[rows])}
 
 
-def taught(
-    texts: Sequence[str], tokenizer: Tokenizer, length: int, vectors: np.ndarray
-) -> Taught:
+def taught(texts: Sequence[str], tokenizer: Tokenizer, length: int, vectors: np.ndarray) -> Taught:
     """Texts cut to `length` tokens, with the vectors of a teacher."""
     return Taught(Ragged.of(tokenizer(texts, length)), vectors)

@@ -26,7 +26,9 @@ SETTINGS, METRICS, LOCK = "settings.json", "metrics.jsonl", "run.lock"
 class RunFolder:
     """A folder with settings.json, metrics.jsonl and checkpoints/, locked within a `with` block."""
 
-    def __init__(self, path: str | os.PathLike[str], tell: Callable[[str], object] = ignore) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], tell: Callable[[str], object] = ignore
+    ) -> None:
         """Nothing is touched before `with`; tell is given a sentence about what is damaged."""
         self.path = Path(path)
         self.checkpoints = Checkpoints(self.path / "checkpoints", tell)

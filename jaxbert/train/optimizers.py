@@ -36,10 +36,10 @@ class Optimizer(NamedTuple):
             updates, kept = self.transform.update(gradients, kept, before)
             return optax.apply_updates(before, updates), kept
 
-    def rate(self, step: int) -> float:
+    def rate(self, step: Any) -> jax.Array:
         """The learning rate of a step, counted from 0."""
         with usual_promotion():
-            return float(self.plan(step))
+            return jnp.asarray(self.plan(step), jnp.float32)
 
 
 def schedule(rate: float, steps: int, warmup: int, shape: str = "linear") -> optax.Schedule:
@@ -83,7 +83,7 @@ def adamw(
     b1 = 0.9, b2 = 0.999, eps = 1e-8; decay is not applied to norms and biases. The norm is that of
     all gradients together.
     """
-    if not (0 <= decay < float("inf") and 0 < clip):
+    if not (0 <= decay < float("inf") and clip > 0):
         raise InputError(f"decay is {decay} and clip {clip}; they are 0 or more, and more than 0")
     plan = schedule(rate, steps, warmup, shape)
     chain = optax.chain(

@@ -141,11 +141,11 @@ class Run:
     def record(self, done: int, metrics: Mapping[str, float], seconds: float) -> dict[str, Any]:
         """What is told of a step; a metric that is no number is null."""
         told = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        first = {name: told.pop(name) for name in ("loss", "lr")}
         return {
             "step": done + 1,
-            "loss": told.pop("loss"),
+            **first,
             **told,
-            "lr": self.step.optimizer.rate(done),
             "tokens": self.batches.tokens(done),
             "seconds": round(seconds, 3),
         }

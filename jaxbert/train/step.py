@@ -1,4 +1,4 @@
-"""One step of training: (state, batch) -> (state, metrics), compiled, in the memory of one state."""
+"""One step of training, compiled: (state, batch) -> (state, metrics), in the memory of one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ def length(gradients: Mapping[str, jax.Array]) -> jax.Array:
 class Step:
     """step(state, batch) -> (state, metrics); the state that goes in is used up.
 
-    metrics are the objective's, `loss` and `gradient_norm` (before clipping). The key of a step is
+    metrics are the objective's, `loss`, `gradient_norm` (before clipping) and the rate `lr`. The key of a step is
     fold_in(key(seed), step). Where loss or gradient is not finite, the state comes back as it was,
     with its step not counted. Several devices each take a part of the rows: the loss is that of the
     whole batch, within rounding.
@@ -68,8 +68,8 @@ class Step:
         more: dict[str, Any] = {}
         if self.devices and len(self.devices) > 1:
             mesh = Mesh(np.array(self.devices), ("rows",))
-            self.state_place = NamedSharding(mesh, PartitionSpec())
-            self.batch_place = NamedSharding(mesh, PartitionSpec("rows"))
+            self.state_place = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+            self.batch_place = NamedSharding(mesh, PartitionSpec("rows"))  # type: ignore[no-untyped-call]
             more = {"out_shardings": self.state_place}
         self.compiled = jax.jit(self.update, donate_argnums=0, **more)
 
@@ -84,14 +84,16 @@ class Step:
         new = (after, kept, state.step + 1)
         old = (before, state.optimizer, state.step)
         values, kept, number = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
-        metrics = {**metrics, "loss": loss, "gradient_norm": norm}
-        return State(with_parameters(state.model, values), kept, number), metrics
+        told = {"loss": loss, "gradient_norm": norm, "lr": self.optimizer.rate(state.step)}
+        return State(with_parameters(state.model, values), kept, number), {**metrics, **told}
 
     def placed(self, state: State) -> State:
         """The state on the devices of this step."""
         return state if self.state_place is None else jax.device_put(state, self.state_place)
 
-    def __call__(self, state: State, batch: Mapping[str, Any]) -> tuple[State, dict[str, jax.Array]]:
+    def __call__(
+        self, state: State, batch: Mapping[str, Any]
+    ) -> tuple[State, dict[str, jax.Array]]:
         """One step. Raises InputError for rows that the devices cannot share equally."""
         with computing():
             if self.batch_place is not None:

@@ -74,12 +74,12 @@ def read_texts(
 class PairFields:
     """The names of the fields of a pair; negative holds a text, or a list of them.
 
-    A field of scores must be asked for: None takes none.
+    None takes none; a field of scores must be asked for.
     """
 
     anchor: str = "anchor"
     positive: str = "positive"
-    negative: str = "negative"
+    negative: str | None = "negative"
     score: str | None = None
 
 
@@ -116,6 +116,8 @@ def read_pairs(
 
 def with_negatives(inputs: Sequence[str], reading: Reading, names: PairFields) -> Reading:
     """The reading with the field of negatives, where tables have such a column."""
+    if names.negative is None:
+        return reading
     more = replace(reading, carry=(*reading.carry, names.negative))
     with suppress(InputError):
         Source(inputs, more).check()
@@ -126,12 +128,13 @@ def with_negatives(inputs: Sequence[str], reading: Reading, names: PairFields) -
 def pair_of(row: Row, carried: dict[str, Any], names: PairFields) -> Texts:
     """A row as a pair; ValueError says what is no text or no score."""
     held = {name: v.value if isinstance(v, Cell) else v for name, v in carried.items()}
-    negative = held.get(names.negative)
+    name = names.negative or ""
+    negative = held.get(name)
     negatives = negative if isinstance(negative, list) else [negative] * (negative is not None)
-    others = (text(held[names.positive], names.positive),)
-    others += tuple(text(own, names.negative) for own in negatives)
+    others = [text(held[names.positive], names.positive)]
+    others += [text(own, name) for own in negatives]
     score = None if names.score is None else number(held[names.score], names.score)
-    return Texts(row.where, row.text, others, score)
+    return Texts(row.where, row.text, tuple(others), score)
 
 
 def text(value: Any, name: str) -> str:
