@@ -19,9 +19,9 @@ from jaxbert.train.models import MaskedModel, TextModel
 
 
 def on_one_device(module: Any) -> Any:
-    """The module with its weights on the first device, where training had them on several."""
+    """The module on the first device, with arrays of its own: a step uses up those of its state."""
     first = jax.local_devices()[0]
-    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), first), module)
+    return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), first), module)
 
 
 def stack_of(model: TextModel, stack: Stack) -> Stack:

@@ -41,13 +41,22 @@ def length(gradients: Mapping[str, jax.Array]) -> jax.Array:
     return jnp.sqrt(jnp.stack(squares).sum())
 
 
+def places(devices: Sequence[jax.Device] | None) -> tuple[Any, Any]:
+    """Where the state of a step goes, whole on each device, and where its rows; None for one."""
+    if devices is None or len(devices) == 1:
+        return None, None
+    mesh = Mesh(np.array(devices), ("rows",))
+    part: Any = PartitionSpec  # which is not typed
+    return NamedSharding(mesh, part()), NamedSharding(mesh, part("rows"))
+
+
 class Step:
     """step(state, batch) -> (state, metrics); the state that goes in is used up.
 
-    metrics are the objective's, `loss`, `gradient_norm` (before clipping) and the rate `lr`. The key of a step is
-    fold_in(key(seed), step). Where loss or gradient is not finite, the state comes back as it was,
-    with its step not counted. Several devices each take a part of the rows: the loss is that of the
-    whole batch, within rounding.
+    metrics are the objective's, `loss`, `gradient_norm` (before clipping) and the rate `lr`. The
+    key of a step is fold_in(key(seed), step). Where loss or gradient is not finite, the state comes
+    back as it was, with its step not counted. Several devices each take a part of the rows: the
+    loss is that of the whole batch, within rounding.
     """
 
     def __init__(
@@ -63,14 +72,8 @@ class Step:
         self.optimizer, self.seed, self.frozen = optimizer, seed, frozen
         self.devices = check_devices(devices)
         self.gradient = value_and_grad(objective, frozen)
-        self.state_place: Any = None
-        self.batch_place: Any = None
-        more: dict[str, Any] = {}
-        if self.devices and len(self.devices) > 1:
-            mesh = Mesh(np.array(self.devices), ("rows",))
-            self.state_place = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
-            self.batch_place = NamedSharding(mesh, PartitionSpec("rows"))  # type: ignore[no-untyped-call]
-            more = {"out_shardings": self.state_place}
+        self.state_place, self.batch_place = places(self.devices)
+        more = {} if self.state_place is None else {"out_shardings": self.state_place}
         self.compiled = jax.jit(self.update, donate_argnums=0, **more)
 
     def update(self, state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:

@@ -1,5 +1,7 @@
 """Small models, data and runs for the tests of training."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -28,6 +30,7 @@ def OBJECTIVE(model, batch, key):  # noqa: N802
     return jnp.square(found - batch["teacher"]).mean(), {}
 
 
+@functools.cache
 def model(name="bert-gelu"):
     """A small encoder with mean pooling."""
     return TextModel(make(CONFIGS[name]), PoolingHead(Pooling()))
@@ -47,14 +50,21 @@ def taught_batch(rows=4, length=8):
     }
 
 
+@functools.cache
 def batches(rows=4, seed=0):
     """Batches of TEXTS with random vectors, of two lengths."""
     vectors = np.random.default_rng(1).normal(size=(len(TEXTS), WIDTH)).astype(np.float32)
     return Batches(Taught(Ragged.of(tokenizer()(TEXTS)), vectors), rows, seed, (8, 13))
 
 
+@functools.cache
+def compiled(objective=OBJECTIVE):
+    """A step that all runs share, since tracing takes longer than running."""
+    return Step(objective, adamw(1e-2, STEPS, 3))
+
+
 def run(folder=None, steps=STEPS, every=3, objective=OBJECTIVE, **options):
     """A run of STEPS that has not begun, or goes on in an open folder."""
-    optimizer = adamw(1e-2, STEPS, 3)
-    state, step = start(model(), optimizer), Step(objective, optimizer)
+    step = compiled(objective)
+    state = start(model(), step.optimizer)
     return Run(state, step, batches(), Limits(steps, every, **options), folder)

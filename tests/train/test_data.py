@@ -94,7 +94,9 @@ def test_the_sum_tells_texts_apart():
         return windows(numbered(texts), letters(), 9).sha256
 
     assert sum_of("a b c", "d e f") == sum_of("a b c", "d e f")
-    assert len({sum_of(*own) for own in (("a b c d e f",), ("a b c", "d e f"), ("abc", "def"))}) == 3
+    assert (
+        len({sum_of(*own) for own in (("a b c d e f",), ("a b c", "d e f"), ("abc", "def"))}) == 3
+    )
 
 
 # --- files ---------------------------------------------------------------------------------------
