@@ -19,6 +19,10 @@ FUNCTION = 32 * ROUNDING
 # makes the rounding before it larger by as much.
 ENCODER = 1e-5
 
+# Gradients of two layers, as a share of the length of the whole gradient, for some are zero but for
+# rounding: a shift of all keys moves no softmax. A backward pass rounds as often as two forward.
+GRADIENT = 2 * ENCODER
+
 # What must differ does so by more than this share: no rounding reaches it.
 VISIBLE = 10 * ENCODER
 

@@ -99,13 +99,18 @@ def family_for(config: EncoderConfig) -> str:
 
 
 def remote_keys(family: str) -> dict[str, Any]:
-    """The keys by which transformers finds the remote code of a JinaBERT family."""
+    """The keys by which transformers finds the remote code of a JinaBERT family.
+
+    Differs: published files also say model_type "bert", by which transformers takes its own BERT
+    where remote code is not trusted, and draws what that needs at random; without the key it asks
+    for trust_remote_code. Their attn_implementation "torch" is what absence means to the remote
+    code, and transformers 5 refuses it.
+    """
     code = next(code for code, own in CODE.items() if own == family)
     classes = {"AutoConfig": "configuration_bert.JinaBertConfig"}
     classes |= {"AutoModel": "modeling_bert.JinaBertModel"}
     return {
         "_name_or_path": f"jinaai/{code}",
-        "attn_implementation": "torch",
         "auto_map": {auto: f"jinaai/{code}--{name}" for auto, name in classes.items()},
         "emb_pooler": "mean",
     }
@@ -118,7 +123,7 @@ def raw_config(config: EncoderConfig) -> tuple[dict[str, Any], str]:
     """
     family = family_for(config)
     raw = {key.name: key.write(config) for key in (*NUMBERS, POSITION, ACTIVATION)}
-    raw |= {"model_type": "bert", "pad_token_id": 0}
+    raw["pad_token_id"] = 0
     raw["architectures"] = ["BertModel" if family == "bert" else "JinaBertModel"]
     kind = FEED_FORWARD.write(config)
     if config.feed_forward == "glu":
@@ -130,5 +135,6 @@ def raw_config(config: EncoderConfig) -> tuple[dict[str, Any], str]:
             f"a config.json has no words for {config.position} positions with a "
             f"{config.feed_forward} of {config.activation}; such an encoder cannot be saved"
         )
-    remote = {} if family == "bert" else {**remote_keys(family), FEED_FORWARD.name: kind}
-    return dict(sorted(raw.items())) | remote, family
+    if family == "bert":
+        return dict(sorted((raw | {"model_type": "bert"}).items())), family
+    return dict(sorted(raw.items())) | remote_keys(family) | {FEED_FORWARD.name: kind}, family

@@ -14,6 +14,7 @@ from jaxbert.cli.commands import (
     run_status,
     run_verify,
 )
+from jaxbert.cli.training import train_command
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 ATTENTIONS = ("auto", "dense", "blockwise", "tpu", "gpu")
@@ -46,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     fill.add_argument("text", metavar="TEXT", help="a text with [MASK] in it")
     fill.add_argument("--top-k", type=int, default=5, help="words per mask (default: %(default)s)")
 
+    train_command(actions)
     add(actions, "info", "what a model is, and what was ignored in its files", run_info, True)
     verify = add(actions, "verify", "run the NumPy reference beside the encoder", run_verify, True)
     verify.add_argument(

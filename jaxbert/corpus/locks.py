@@ -23,7 +23,7 @@ def kernel_locks() -> Any:
         return importlib.import_module("fcntl")
     except ImportError as error:
         raise InputError(
-            "jaxbert embed needs a POSIX system (locks that end with their process) to write a "
+            "jaxbert needs a POSIX system (locks that end with their process) to write a "
             "file; run it on Linux, macOS or WSL"
         ) from error
 

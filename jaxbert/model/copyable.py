@@ -32,11 +32,16 @@ class Copyable(nnx.Module):
         return jax.tree.map(lambda leaf: leaf, self)
 
 
+def with_parts(module: Module, **parts: Any) -> Module:
+    """The module with other attributes of the same names; all else is shared."""
+    copied = object.__new__(type(module))
+    vars(copied).update(vars(module), **parts)
+    return copied
+
+
 def with_attention(module: Module, attention: Any) -> Module:
     """The module with another attention; all else is shared."""
-    copied = object.__new__(type(module))
-    vars(copied).update(vars(module), attention=attention)
-    return copied
+    return with_parts(module, attention=attention)
 
 
 def check_pickles(value: Any, name: str) -> None:

@@ -696,7 +696,7 @@ def test_a_system_without_locks_is_refused_in_one_sentence(lines, tmp_path, caps
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows: importing it fails
     assert embed(tmp_path / "no model", lines, "-o", tmp_path / "out.npy") == 1
     error = capsys.readouterr().err
-    assert error.startswith("jaxbert: jaxbert embed needs a POSIX system")
+    assert error.startswith("jaxbert: jaxbert needs a POSIX system")
     assert error.count("\n") == 1
     assert os.listdir(tmp_path) == [lines.name]
 

@@ -1,0 +1,1 @@
+"""Training: functions around the model, of which a forward pass knows nothing."""
