@@ -113,22 +113,22 @@ class Sandwich(Bias):
 
 
 class Buckets(Bias):
-    """A trained number for each bucket of offsets, near ones exact, far ones by their logarithm.
+    """A trained number for each bucket of offsets; near ones are exact, far ones by the logarithm.
 
-    Source: Raffel et al., arXiv:1910.10683, section 2.1.
+    Source: Raffel et al., arXiv:1910.10683, section 2.1; with numbers of which none is looked up.
     """
 
-    def __init__(self, num_heads, buckets=16, farthest=64):
-        self.table = nnx.Param(jnp.sin(jnp.arange(num_heads * buckets).reshape(num_heads, -1)))
-        self.farthest = farthest
+    def __init__(self, num_heads, starts=(0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)):
+        rows = jnp.sin(jnp.arange(2 * len(starts))[:, None] + jnp.arange(num_heads))
+        self.starts, self.numbers = starts, nnx.List(map(nnx.Param, rows))
 
     def __call__(self, pos_q, pos_k):
-        offset = pos_k[None, :] - pos_q[:, None]
-        distance, side = jnp.abs(offset), self.table.shape[-1] // 2
-        steps = (side - side // 2) / math.log(self.farthest / (side // 2))
-        far = side // 2 + jnp.log(jnp.maximum(distance, 1) / (side // 2)) * steps
-        bucket = jnp.where(distance < side // 2, distance, jnp.minimum(far, side - 1).astype(int))
-        return self.table[...][bucket + side * (offset > 0)]
+        distance, after, term = distances(pos_q, pos_k), pos_k[None, :] > pos_q[:, None], 0.0
+        for start, left, right in zip(
+            self.starts, self.numbers[::2], self.numbers[1::2], strict=True
+        ):
+            term = jnp.where(distance >= start, jnp.where(after, right[...], left[...]), term)
+        return term
 
 
 class LocalGlobal(Bias):
@@ -155,15 +155,15 @@ class Fire(Bias):
     """An MLP of log(1 + c |t - s|) / log(1 + c max(t, s, l)) (Li et al., arXiv:2310.04418)."""
 
     def __init__(self, num_heads, width=8):
-        draws = jax.random.normal(jax.random.key(0), (3, num_heads, width))
-        self.up, self.shift, self.down = map(nnx.Param, draws)
+        draws = jax.random.normal(jax.random.key(0), (width, 3, num_heads))
+        self.hidden = nnx.List(nnx.List(map(nnx.Param, unit)) for unit in draws)
         self.c, self.length = nnx.Param(jnp.full(num_heads, 0.1)), jnp.full(num_heads, 64.0)
 
     def __call__(self, pos_q, pos_k):
         last = jnp.maximum(jnp.maximum(pos_q[:, None], pos_k[None, :]), self.length)
         share = jnp.log1p(self.c[...] * distances(pos_q, pos_k)) / jnp.log1p(self.c[...] * last)
-        inner = jax.nn.relu(share[..., None] * self.up[...] + self.shift[...])
-        return (inner * self.down[...]).sum(-1)
+        units = ((up[...], shift[...], down[...]) for up, shift, down in self.hidden)
+        return sum(jax.nn.relu(share * up + shift) * down for up, shift, down in units)
 
 
 class SoftCap(Bias):
