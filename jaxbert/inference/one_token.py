@@ -14,8 +14,8 @@ from jaxtyping import Array, Int
 
 from jaxbert.inference.unrolled import Unrolled
 from jaxbert.model.attention import is_exact
-from jaxbert.model.attention.dense import masked_weights, product, weighted_mean
-from jaxbert.model.axes import Hidden, Keys, Positions, Queries, Scores, Segments, Values
+from jaxbert.model.attention.dense import biased_scores, masked_weights, product, weighted_mean
+from jaxbert.model.axes import Hidden, Keys, Positions, Queries, Segments, Values
 from jaxbert.model.head import Classifier, PoolingHead
 from jaxbert.model.position import Bias
 from jaxbert.model.transformer import AttentionMetadata, Inputs, Layer, SelfAttention, Transformer
@@ -76,18 +76,6 @@ def one_query_attention(
     """
     scores = product("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5)
     if bias is not None:
-        scores = biased_row(scores, bias, positions, index)
+        scores = biased_scores(scores, bias, at(positions, index), positions)
     mask = (at(segments, index) == segments) & (segments != 0)
     return weighted_mean(masked_weights(scores, mask[:, None, None, :]), v).astype(q.dtype)
-
-
-def biased_row(scores: Scores, bias: Bias, positions: Positions, index: Index) -> Scores:
-    """bias.score of every row and head, for the query at index and all keys: [b, n, 1, s]."""
-
-    def one_row(scores: jax.Array, pos: jax.Array) -> jax.Array:
-        pos_q = dynamic_slice_in_dim(pos, index, 1)
-        return jax.vmap(lambda head, scores: head.score(scores, pos_q, pos))(bias, scores)
-
-    if len(positions) == 1:
-        return jax.vmap(one_row, in_axes=(0, None))(scores, positions[0])
-    return jax.vmap(one_row)(scores, positions)

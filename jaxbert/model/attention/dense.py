@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxbert.model.axes import (
     AttentionMask,
+    KeyPositions,
     Keys,
     Lse,
     Positions,
@@ -50,19 +51,19 @@ def probabilities(
 def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Positions) -> Scores:
     """q k^T / sqrt(h) + bias, [b, n, t, s] in float32, or what bias.score makes of the product."""
     scores = product("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5)
-    return scores if bias is None else biased_scores(scores, bias, positions)
+    return scores if bias is None else biased_scores(scores, bias, positions, positions)
 
 
-def biased_scores(scores: Scores, bias: Bias, positions: Positions) -> Scores:
+def biased_scores(scores: Scores, bias: Bias, pos_q: Positions, pos_k: KeyPositions) -> Scores:
     """bias.score of every row and head; vmap splits every array of bias along its axis n."""
     heads = per_head(bias, scores.shape[1])
 
-    def one_row(scores: jax.Array, pos: jax.Array) -> jax.Array:
-        return jax.vmap(lambda head, scores: head.score(scores, pos, pos))(heads, scores)
+    def one_row(scores: jax.Array, pos_q: jax.Array, pos_k: jax.Array) -> jax.Array:
+        return jax.vmap(lambda head, scores: head.score(scores, pos_q, pos_k))(heads, scores)
 
-    if len(positions) == 1:  # the same in all rows, so that the term is computed once
-        return jax.vmap(one_row, in_axes=(0, None))(scores, positions[0])
-    return jax.vmap(one_row)(scores, positions)
+    if len(pos_q) == 1:  # the same in all rows, so that the term is computed once
+        return jax.vmap(one_row, in_axes=(0, None, None))(scores, pos_q[0], pos_k[0])
+    return jax.vmap(one_row)(scores, pos_q, pos_k)
 
 
 def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
