@@ -29,7 +29,6 @@ Ids = Int[Array, "b t"]  # token ids
 Types = Int[Array, "b t"]  # token type ids
 Segments = Int[Array, "b t"]  # 0 is padding; tokens with equal numbers attend to each other
 Positions = Int[Array, "#b t"]  # position of each token in its text
-KeyPositions = Int[Array, "#b s"]
 Mask = Bool[Array, "b t"]  # True where a token counts
 
 Hidden = Float[Array, "b t d"]  # token states

@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxbert.model.axes import (
     AttentionMask,
-    KeyPositions,
     Keys,
     Lse,
     Positions,
@@ -54,7 +53,9 @@ def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Position
     return scores if bias is None else biased_scores(scores, bias, positions, positions)
 
 
-def biased_scores(scores: Scores, bias: Bias, pos_q: Positions, pos_k: KeyPositions) -> Scores:
+def biased_scores(
+    scores: Scores, bias: Bias, pos_q: Positions, pos_k: Int[Array, "#b s"]
+) -> Scores:
     """bias.score of every row and head; vmap splits every array of bias along its axis n."""
     heads = per_head(bias, scores.shape[1])
 
