@@ -65,6 +65,11 @@ class CoreProgram:
         self.cores, self.ahead = cores, 2 * cores
 
     @property
+    def fixed(self) -> list[jax.Array]:
+        """The arrays of the leading arguments, which both programs share."""
+        return self.alone.fixed
+
+    @property
     def compilations(self) -> int:
         """How many programs have been compiled or read from the cache."""
         return self.together.compilations + self.alone.compilations
