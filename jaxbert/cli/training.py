@@ -135,5 +135,9 @@ def pairs(task: argparse.ArgumentParser) -> None:
 def distil(task: argparse.ArgumentParser) -> None:
     """What only distil has."""
     task.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
+    about = "train on the sentences of texts, longer ones in pieces of N words"
+    task.add_argument("--sentences", type=int, metavar="N", help=about)
+    about = "train on so many of them, drawn by the seed (default: all)"
+    task.add_argument("--sample", type=int, metavar="N", help=about)
     task.add_argument("--teacher", metavar="MODEL", help="default: the base, with all its layers")
     losses(task, DISTIL_LOSSES)

@@ -5,6 +5,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from jaxbert.arguments import integer
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.corpus.fields import Reading
 from jaxbert.embedder import Embedder
@@ -18,6 +19,7 @@ from jaxbert.train.models import MaskedModel, TextModel
 from jaxbert.train.opening import Start, begin, identity, quiet_stack
 from jaxbert.train.options import Options, numbers, real
 from jaxbert.train.ragged import Ragged
+from jaxbert.train.sentences import FEWEST_WORDS, sample, sentences
 from jaxbert.train.students import special_ids
 from jaxbert.train.teacher import teacher_vectors
 from jaxbert.train.texts import OnBadRow, Texts, read_pairs, read_texts
@@ -222,11 +224,23 @@ class OfTeacher(Vectors):
         )
         if options.own["loss"] != "kl":
             self.check_widths()
-        reading = Reading(options.kind, own["text_field"], "")
-        self.texts = [t.text for t in read_texts(options.inputs, reading, bad, self.without)]
+        self.texts = self.read(bad)
         self.ids = Ragged.of(self.start.tokenizer(self.texts, options.training.length))
         enough(self.ids.lengths, options)
         self.loss = vector_loss(options)
+
+    def read(self, bad: OnBadRow) -> list[str]:
+        """The texts, their sentences, or some of them, as the options say."""
+        own, options = self.options.own, self.options
+        reading = Reading(options.kind, own["text_field"], "")
+        texts = read_texts(options.inputs, reading, bad, self.without)
+        if own["sentences"] is not None:
+            words = integer(own["sentences"], "--sentences", FEWEST_WORDS)
+            texts = (t for t in sentences(texts, words) if t.text not in self.without)
+        if own["sample"] is not None:
+            number = integer(own["sample"], "--sample", 1)
+            texts = iter(sample(texts, number, options.training.seed))
+        return [own.text for own in texts]
 
     def check_widths(self) -> None:
         """InputError for a student whose vectors are wider or narrower than the teacher's."""
