@@ -140,4 +140,6 @@ def distil(task: argparse.ArgumentParser) -> None:
     about = "train on so many of them, drawn by the seed (default: all)"
     task.add_argument("--sample", type=int, metavar="N", help=about)
     task.add_argument("--teacher", metavar="MODEL", help="default: the base, with all its layers")
+    about = "of the teacher, where they are kept for other students (default: the run's)"
+    task.add_argument("--vectors", metavar="FOLDER", help=about)
     losses(task, DISTIL_LOSSES)

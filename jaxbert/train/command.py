@@ -32,7 +32,7 @@ OWN = {
         *("loss", "temperature", "matryoshka"),
     ),
     "distil": (
-        *("text_field", "sentences", "sample", "teacher"),
+        *("text_field", "sentences", "sample", "teacher", "vectors"),
         *("loss", "temperature", "matryoshka"),
     ),
 }

@@ -277,6 +277,9 @@ class OfTeacher(Vectors):
         def make() -> Embedder:
             return Embedder.from_pretrained(self.name, revision=self.revision, ignore_config=ignore)
 
+        if self.options.own["vectors"] is not None:
+            folder = Path(self.options.own["vectors"])
+            folder.mkdir(parents=True, exist_ok=True)
         length = self.options.training.length
         vectors = teacher_vectors(make, self.texts, length, folder, self.identity)
         return Taught(self.ids, vectors)
