@@ -12,7 +12,7 @@ from jaxbert.train.batches import permutation
 from jaxbert.train.texts import Texts
 
 # Where a sentence ends: behind . ! or ? with what closes a quotation, and at the end of a line.
-END = re.compile(r"(?<=[.!?])[\"'’”)\]]*\s+|\n+")
+END = re.compile(r"(?<=[.!?])[\"'\u2019\u201d)\]]*\s+|\n+")
 # Sentences of fewer words are mostly pieces of abbreviations and numbers, as "Mrs." is.
 FEWEST_WORDS = 4
 # The stream of random numbers that a sample is drawn from; those of batches are 0 and above.

@@ -5,8 +5,8 @@ python notes/bench/distillation.py --data mixed.jsonl.gz --sts stsbenchmark-test
 The data is JSON lines with "kind" and "text". Two students, a BERT and a JinaBERT, each in two
 steps of `jaxbert train distil`: at a constant rate, then on other sentences at a rate that falls to
 0. Both see the same sentences, so the teacher embeds them once. A third command goes on with pairs
-(`jaxbert train pairs`): two sentences of one text that follow each other, with one from elsewhere in
-the same text as the hard negative.
+(`jaxbert train pairs`): two sentences of one text that follow each other, with one from elsewhere
+in the same text as the hard negative.
 
 40 pages of the data are held out. A student's vector of the first 64 ... 1024 tokens of a page is
 compared with the mean of the teacher's vectors of its parts of 64 tokens: by the cosine, and by
