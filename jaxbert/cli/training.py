@@ -137,7 +137,7 @@ def distil(task: argparse.ArgumentParser) -> None:
     task.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
     about = "train on the sentences of texts, longer ones in pieces of N words"
     task.add_argument("--sentences", type=int, metavar="N", help=about)
-    about = "train on so many of them, drawn by the seed (default: all)"
+    about = "train on so many of them, drawn at random, whatever the seed (default: all)"
     task.add_argument("--sample", type=int, metavar="N", help=about)
     task.add_argument("--teacher", metavar="MODEL", help="default: the base, with all its layers")
     about = "of the teacher, where they are kept for other students (default: the run's)"

@@ -41,11 +41,12 @@ def pieces(sentence: str, words: int) -> Iterator[str]:
             yield " ".join(piece)
 
 
-def sample(texts: Iterable[Texts], number: int, seed: int) -> list[Texts]:
-    """`number` of the texts, drawn by the seed, in the order in which they came.
+def sample(texts: Iterable[Texts], number: int) -> list[Texts]:
+    """`number` of the texts, drawn at random, in the order in which they came.
 
-    All of them where there are no more.
+    All of them where there are no more. The same texts give the same sample, whatever the seed of a
+    run is, so that runs can share a teacher's vectors.
     """
     held = list(texts)
-    chosen = np.sort(permutation(len(held), seed, 0, SAMPLE)[:number])
+    chosen = np.sort(permutation(len(held), 0, 0, SAMPLE)[:number])
     return [held[i] for i in chosen]

@@ -239,7 +239,7 @@ class OfTeacher(Vectors):
             texts = (t for t in sentences(texts, words) if t.text not in self.without)
         if own["sample"] is not None:
             number = integer(own["sample"], "--sample", 1)
-            texts = iter(sample(texts, number, options.training.seed))
+            texts = iter(sample(texts, number))
         return [own.text for own in texts]
 
     def check_widths(self) -> None:

@@ -5,8 +5,8 @@ python notes/bench/distillation.py --data mixed.jsonl.gz --sts stsbenchmark-test
 The data is JSON lines with "kind" and "text". Two students, a BERT and a JinaBERT, each in two
 steps of `jaxbert train distil`: at a constant rate, then on other sentences at a rate that falls to
 0. Both see the same sentences, so the teacher embeds them once. A third command goes on with pairs
-(`jaxbert train pairs`): two sentences of one text that follow each other, with one from elsewhere
-in the same text as the hard negative.
+(`jaxbert train pairs`): the title and the end of an abstract, and as the hard negative the end of
+the abstract whose title shares the most rare words.
 
 40 pages of the data are held out. A student's vector of the first 64 ... 1024 tokens of a page is
 compared with the mean of the teacher's vectors of its parts of 64 tokens: by the cosine, and by
@@ -42,7 +42,7 @@ FOLDER = Path(__file__).parents[2] / "build" / "bench" / "distillation"
 FILE = Path(__file__).with_name("distillation.json")
 HELD_OUT, LONG = 40, 1100  # pages, and the word pieces that each has at least
 LENGTHS, PART = (64, 128, 256, 512, 1024), 64
-PAIRS = 4000
+END = 32  # words of a piece of an abstract
 
 ALL = ("--freeze", "encoder.embeddings.word", "--quiet")
 TEXTS = ("--texts", "texts.jsonl", "--sentences", "16", "--length", "24")
@@ -66,7 +66,7 @@ def second(base):
 
 def contrast(base):
     """Pairs for a student."""
-    how = ("--length", "32", "--batch", "32", "--steps", "120", "--rate", "2e-5", "--buckets", "2")
+    how = ("--length", "48", "--batch", "32", "--steps", "72", "--rate", "2e-5", "--buckets", "2")
     return ("pairs", "--base", base, "--data", "pairs.jsonl", *how, *ALL)
 
 
@@ -90,26 +90,34 @@ def write(name, rows):
 
 def prepare(data):
     """Write the texts, the pages that are held out, and the pairs."""
-    held, rest = [], []
+    held, rest, abstracts = [], [], []
     with gzip.open(data, "rt") as lines:
         for row in map(json.loads, lines):
             page = row["kind"].startswith("pages") and row["wordpieces"] > LONG
             (held if page and len(held) < HELD_OUT else rest).append({"text": row["text"]})
+            if row["kind"] == "abstract":
+                abstracts.append(row["text"])
     write("held.jsonl", held)
     write("texts.jsonl", rest)
-    write("pairs.jsonl", neighbours(rest))
+    write("pairs.jsonl", titles_and_ends(abstracts))
 
 
-def neighbours(rows):
-    """One pair of each of PAIRS texts: a sentence, the next one, and the last one of the text."""
-    random = np.random.default_rng(0)
-    found = []
-    for i in random.permutation(len(rows)):
-        own = [x.text for x in sentences([Texts("", rows[i]["text"])], 24)]
-        if len(own) >= 6 and len(found) < PAIRS:
-            j = int(random.integers(len(own) - 4))
-            found.append({"anchor": own[j], "positive": own[j + 1], "negative": own[-1]})
-    return found
+def titles_and_ends(abstracts):
+    """Titles with the last words of their abstracts, and with those of the most similar title."""
+    split = [[x.text for x in sentences([Texts("", text)], END)] for text in abstracts]
+    split = [own for own in split if len(own) >= 3]
+    words = [set(own[0].lower().split()) for own in split]
+    names = {word: i for i, word in enumerate(sorted(set().union(*words)))}
+    count = np.zeros((len(split), len(names)), np.float32)
+    for row, own in zip(count, words, strict=True):
+        row[[names[word] for word in own]] = 1
+    rare = np.log(len(split) / count.sum(axis=0))
+    shared = (count * rare) @ count.T
+    np.fill_diagonal(shared, -1)
+    return [
+        {"anchor": own[0], "positive": own[-1], "negative": split[other][-1]}
+        for own, other in zip(split, shared.argmax(axis=1), strict=True)
+    ]
 
 
 # --- the commands --------------------------------------------------------------------------------

@@ -138,9 +138,9 @@ def test_students_of_sentences_share_the_teachers_vectors(given, tmp_path):
     vectors = tmp_path / "vectors" / "teacher.npy"
     assert np.load(vectors).shape == (7, CONFIGS["bert-gelu"].hidden_size)
     first = vectors.stat().st_mtime_ns
-    assert train(*command, "--rate", 0.1, "-o", tmp_path / "two") == 0
+    assert train(*command, "--seed", 1, "-o", tmp_path / "two") == 0
     assert vectors.stat().st_mtime_ns == first
-    assert train(*command, "--seed", 1, "-o", tmp_path / "three") == 0
+    assert train(*command, "--sample", 8, "-o", tmp_path / "three") == 0
     assert vectors.stat().st_mtime_ns != first
     assert not (tmp_path / "one.run" / "teacher.npy").exists()
 
