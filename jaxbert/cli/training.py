@@ -108,7 +108,7 @@ def around(task: argparse.ArgumentParser) -> None:
 
 
 def mlm(task: argparse.ArgumentParser) -> None:
-    """What only mlm has."""
+    """The options that only mlm has."""
     task.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
     share = "of a text's tokens that are masked (default: %(default)s)"
     task.add_argument("--share", type=float, default=0.15, help=share)
@@ -124,7 +124,7 @@ def losses(task: argparse.ArgumentParser, choices: tuple[str, ...]) -> None:
 
 
 def pairs(task: argparse.ArgumentParser) -> None:
-    """What only pairs has."""
+    """The options that only pairs has."""
     for name in ("anchor", "positive", "negative"):
         about = "default: %(default)s" + (", where rows have it" if name == "negative" else "")
         task.add_argument(f"--{name}-field", default=name, metavar="NAME", help=about)
@@ -133,7 +133,7 @@ def pairs(task: argparse.ArgumentParser) -> None:
 
 
 def distil(task: argparse.ArgumentParser) -> None:
-    """What only distil has."""
+    """The options that only distil has."""
     task.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
     about = "train on the sentences of texts, longer ones in pieces of N words"
     task.add_argument("--sentences", type=int, metavar="N", help=about)
