@@ -3,10 +3,10 @@
 python notes/bench/distillation.py --data mixed.jsonl.gz --sts stsbenchmark-test.jsonl
 
 The data is JSON lines with "kind" and "text". Two students, a BERT and a JinaBERT, each in two
-steps of `jaxbert train distil`: at a constant rate, then on other sentences at a rate that falls to
-0. Both see the same sentences, so the teacher embeds them once. A third command goes on with pairs
-(`jaxbert train pairs`): the title and the end of an abstract, and as the hard negative the end of
-the abstract whose title shares the most rare words.
+steps of `jaxbert train distil`: at a constant rate, then, the sentences in another order, at one
+that falls to 0. Both see the same sentences, so the teacher embeds them once. A last command goes
+on with pairs (`jaxbert train pairs`): the title and the end of an abstract, and as the hard
+negative the end of the abstract whose title shares the most rare words.
 
 40 pages of the data are held out. A student's vector of the first 64 ... 1024 tokens of a page is
 compared with the mean of the teacher's vectors of its parts of 64 tokens: by the cosine, and by
@@ -44,38 +44,39 @@ HELD_OUT, LONG = 40, 1100  # pages, and the word pieces that each has at least
 LENGTHS, PART = (64, 128, 256, 512, 1024), 64
 END = 32  # words of a piece of an abstract
 
-ALL = ("--freeze", "encoder.embeddings.word", "--quiet")
-TEXTS = ("--texts", "texts.jsonl", "--sentences", "16", "--length", "24")
-FIRST = ("--schedule", "constant", "--warmup", "60", "--rate", "8e-4", "--seed", "0")
-SECOND = ("--schedule", "linear", "--warmup", "10", "--rate", "8e-4", "--seed", "1")
+VECTORS = "vectors"
+ALL = ("--freeze", "encoder.embeddings.word", "--batch", "32", "--quiet")
+TEXTS = ("--texts", "texts.jsonl", "--sentences", "16", "--sample", "40000", "--length", "24")
+FIRST = ("--schedule", "constant", "--rate", "8e-4", "--warmup", "60", "--seed", "0")
+SECOND = ("--schedule", "linear", "--rate", "8e-4", "--warmup", "10", "--seed", "1")
 BERT = ("--layers", "0,2,4")
-JINABERT = (*BERT, "--architecture", "jinabert", "--intermediate", "768")
+JINABERT = (*BERT, "--architecture", "jinabert")
 
 
-def first(base):
+def first(base, steps):
     """The first step, which begins with layers of the teacher."""
-    what = (*TEXTS, "--sample", "40000", "--steps", "1240", "--vectors", "vectors-0")
-    return ("distil", "--base", TEACHER, *base, *what, *FIRST, *ALL)
+    how = (*TEXTS, "--vectors", VECTORS, "--steps", str(steps), *FIRST, *ALL)
+    return ("distil", "--base", TEACHER, *base, *how)
 
 
-def second(base):
+def second(base, steps):
     """The second step, which goes on with the model of the first one."""
-    what = (*TEXTS, "--sample", "40000", "--steps", "1240", "--vectors", "vectors-1")
-    return ("distil", "--base", base, "--teacher", TEACHER, *what, *SECOND, *ALL)
+    how = (*TEXTS, "--vectors", VECTORS, "--steps", str(steps), *SECOND, *ALL)
+    return ("distil", "--base", base, "--teacher", TEACHER, *how)
 
 
 def contrast(base):
     """Pairs for a student."""
-    how = ("--length", "48", "--batch", "32", "--steps", "72", "--rate", "2e-5", "--buckets", "2")
+    how = ("--length", "48", "--steps", "72", "--rate", "2e-5", "--buckets", "2")
     return ("pairs", "--base", base, "--data", "pairs.jsonl", *how, *ALL)
 
 
 # The commands by the names of their models, in their order.
 COMMANDS = {
-    "bert-first": first(BERT),
-    "bert": second("bert-first"),
-    "jinabert-first": first(JINABERT),
-    "jinabert": second("jinabert-first"),
+    "bert-first": first(BERT, 800),
+    "bert": second("bert-first", 800),
+    "jinabert-first": first(JINABERT, 1000),
+    "jinabert": second("jinabert-first", 1000),
     "bert-pairs": contrast("bert"),
 }
 
