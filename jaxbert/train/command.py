@@ -31,7 +31,10 @@ OWN = {
         *("anchor_field", "positive_field", "negative_field", "score_field"),
         *("loss", "temperature", "matryoshka"),
     ),
-    "distil": ("text_field", "teacher", "loss", "temperature", "matryoshka"),
+    "distil": (
+        *("text_field", "sentences", "sample", "teacher", "vectors"),
+        *("loss", "temperature", "matryoshka"),
+    ),
 }
 # Exit status of a run that ends before its last step.
 UNFINISHED = 3

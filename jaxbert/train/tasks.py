@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from jaxbert.arguments import integer
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.corpus.fields import Reading
 from jaxbert.embedder import Embedder
@@ -20,6 +21,7 @@ from jaxbert.train.models import MaskedModel, TextModel
 from jaxbert.train.opening import Start, begin, identity, quiet_stack
 from jaxbert.train.options import Options, numbers, real
 from jaxbert.train.ragged import Ragged
+from jaxbert.train.sentences import FEWEST_WORDS, sample, sentences
 from jaxbert.train.students import special_ids
 from jaxbert.train.teacher import teacher_vectors
 from jaxbert.train.texts import OnBadRow, Texts, read_pairs, read_texts
@@ -224,11 +226,23 @@ class OfTeacher(Vectors):
         )
         if options.own["loss"] != "kl":
             self.check_widths()
-        reading = Reading(options.kind, own["text_field"], "")
-        self.texts = [t.text for t in read_texts(options.inputs, reading, bad, self.without)]
+        self.texts = self.read(bad)
         self.ids = Ragged.of(self.start.tokenizer(self.texts, options.training.length))
         enough(self.ids.lengths, options)
         self.loss = vector_loss(options)
+
+    def read(self, bad: OnBadRow) -> list[str]:
+        """The texts, their sentences, or some of them, as the options say."""
+        own, options = self.options.own, self.options
+        reading = Reading(options.kind, own["text_field"], "")
+        texts = read_texts(options.inputs, reading, bad, self.without)
+        if own["sentences"] is not None:
+            words = integer(own["sentences"], "--sentences", FEWEST_WORDS)
+            texts = (t for t in sentences(texts, words) if t.text not in self.without)
+        if own["sample"] is not None:
+            number = integer(own["sample"], "--sample", 1)
+            texts = iter(sample(texts, number))
+        return [own.text for own in texts]
 
     def check_widths(self) -> None:
         """InputError for a student whose vectors are wider or narrower than the teacher's."""
@@ -265,6 +279,9 @@ class OfTeacher(Vectors):
         def make() -> Embedder:
             return Embedder.from_pretrained(self.name, revision=self.revision, ignore_config=ignore)
 
+        if self.options.own["vectors"] is not None:
+            folder = Path(self.options.own["vectors"])
+            folder.mkdir(parents=True, exist_ok=True)
         length = self.options.training.length
         about = {"total": len(self.texts), "unit": "text", "desc": "teacher"}
         with tqdm(**about, disable=self.options.quiet, dynamic_ncols=True) as bar:
