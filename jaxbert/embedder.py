@@ -1,7 +1,7 @@
 """Text -> vectors: tokenise, run, pool, put back in order."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -74,6 +74,7 @@ class Embedder(PortableEmbedder):
         token: str | None = None,
         ignore_config: Sequence[str] = (),
         devices: Sequence[jax.Device] | None = None,
+        parts: Mapping[str, Any] | None = None,
     ) -> Self:
         """The model of a folder or a hub name, with its pooling, normalisation and prompts.
 
@@ -83,8 +84,8 @@ class Embedder(PortableEmbedder):
         None is the first one alone. dtype is float32 or bfloat16, that of the weights and of the
         states between layers; sums, norms, softmax and pooling are float32 in both. bfloat16 is
         faster where the processor multiplies it, and moves components by up to 3e-3 of a vector's
-        norm (notes/06-cpu.md), so float32 is the default. Raises ModelNotFoundError and
-        CheckpointError.
+        norm (notes/06-cpu.md), so float32 is the default. parts is as in Encoder.from_pretrained.
+        Raises ModelNotFoundError and CheckpointError.
         """
         devices = check_devices(devices)  # before a model is fetched
         deterministic = flag(deterministic, "deterministic")
@@ -93,10 +94,11 @@ class Embedder(PortableEmbedder):
         tokenizer = Tokenizer.of_model(opened, stack.lower_case)
         device = devices[0] if devices else None
         encoder = Encoder.from_checkpoint(
-            opened.stored, dtype=dtype, attention=attention, device=device
+            opened.stored, dtype=dtype, attention=attention, device=device, parts=parts
         )
         planner = ByText(longest=encoder.position.limit) if deterministic else None
-        source = Source.of(opened, (encoder,))
+        # Parts of a user's own code are nothing that another process finds in the folder.
+        source = None if parts else Source.of(opened, (encoder,))
         return cls(encoder, tokenizer, stack, planner, devices, source=source)
 
     @property

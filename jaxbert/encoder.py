@@ -1,6 +1,6 @@
 """The encoder that callers meet: a Transformer that checks its inputs, opens and saves folders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -12,7 +12,9 @@ from jax.typing import DTypeLike
 from jaxbert.arguments import integer
 from jaxbert.checkpoint.module import load, weights
 from jaxbert.checkpoint.opening import open_model
-from jaxbert.checkpoint.saving import save_encoder
+from jaxbert.checkpoint.own.folder import OwnCheckpoint
+from jaxbert.checkpoint.own.loading import check_given, check_names, load_own
+from jaxbert.checkpoint.saving import save_encoder, save_own
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.inference.inputs import ArrayInput, check_dtype, check_makers, check_parts, prepare
 from jaxbert.inference.memory import check_memory
@@ -80,15 +82,18 @@ class Encoder(Copyable, Transformer):
         revision: str | None = None,
         token: str | None = None,
         ignore_config: Sequence[str] = (),
+        parts: Mapping[str, Any] | None = None,
     ) -> "Encoder":
         """The encoder of a Hugging Face folder or hub name, every tensor accounted for.
 
         dtype is that of the weights here, float32 whatever is stored. Raises CheckpointError for
         anything missing, left over, misshapen, not finite or not understood; ignore_config names
         keys of config.json that may be passed over. attention=None chooses by length and platform.
+        parts is for a folder that was saved with parts: the same ones, whose code and leaves are
+        compared with the folder's. No code is imported because a folder names it.
         """
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
-        return cls.from_checkpoint(opened.stored, dtype=dtype, attention=attention)
+        return cls.from_checkpoint(opened.stored, dtype=dtype, attention=attention, parts=parts)
 
     @classmethod
     def from_checkpoint(
@@ -98,23 +103,39 @@ class Encoder(Copyable, Transformer):
         dtype: DTypeLike = jnp.float32,
         attention: Attend | None = None,
         device: jax.Device | None = None,
+        parts: Mapping[str, Any] | None = None,
     ) -> "Encoder":
         """The encoder that an opened checkpoint describes, with its weights."""
         dtype = check_dtype(dtype)
-        return load(stored, lambda c: cls(c, rngs=nnx.Rngs(0), attention=attention), dtype, device)
+        given = {"attention": attention, **check_given(stored, parts, attention)}
+
+        def make(config: EncoderConfig) -> Encoder:
+            return cls(config, rngs=nnx.Rngs(0), **given)
+
+        if isinstance(stored, OwnCheckpoint):
+            return load_own(stored, make, dtype, device)
+        return load(stored, make, dtype, device)
 
     def weights(self) -> dict[str, jax.Array]:
         """Every weight by its path, such as layers.attention.query.weight with leading axis l."""
         return weights(self)
 
-    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+    def save_pretrained(
+        self, folder: str | PathLike[str], *, parts: Mapping[str, Any] | None = None
+    ) -> None:
         """Write config.json and model.safetensors in place of another encoder's.
 
-        Raises CheckpointError before anything is written for parts that these cannot describe and
-        for a folder with a tokenizer or pooling of a whole model; WriteError.
+        parts, by the arguments of Encoder, are those of a user's own code that it was made of, such
+        as {"position": scheme}: jaxbert.json then names that code, and only this package loads the
+        folder. Raises CheckpointError before anything is written for parts that the files cannot
+        describe and for a folder with a tokenizer or pooling of a whole model; WriteError.
         """
+        given = check_names(parts)
         with computing():
-            save_encoder(self, lambda config: Encoder(config, rngs=nnx.Rngs(0)), folder)
+            if given:
+                save_own(self, maker(given), given, folder)
+            else:
+                save_encoder(self, maker({}), folder)
 
     def layer(self, i: int) -> Any:
         """Layer i as a module by itself, whose weights have no leading axis l."""
@@ -178,6 +199,11 @@ class Encoder(Copyable, Transformer):
         They are those of the dense definition, also where attention computes other weights.
         """
         return self.run(_forward_attentions, dense, input_ids, attention_mask, token_type_ids)
+
+
+def maker(parts: Mapping[str, Any]) -> Callable[[EncoderConfig], Encoder]:
+    """A function from a config to an encoder with these parts, and all others as config says."""
+    return lambda config: Encoder(config, rngs=nnx.Rngs(0), **parts)
 
 
 # Jitted once for all encoders: an eager scan would cost a third of a second in every call.

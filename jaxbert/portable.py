@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
-from flax import nnx
 
 from jaxbert import copying
 from jaxbert.checkpoint.describing import check_own
@@ -14,15 +13,9 @@ from jaxbert.checkpoint.replacing import destination
 from jaxbert.checkpoint.saving import Rest, save_model
 from jaxbert.checkpoint.source import Origin, Source, inside
 from jaxbert.checkpoint.tensors import Checkpoint
-from jaxbert.encoder import Encoder
+from jaxbert.encoder import Encoder, maker
 from jaxbert.errors import InputTypeError
-from jaxbert.model.config import EncoderConfig
 from jaxbert.text.tokenizer import Tokenizer
-
-
-def plain(config: EncoderConfig) -> Encoder:
-    """An encoder of nothing but what config says."""
-    return Encoder(config, rngs=nnx.Rngs(0))
 
 
 def check_made(**given: tuple[Any, type]) -> None:
@@ -98,11 +91,17 @@ class Portable:
         CheckpointError for what the files cannot describe, before anything is written, and
         WriteError.
         """
+        self._check_class()
+        ignore = () if self.origin is None else self.origin.ignore_config
+        save_model(
+            self.encoder, maker({}), self.tokenizer, self._rest(), folder, self.stored, ignore
+        )
+        self._move(destination(folder))
+
+    def _check_class(self) -> None:
+        """Refuse a subclass of model or tokenizer that computes anything else."""
         check_own(self, self._home, self._title)
         check_own(self.tokenizer, Tokenizer, "a Tokenizer")
-        ignore = () if self.origin is None else self.origin.ignore_config
-        save_model(self.encoder, plain, self.tokenizer, self._rest(), folder, self.stored, ignore)
-        self._move(destination(folder))
 
     def _move(self, place: Path) -> None:
         """Note that the model was saved to place: if that was its own folder, its files changed.

@@ -1,5 +1,6 @@
 """What is saved, copied and pickled of each kind of model, as portable.py asks."""
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,17 @@ import jax
 
 from jaxbert.checkpoint.classifier import load_classifier
 from jaxbert.checkpoint.masked_language import load_masked_language_head
+from jaxbert.checkpoint.own.loading import check_names
+from jaxbert.checkpoint.replacing import destination
+from jaxbert.checkpoint.saving import save_own_model
 from jaxbert.checkpoint.saving_heads import ClassifierFiles, MaskedFiles
 from jaxbert.checkpoint.saving_stack import StackFiles
 from jaxbert.checkpoint.sentence_transformers.cross_encoder import CrossEncoderSettings
 from jaxbert.checkpoint.sentence_transformers.transformer import max_length
+from jaxbert.checkpoint.source import inside
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.copying import Places
-from jaxbert.encoder import Encoder
+from jaxbert.encoder import Encoder, maker
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.settings import Settings
 from jaxbert.inference.snapshot import Snapshot
@@ -45,6 +50,31 @@ class PortableEmbedder(Settings, Portable):
             "planner": self.engine.planner,
             "devices": Places.of(self.engine.given_devices),
         }
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, parts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write a folder as `Portable.save_pretrained` does, which other libraries load too.
+
+        parts are as in Encoder.save_pretrained: with them, only this package loads the folder, and
+        weights are written under their paths here.
+        """
+        given = check_names(parts)
+        if given:
+            self._save(folder, given)
+        else:
+            super().save_pretrained(folder)
+
+    def _save(self, folder: str | os.PathLike[str], parts: Mapping[str, Any]) -> None:
+        """Write a folder that names these parts; the weights are no longer those of another."""
+        self._check_class()
+        ignore = () if self.origin is None else self.origin.ignore_config
+        rest = (self.tokenizer, self._rest(), folder, ignore)
+        save_own_model(self.encoder, maker(parts), parts, *rest)
+        place = destination(folder)
+        if self._source is not None and inside(self._source.stored.folder, place):
+            self._source = None
+        self._move(place)
 
     def _rest(self) -> StackFiles:
         """The files of the stack, which saving writes."""

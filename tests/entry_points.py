@@ -236,11 +236,17 @@ CALLS = {
     ),
     "Encoder.from_pretrained": (
         lambda: Encoder.from_pretrained,
-        lambda: {"name": "model", "dtype": "float32", "revision": None, "ignore_config": ()},
+        lambda: {
+            "name": "model",
+            "dtype": "float32",
+            "revision": None,
+            "ignore_config": (),
+            "parts": None,
+        },
     ),
     "Encoder.save_pretrained": (
         lambda: encoder("bert-gelu").save_pretrained,
-        lambda: {"folder": "saved"},
+        lambda: {"folder": "saved", "parts": None},
     ),
     "Encoder.__call__": (
         lambda: encoder("bert-gelu"),
@@ -271,6 +277,7 @@ CALLS = {
             "revision": None,
             "token": None,
             "ignore_config": (),
+            "parts": None,
         },
     ),
     "Embedder.encode": (
@@ -321,7 +328,7 @@ CALLS = {
     "Embedder.warmup": (lambda: embedder().warmup, lambda: {"max_length": 3}),
     "Embedder.save_pretrained": (
         lambda: embedder().save_pretrained,
-        lambda: {"folder": "saved"},
+        lambda: {"folder": "saved", "parts": None},
     ),
     "Embedder.similarity": (
         lambda: embedder().similarity,

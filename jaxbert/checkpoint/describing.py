@@ -33,15 +33,22 @@ def check_encoder(module: Any, make: Callable[[EncoderConfig], Any]) -> None:
     make(config) is an encoder of nothing but what config says. Raises CheckpointError that names
     the part.
     """
+    model_type_for(module.config)
+    check_same(module, jax.eval_shape(lambda: make(replace(module.config, num_layers=1))))
+
+
+def check_same(module: Any, plain: Any) -> None:
+    """Refuse an encoder that computes anything else than plain, whatever the weights of both.
+
+    plain may have a single layer. Raises CheckpointError that names the part.
+    """
     config = module.config
-    model_type_for(config)
-    plain = jax.eval_shape(lambda: make(replace(config, num_layers=1)))
     check_own(module, type(plain), "an encoder")
-    if not is_exact(module.attention):
+    if not same_attention(module.attention, plain.attention):
         raise CheckpointError(
             f"the encoder's attention is {shown(module.attention)}, which a config.json cannot "
             "describe, so the folder would compute softmax when it is loaded; save with "
-            f"attention=None, or {KEEP}"
+            f'attention=None, or with parts={{"attention": ...}}, or {KEEP}'
         )
     for name in vars(plain):
         own, other = getattr(module, name), getattr(plain, name)
@@ -49,7 +56,8 @@ def check_encoder(module: Any, make: Callable[[EncoderConfig], Any]) -> None:
             where, value = next(differences(own, other, name), (name, own))
             raise CheckpointError(
                 f"the encoder's {name} are not what its config makes ({where} is {shown(value)}), "
-                f"so a config.json cannot describe them; {KEEP}"
+                f"so a config.json cannot describe them; save with the parts that the encoder was "
+                f'made of, such as parts={{"position": ...}}, or {KEEP}'
             )
     check_leaves(weights(module), weights(plain), config.num_layers)
 
@@ -69,11 +77,31 @@ def check_leaves(own: dict[str, Any], plain: dict[str, Any], layers: int) -> Non
                 f"the encoder's {name} has shape {jnp.shape(own[name])}, but its config implies "
                 f"{shape}"
             )
-        if own[name].dtype.name not in FLOATS.values():
+        kinds = FLOATS.values() if is_float(plain[name]) else (plain[name].dtype.name,)
+        if own[name].dtype.name not in kinds:
             raise CheckpointError(
-                f"the encoder's {name} is {own[name].dtype.name}; a folder holds "
-                f"{', '.join(FLOATS.values())}"
+                f"the encoder's {name} is {own[name].dtype.name}; a folder holds {', '.join(kinds)}"
             )
+
+
+def is_float(leaf: Any) -> bool:
+    """Whether a leaf holds floats."""
+    return bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
+def same_attention(own: Any, other: Any) -> bool:
+    """Whether two attentions compute the same: both the package's, or equal."""
+    if isinstance(other, nnx.Module):  # compared with the other modules
+        return isinstance(own, nnx.Module)
+    return (is_exact(own) and is_exact(other)) or equal(own, other)
+
+
+def equal(own: Any, other: Any) -> bool:
+    """Whether two values of a user's classes are equal, as these say."""
+    try:
+        return own is other or bool(own == other)
+    except Exception:  # classes that compare nothing, or arrays
+        return False
 
 
 def check_head(head: Any, plain: Any) -> None:

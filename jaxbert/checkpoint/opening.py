@@ -10,6 +10,7 @@ from jaxbert.arguments import names
 from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.classifier import number_of_labels
 from jaxbert.checkpoint.kinds import Task, embedder_stack, task_of
+from jaxbert.checkpoint.own.folder import is_own, open_own
 from jaxbert.checkpoint.sentence_transformers.cross_encoder import (
     CrossEncoderSettings,
     read_cross_encoder,
@@ -65,7 +66,8 @@ def open_at(name: str, folder: Path, inner: Path, ignore_config: Collection[str]
     Raises CheckpointError, and warns, as `open_folder` does.
     """
     ignore = tuple(ignore_config)
-    return OpenedModel(name, folder, open_folder(inner, ignore_config=ignore), ignore)
+    stored = open_own(inner) if is_own(inner) else open_folder(inner, ignore_config=ignore)
+    return OpenedModel(name, folder, stored, ignore)
 
 
 def open_model(

@@ -34,6 +34,7 @@ CONFIG, MODULES = "config.json", "modules.json"
 MODEL_FILES = (
     CONFIG,
     MODULES,
+    "jaxbert.json",  # what code of a user's own the encoder needs
     "sentence_*_config.json",
     "config_sentence_transformers.json",
     "model*.safetensors",

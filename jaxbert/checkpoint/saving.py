@@ -7,15 +7,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
-from jaxbert.checkpoint.describing import KEEP, check_encoder
+from jaxbert.checkpoint.describing import KEEP, check_encoder, check_same
 from jaxbert.checkpoint.model_types.table import model_type_for
 from jaxbert.checkpoint.module import weights
+from jaxbert.checkpoint.own.folder import write_own
 from jaxbert.checkpoint.replacing import check_alone, replaced
 from jaxbert.checkpoint.tensor_file import FLOATS, Entry
 from jaxbert.checkpoint.tensor_names.rule import Rule
 from jaxbert.checkpoint.tensors import Checkpoint, save
 from jaxbert.errors import CheckpointError
 from jaxbert.model.config import EncoderConfig
+from jaxbert.process.backend import computing
 
 Make = Callable[[EncoderConfig], Any]
 
@@ -31,6 +33,26 @@ def save_encoder(module: Any, make: Make, folder: str | PathLike[str]) -> None:
     stored = as_checkpoint(module)
     with replaced(folder) as room:
         save(stored, weights(module), room)
+
+
+def save_own(
+    module: Any, make: Make, parts: Mapping[str, Any], folder: str | PathLike[str]
+) -> None:
+    """An encoder with parts of a user's own code, which make(config) makes too: own/folder.py.
+
+    Raises CheckpointError for an encoder of other parts, before anything is written.
+    """
+    check_own_encoder(module, make)
+    check_alone(folder)
+    with replaced(folder) as room:
+        write_own(module, parts, room)
+
+
+def check_own_encoder(module: Any, make: Make) -> None:
+    """Refuse an encoder that make(config) does not make, whatever the weights."""
+    model_type_for(module.config)
+    with computing():
+        check_same(module, make(module.config))
 
 
 class Rest(Protocol):
@@ -81,12 +103,49 @@ def save_model(
             "does not describe it; make the model anew of its parts, and save that"
         )
     record = rest.by_hand(as_checkpoint(module)) if stored is None else rest.of_folder(stored)
+    held = {**weights(module), **rest.weights()}
+    write_model(
+        lambda room: save(record, held, room), module.config, tokenizer, rest, folder, ignore_config
+    )
+
+
+def save_own_model(
+    module: Any,
+    make: Make,
+    parts: Mapping[str, Any],
+    tokenizer: Any,
+    rest: Rest,
+    folder: str | PathLike[str],
+    ignore_config: Collection[str],
+) -> None:
+    """An encoder as `save_own` writes it, with its tokenizer and the rest, checked as all are."""
+    check_own_encoder(module, make)
+    rest.check(module.config)
+    write_model(
+        lambda room: write_own(module, parts, room),
+        module.config,
+        tokenizer,
+        rest,
+        folder,
+        ignore_config,
+    )
+
+
+def write_model(
+    write_encoder: Callable[[Path], None],
+    config: EncoderConfig,
+    tokenizer: Any,
+    rest: Rest,
+    folder: str | PathLike[str],
+    ignore_config: Collection[str],
+) -> None:
+    """All files of a model in place of the folder's, once they are read as what they should be."""
     with replaced(folder) as room:
-        save(record, {**weights(module), **rest.weights()}, room)
+        write_encoder(room)
         tokenizer.save(room)
-        rest.write(room, module.config)
+        rest.write(room, config)
         try:
-            rest.check_written(room, module.config, ignore_config)
+            rest.check_written(room, config, ignore_config)
             check_tokenizer(room, tokenizer, rest.lower_case, ignore_config)
         except CheckpointError as error:
             text = str(error).replace(str(room), str(folder))

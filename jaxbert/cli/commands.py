@@ -140,3 +140,10 @@ def run_verify(options: argparse.Namespace) -> int:
     text, reproduced = verify_against_published(model, known, options.dtype)
     streams.answer(text)
     return 0 if agreed and reproduced else 1
+
+
+def run_lab_check(options: argparse.Namespace) -> int:
+    """0 if a scheme of the user's own has no fault, else 1."""
+    from jaxbert.lab.command import run_check
+
+    return run_check(options)

@@ -8,6 +8,7 @@ from jaxbert.cli.commands import (
     run_embed,
     run_fill,
     run_info,
+    run_lab_check,
     run_rank,
     run_similarity,
     run_status,
@@ -54,7 +55,22 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the hub name whose published values a folder must reproduce (default: as named)",
     )
+    lab_options(actions)
     return top
+
+
+def lab_options(actions: Any) -> None:
+    """The experiments, each a command after lab."""
+    about = "experiments with position schemes of your own"
+    lab = actions.add_parser("lab", help=about, description=about)
+    experiments = lab.add_subparsers(title="experiments", required=True, metavar="EXPERIMENT")
+    about = "what a scheme does, before it is trained: a table and a picture"
+    check = experiments.add_parser("check", help=about, description=about)
+    check.add_argument("scheme", metavar="FILE.py:SCHEME", help="a Position or Bias of your own")
+    check.add_argument("--heads", type=int, default=4, metavar="N", help="default: %(default)s")
+    check.add_argument("--width", type=int, default=64, metavar="D", help="default: %(default)s")
+    check.add_argument("--picture", metavar="FILE.png", help="default: SCHEME.png")
+    check.set_defaults(action=run_lab_check)
 
 
 def embed_options(embed: argparse.ArgumentParser) -> None:

@@ -37,6 +37,7 @@ Keys = Float[Array, "b n s h"]
 Values = Float[Array, "b n s h"]
 Heads = tuple[Queries, Keys, Values]
 Scores = Float[Array, "b n t s"]
+Lse = Float[Array, "b n t"]  # log of the sum over s of exp(score), for each query
 AttentionMask = Bool[Array, "b 1 t s"]  # True where query t attends to key s
 Pooled = Float[Array, "b d"]  # one vector per row
 

@@ -20,18 +20,32 @@ from jaxbert.model.module import Module
 QueryPositions = Int[Array, "t"]
 KeyPositions = Int[Array, "s"]
 HeadBias = Float[Array, "t s"]
+HeadScores = Float[Array, "t s"]
 
 
 class Bias(Module):
     """A term of the scores: bias(pos_q, pos_k) -> [t, s], float32, written for one head.
 
     Every array it holds has the leading axis n; attention calls it once per head, on arrays
-    without that axis.
+    without that axis. A subclass defines the term, or `score` for another function of the scores.
     """
 
     def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
         """The term for queries at pos_q and keys at pos_k, added after the division by sqrt(h)."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(pos_q, pos_k)")
+
+    def score(self, scores: HeadScores, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadScores:
+        """What softmax gets of scores = q k^T / sqrt(h) of one head, in float32: scores + term.
+
+        Each of the [t, s] numbers depends on its own score and two positions alone. A bias that
+        defines a score of its own needs no term.
+        """
+        return scores + self(pos_q, pos_k).astype(jnp.float32)
+
+    @property
+    def additive(self) -> bool:
+        """Whether score adds the term and does nothing else; only then are tiles skipped."""
+        return type(self).score is Bias.score
 
     def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
         """An upper bound of all terms at this distance or farther; attention skips by it."""
@@ -59,6 +73,14 @@ class Position(Module):
     def rotate(self, qk: Queries, pos: Positions) -> Queries:
         """The queries or keys [b, n, t, h] from those without positions."""
         return qk
+
+    def rotate_query(self, q: Queries, pos: Positions) -> Queries:
+        """The queries [b, n, t, h]: rotate(q), unless a scheme treats them otherwise than keys."""
+        return self.rotate(q, pos)
+
+    def rotate_key(self, k: Queries, pos: Positions) -> Queries:
+        """The keys [b, n, s, h]: rotate(k), unless a scheme treats them otherwise than queries."""
+        return self.rotate(k, pos)
 
 
 class Learned(Position):

@@ -18,7 +18,14 @@ from jaxtyping import Array, Float, Int
 
 from jaxbert.errors import ConfigError
 from jaxbert.model.axes import Hidden, Positions, Queries
-from jaxbert.model.position import Bias, HeadBias, KeyPositions, Position, QueryPositions
+from jaxbert.model.position import (
+    Bias,
+    HeadBias,
+    HeadScores,
+    KeyPositions,
+    Position,
+    QueryPositions,
+)
 
 
 @cache
@@ -183,7 +190,7 @@ class Rope(Position):
 
 
 class SumBias(Bias):
-    """The sum of two biases."""
+    """The sum of two biases; of two scores, the second is a function of the first."""
 
     def __init__(self, first: Bias, second: Bias) -> None:
         """The biases may be of any classes."""
@@ -193,6 +200,15 @@ class SumBias(Bias):
     def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
         """The sum of both terms, [t, s] of one head."""
         return self.first(pos_q, pos_k) + self.second(pos_q, pos_k)
+
+    def score(self, scores: HeadScores, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadScores:
+        """The scores after the first bias, then the second."""
+        return self.second.score(self.first.score(scores, pos_q, pos_k), pos_q, pos_k)
+
+    @property
+    def additive(self) -> bool:
+        """Whether both biases add their terms and do nothing else."""
+        return self.first.additive and self.second.additive
 
     def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
         """The sum of both bounds; infinite where one of them is."""
@@ -230,3 +246,11 @@ class Sum(Position):
     def rotate(self, qk: Queries, pos: Positions) -> Queries:
         """Queries or keys after the first scheme, then the second."""
         return self.second.rotate(self.first.rotate(qk, pos), pos)
+
+    def rotate_query(self, q: Queries, pos: Positions) -> Queries:
+        """Queries after the first scheme, then the second."""
+        return self.second.rotate_query(self.first.rotate_query(q, pos), pos)
+
+    def rotate_key(self, k: Queries, pos: Positions) -> Queries:
+        """Keys after the first scheme, then the second."""
+        return self.second.rotate_key(self.first.rotate_key(k, pos), pos)

@@ -76,8 +76,8 @@ class SelfAttention(nnx.Module):
         scheme, positions = metadata.scheme, metadata.positions
         projections = (self.query, self.key, self.value)
         q, k, v = (jnp.swapaxes(project(x), 1, 2).astype(x.dtype) for project in projections)
-        q = scheme.rotate(self.query_norm(q), positions)
-        k = scheme.rotate(self.key_norm(k), positions)
+        q = scheme.rotate_query(self.query_norm(q), positions)
+        k = scheme.rotate_key(self.key_norm(k), positions)
         return q, k, v
 
     @jax.named_scope("attention")

@@ -42,8 +42,11 @@ BY_CONFIG: Mapping[type, ModelType] = {
     RobertaConfig: ROBERTA,
     T5Config: T5,
 }
+# The model_type of folders whose encoders have parts of a user's own code.
+OWN = "jaxbert"
 # Models that look like one of these and compute something else.
 OTHERS = {
+    OWN: "it has parts of code that is not in the folder",
     "umt5": "it has a relative bias of its own in every layer",
     "longt5": "its attention is local",
     "t5gemma": "its layers are those of Gemma",

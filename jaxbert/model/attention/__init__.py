@@ -6,8 +6,9 @@ the same result. To choose one, pass it: `Encoder.from_pretrained(folder, attent
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from jaxbert.model.attention.base import (
 )
 from jaxbert.model.attention.blockwise import Blockwise, blockwise
 from jaxbert.model.attention.dense import probabilities
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 # Up to this many tokens the scores of a head are one small tile, and dense is at least as fast
@@ -34,6 +35,19 @@ from jaxbert.model.position import Bias
 SHORT = 256
 
 log = logging.getLogger(__name__)
+
+# What is asked of an implementation, run(implementation, *arguments): one of the two below.
+Run = Callable[..., Any]
+
+
+def context(implementation: Any, *arguments: Any) -> Queries:
+    """The context by an implementation; arguments as in Attention."""
+    return implementation(*arguments)
+
+
+def context_and_lse(implementation: Any, *arguments: Any) -> tuple[Queries, Lse]:
+    """The context and the log sum exp by an implementation; arguments as in Attention."""
+    return implementation.with_lse(*arguments)
 
 
 @dataclass(frozen=True)
@@ -43,22 +57,30 @@ class Kernel:
     name: str
     platform: str  # that it is compiled for, as jax.lax.platform_dependent names it
 
+    def kernel(self) -> Any:
+        """The implementation itself."""
+        module = import_module(f"jaxbert.model.attention.{self.name}")
+        return getattr(module, self.name)
+
     def __call__(self, *arguments: Any) -> Queries:
         """The context [b, n, t, h]; arguments and errors as in Tiled."""
-        module = import_module(f"jaxbert.model.attention.{self.name}")
-        return getattr(module, self.name)(*arguments)
+        return self.kernel()(*arguments)
+
+    def with_lse(self, *arguments: Any) -> tuple[Queries, Lse]:
+        """The context, and the log sum exp of the scores; arguments and errors as in Tiled."""
+        return self.kernel().with_lse(*arguments)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
         """0, since the scores exist a tile at a time; other arguments as in Attention."""
         return 0
 
-    def or_blockwise(self, *arguments: Any) -> Queries:
-        """The context by the kernel, or by blockwise where that raises NotImplementedError."""
+    def or_blockwise(self, run: Run, *arguments: Any) -> Any:
+        """run by the kernel, or by blockwise where that raises NotImplementedError."""
         try:
-            return self(*arguments)
+            return run(self, *arguments)
         except NotImplementedError as error:
             log.warning("attention on %s: blockwise, not the kernel: %s", self.platform, error)
-            return blockwise(*arguments)
+            return run(blockwise, *arguments)
 
 
 # By backend, as jax.default_backend() names it.
@@ -91,15 +113,31 @@ class Auto:
 
         The kernel is chosen by the platform that the program is compiled for.
         """
-        check_arguments(q, k, v, bias, positions, segments)
+        return self.choose(context, q, k, v, bias, positions, segments)
+
+    def with_lse(
+        self,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> tuple[Queries, Lse]:
+        """The context, and the log sum exp [b, n, t] of the scores; arguments as in a call."""
+        return self.choose(context_and_lse, q, k, v, bias, positions, segments)
+
+    def choose(self, run: Run, q: Queries, *rest: Any) -> Any:
+        """run by the implementation that suits, of arguments as in a call."""
+        arguments = (q, *rest)
+        check_arguments(*arguments)
         b, n, t, _ = q.shape
-        arguments = (q, k, v, bias, positions, segments)
         chosen = implementation(jax.default_backend(), t)
         log.info("attention of %d x %d heads x %d tokens: %s", b, n, t, chosen.name)
         if not isinstance(chosen, Kernel):  # on a CPU kernels are not even traced
-            return chosen(*arguments)
-        kernel = {chosen.platform: chosen.or_blockwise}
-        return jax.lax.platform_dependent(*arguments, default=blockwise, **kernel)
+            return run(chosen, *arguments)
+        kernel = {chosen.platform: partial(chosen.or_blockwise, run)}
+        return jax.lax.platform_dependent(*arguments, default=partial(run, blockwise), **kernel)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
         """Bytes of the scores by the implementation that this machine uses."""

@@ -1,8 +1,9 @@
 """The gradients of attention in linear memory, from the residuals of a tiled forward pass.
 
-With p = exp(score - lse), o = p v and do the gradient of o: dv = p^T do, and the gradient of the
-scores is p (do v^T - sum_h do o). Each tile of p is recomputed; no array [t, s] is stored.
-Source: Dao et al., arXiv:2205.14135, appendix B.4.
+With p = exp(score - lse), o = p v, and do and dl the gradients of o and lse: dv = p^T do, and the
+gradient of the scores is p (do v^T - sum_h do o + dl), and from there through bias.score to q k^T
+and to the bias. Each tile of p is recomputed; no array [t, s] is stored.
+Source: Dao et al., arXiv:2205.14135, appendix B.4; the gradient of lse is p.
 """
 
 from collections.abc import Callable
@@ -14,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxbert.model.attention.dense import product
-from jaxbert.model.attention.online import tile_mask, tile_scores, vary_together
+from jaxbert.model.attention.dense import NO_KEYS, product
+from jaxbert.model.attention.online import tile_mask, tile_products, tile_scores, vary_together
 from jaxbert.model.attention.tiles import tile_ranges, tiled
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
-Lse = Float[Array, "b n t"]
-# Attention with fixed tile sizes that also returns the log sum exp of the scores.
+# Attention with fixed tile sizes: the context, and the log sum exp of the scores.
 Forward = Callable[..., tuple[Queries, Lse]]
 
 
@@ -50,7 +50,7 @@ def by_head(
 
 
 class Tile(NamedTuple):
-    """The queries of a tile and their arrays; delta = sum_h do o."""
+    """The queries of a tile and their arrays; delta = sum_h do o - dl."""
 
     q: Float[Array, "*i t h"]
     positions: Int[Array, "*i t"]
@@ -80,11 +80,13 @@ def one_head(
     segments: Int[Array, " t"],
     *arrays: jax.Array,
 ) -> tuple[Any, ...]:
-    """The gradients of q, k, v and the floating leaves of bias from q, k, v, o, lse, do."""
-    q, k, v, out, lse, d_out = arrays
+    """The gradients of q, k, v and the floating leaves of bias from q, k, v, o, lse, do, dl."""
+    q, k, v, out, lse, d_out, d_lse = arrays
     t, h = q.shape
     scale = h**-0.5
     delta = (out.astype(jnp.float32) * d_out.astype(jnp.float32)).sum(axis=1, keepdims=True)
+    # That of a query without keys is a constant.
+    delta = delta - jnp.where(lse > NO_KEYS, d_lse, 0.0)[:, None]
     ranges = tile_ranges(q, k, bias, positions, segments, *tiling)
     per_query = (q, positions, segments, d_out, lse[:, None], delta)
     tiles = Tile(*(tiled(x, tiling.queries) for x in per_query))
@@ -98,16 +100,14 @@ def one_head(
             d_q, d_k, d_v, d_leaves = carry
             k, v, pos_k, segments_k = (x[j] for x in keys)
 
-            def term(values: list[jax.Array]) -> jax.Array | None:
-                head = join(values)
-                return None if head is None else head(tile.positions, pos_k).astype(jnp.float32)
+            def score(products: jax.Array, values: list[jax.Array]) -> jax.Array:
+                return tile_scores(join(values), products, tile.positions, pos_k)
 
-            added, pull = jax.vjp(term, leaves)
-            p = jnp.exp(tile_scores(tile.q, k, added) - tile.lse)
+            scores, pull = jax.vjp(score, tile_products(tile.q, k), leaves)
+            p = jnp.exp(scores - tile.lse)
             p = jnp.where(tile_mask(tile.segments, segments_k), p, 0.0)
-            d_s = p * (product("th,sh->ts", tile.d_out, v) - tile.delta)
-            if leaves:
-                d_leaves = jax.tree.map(jnp.add, d_leaves, *pull(d_s))
+            d_s, d_values = pull(p * (product("th,sh->ts", tile.d_out, v) - tile.delta))
+            d_leaves = jax.tree.map(jnp.add, d_leaves, d_values)
             d_s = (d_s * scale).astype(q.dtype)
             d_q = d_q + product("ts,sh->th", d_s, k)
             d_k = d_k.at[j].add(product("ts,th->sh", d_s, tile.q))
@@ -139,24 +139,24 @@ def cotangent(bias: Bias | None, d_leaves: list[jax.Array]) -> Bias | None:
     )
 
 
-def differentiable(forward: Forward, tiling: Tiling) -> Callable[..., Queries]:
-    """The context alone of forward, as a function with the gradients of this file."""
+def differentiable(forward: Forward, tiling: Tiling) -> Forward:
+    """forward as a function with the gradients of this file, of both its results."""
 
     @jax.custom_vjp
     def attend(
         q: Queries, k: Keys, v: Values, bias: Bias | None, positions: Positions, segments: Segments
-    ) -> Queries:
-        return forward(q, k, v, bias, positions, segments)[0]
+    ) -> tuple[Queries, Lse]:
+        return forward(q, k, v, bias, positions, segments)
 
-    def keep(*arguments: Any) -> tuple[Queries, Any]:
-        out, lse = forward(*arguments)
-        return out, (arguments, out, lse)
+    def keep(*arguments: Any) -> tuple[tuple[Queries, Lse], Any]:
+        results = forward(*arguments)
+        return results, (arguments, results)
 
-    def pull(residuals: Any, d_out: Queries) -> tuple[Any, ...]:
-        (q, k, v, bias, positions, segments), out, lse = residuals
+    def pull(residuals: Any, gradients: tuple[Queries, Lse]) -> tuple[Any, ...]:
+        (q, k, v, bias, positions, segments), results = residuals
         heads = partial(one_head, tiling)
         d_q, d_k, d_v, d_leaves = by_head(
-            heads, bias, positions, segments, q, k, v, out, lse, d_out
+            heads, bias, positions, segments, q, k, v, *results, *gradients
         )
         return d_q, d_k, d_v, cotangent(bias, d_leaves), None, None
 

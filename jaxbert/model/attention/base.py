@@ -9,8 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxbert.errors import InputError, InputTypeError
-from jaxbert.model.attention.dense import dense_attention
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.attention.dense import (
+    attention_scores,
+    dense_attention,
+    log_sum_exp,
+    unnormalized_weights,
+    weighted_mean,
+)
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias, Position
 
 # attention(q, k, v, bias, positions, segments): an implementation, or a user's function.
@@ -52,6 +58,20 @@ class DenseAttention:
     ) -> Queries:
         """The context [b, n, t, h]; arguments as in dense_attention."""
         return dense_attention(q, k, v, bias, positions, segments)
+
+    def with_lse(
+        self,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> tuple[Queries, Lse]:
+        """The context, and the log sum exp [b, n, t] of the scores; arguments as in a call."""
+        scores = attention_scores(q, k, bias, positions)
+        context = weighted_mean(unnormalized_weights(scores, segments), v).astype(q.dtype)
+        return context, log_sum_exp(scores, segments)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
         """Bytes of float32 scores [b, n, t, t], a mask [b, 1, t, t] and the bias [n, t, t]."""

@@ -17,13 +17,14 @@ from jaxbert.model.attention.online import (
     finalize,
     initial_state,
     tile_mask,
+    tile_products,
     tile_scores,
     update,
     vary_together,
 )
 from jaxbert.model.attention.tiled import Tiled
 from jaxbert.model.attention.tiles import tile_ranges, tiled
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 
@@ -39,7 +40,7 @@ def one_head(
     """The context [t, h] of one head, and the log sum exp [t] of its scores."""
     t, h = q.shape
     if t == tiling.queries == tiling.keys:  # a single tile needs no loop
-        scores = tile_scores(q, k, None if bias is None else bias(positions, positions))
+        scores = tile_scores(bias, tile_products(q, k), positions, positions)
         state = update(initial_state(t, h), scores, tile_mask(segments, segments), v)
         context, lse = finalize(state)
         return context.astype(q.dtype), lse.reshape(-1)
@@ -52,7 +53,7 @@ def one_head(
 
         def step(j: jax.Array, state: State) -> State:
             k, v, pos_k, segments_k = (x[j] for x in keys)
-            scores = tile_scores(q, k, None if bias is None else bias(pos_q, pos_k))
+            scores = tile_scores(bias, tile_products(q, k), pos_q, pos_k)
             return update(state, scores, tile_mask(segments_q, segments_k), v)
 
         _, start = vary_together(q, initial_state(tiling.queries, h))
@@ -86,7 +87,7 @@ class Blockwise(Tiled):
         bias: Bias | None,
         positions: Positions,
         segments: Segments,
-    ) -> tuple[Queries, Float[Array, "b n t"]]:
+    ) -> tuple[Queries, Lse]:
         """The context [b, n, t, h] and the log sum exp [b, n, t], one head after the other."""
         return by_head(partial(one_head, tiling), bias, positions, segments, q, k, v)
 

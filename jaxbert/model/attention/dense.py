@@ -8,10 +8,22 @@ import numpy as np
 from jax.lax import Precision
 from jaxtyping import Array, Float
 
-from jaxbert.model.axes import AttentionMask, Keys, Positions, Queries, Scores, Segments, Values
+from jaxbert.model.axes import (
+    AttentionMask,
+    Keys,
+    Lse,
+    Positions,
+    Queries,
+    Scores,
+    Segments,
+    Values,
+)
 from jaxbert.model.position import Bias
 
 LOWEST = float(np.finfo(np.float32).min)
+# The log sum exp of a query without any key: its exponential is 0. It is finite, so that the
+# difference of two is a number, and two branches without keys merge to zeros.
+NO_KEYS = LOWEST / 2
 # An einsum whose sums are float32, whatever goes in; a TPU would otherwise round to bfloat16.
 product = partial(jnp.einsum, precision=Precision.HIGHEST, preferred_element_type=jnp.float32)
 
@@ -36,9 +48,20 @@ def probabilities(
 
 
 def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Positions) -> Scores:
-    """q k^T / sqrt(h) + bias, [b, n, t, s] in float32."""
+    """q k^T / sqrt(h) + bias, [b, n, t, s] in float32, or what bias.score makes of the product."""
     scores = product("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5)
-    return scores if bias is None else scores + bias_table(bias, positions)
+    return scores if bias is None else biased_scores(scores, bias, positions)
+
+
+def biased_scores(scores: Scores, bias: Bias, positions: Positions) -> Scores:
+    """bias.score of every row and head; vmap splits every array of bias along its axis n."""
+
+    def one_row(scores: jax.Array, pos: jax.Array) -> jax.Array:
+        return jax.vmap(lambda head, scores: head.score(scores, pos, pos))(bias, scores)
+
+    if len(positions) == 1:  # the same in all rows, so that the term is computed once
+        return jax.vmap(one_row, in_axes=(0, None))(scores, positions[0])
+    return jax.vmap(one_row)(scores, positions)
 
 
 def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
@@ -48,11 +71,24 @@ def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
 
 def masked_weights(scores: Scores, mask: AttentionMask) -> Scores:
     """exp(scores - their maximum over s), exactly 0 where the mask is false."""
-    # If all keys of a query are masked, scores - max would be 0 and exp 1; a max of at least
-    # LOWEST / 2 makes exp 0. The max cancels out, so no gradient is needed through it.
     scores = scores + jnp.where(mask, 0.0, LOWEST)
-    top = jnp.maximum(scores.max(axis=-1, keepdims=True), LOWEST / 2)
-    return jnp.exp(scores - jax.lax.stop_gradient(top))
+    return jnp.exp(scores - largest_score(scores))
+
+
+def largest_score(scores: Scores) -> Float[Array, "b n t 1"]:
+    """The maximum over s of masked scores, without a gradient, since it cancels out.
+
+    If all keys of a query are masked, scores - maximum would be 0 and exp 1; a maximum of at least
+    LOWEST / 2 makes exp 0.
+    """
+    return jax.lax.stop_gradient(jnp.maximum(scores.max(axis=-1, keepdims=True), NO_KEYS))
+
+
+def log_sum_exp(scores: Scores, segments: Segments) -> Lse:
+    """log sum over s of exp(score), in float32; NO_KEYS for a query without any key."""
+    scores = scores + jnp.where(attention_mask(segments), 0.0, LOWEST)
+    top = largest_score(scores)
+    return (top + jnp.log(softmax_denominator(jnp.exp(scores - top))))[..., 0]
 
 
 def weighted_mean(weights: Scores, v: Values) -> Queries:
@@ -74,7 +110,7 @@ def attention_mask(segments: Segments) -> AttentionMask:
 
 
 def bias_table(bias: Bias, positions: Positions) -> jax.Array:
-    """The bias of every head on whole rows, [#b, n, t, s]; only dense attention computes it."""
+    """The bias of every head on whole rows, [#b, n, t, s], to look at; no attention computes it."""
 
     def one_row(pos: jax.Array) -> jax.Array:  # vmap splits every array of bias along its axis n
         return jax.vmap(lambda head: head(pos, pos))(bias)

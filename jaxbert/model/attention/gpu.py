@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
-from jaxtyping import Array, Float
 
 from jaxbert.model.attention.backward import Tiling
 from jaxbert.model.attention.kernel import arithmetic, check_traceable, pad_axis, pad_to_tiles
@@ -24,11 +23,12 @@ from jaxbert.model.attention.online import (
     finalize,
     initial_state,
     tile_mask,
+    tile_products,
     tile_scores,
     update,
 )
 from jaxbert.model.attention.tiled import Tiled
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 # Triton's arrays have powers of two as sizes, and its products at least 16 rows and columns.
@@ -69,8 +69,8 @@ def one_tile(tree: Any, keys: int, width: int, *refs: Any) -> None:
 
     def step(j: jax.Array, state: State) -> State:
         tile = pl.ds(j * keys, keys)
-        term = None if bias is None else bias(pos_q, pos_k_ref[tile])
-        scores = tile_scores(q, k_ref[tile, :], term, width)
+        products = tile_products(q, k_ref[tile, :], width)
+        scores = tile_scores(bias, products, pos_q, pos_k_ref[tile])
         return update(state, scores, tile_mask(segments_q, segments_k_ref[tile]), v_ref[tile, :])
 
     context, lse = finalize(jax.lax.fori_loop(first[...], stop[...], step, initial_state(*q.shape)))
@@ -142,7 +142,7 @@ class Gpu(Tiled):
         bias: Bias | None,
         positions: Positions,
         segments: Segments,
-    ) -> tuple[Queries, Float[Array, "b n t"]]:
+    ) -> tuple[Queries, Lse]:
         """The context [b, n, t, h] and the log sum exp [b, n, t]; the grid is (tile, head, row)."""
         rows, heads, length, width = q.shape
         bias = arithmetic(bias)

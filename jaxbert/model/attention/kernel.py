@@ -65,17 +65,29 @@ def pad_to_tiles(
 
 
 def arithmetic(bias: Bias | None) -> Bias | None:
-    """The bias as a kernel takes it, see Bias.arithmetic."""
-    return None if bias is None else bias.arithmetic()
+    """The bias as a kernel takes it, see Bias.arithmetic.
+
+    Raises NotImplementedError where a subclass changed the scores, and not its arithmetic.
+    """
+    if bias is None:
+        return None
+    plain = bias.arithmetic()
+    if plain.additive and not bias.additive:
+        raise NotImplementedError(
+            f"{type(bias).__name__} has a score of its own, and its arithmetic() is a "
+            f"{type(plain).__name__}, which has none; define arithmetic() too"
+        )
+    return plain
 
 
 def check_traceable(bias: Bias | None) -> None:
     """Raise NotImplementedError for a bias that does more than arithmetic on tiles."""
     if bias is None:
         return
-    heads = jax.vmap(lambda head, q, k: head(q, k), in_axes=(0, None, None))
-    positions = jnp.zeros((8,), jnp.int32)
-    traced = jax.make_jaxpr(heads)(arithmetic(bias), positions, positions)
+    first = jax.eval_shape(lambda heads: jax.tree.map(lambda x: x[0], heads), arithmetic(bias))
+    positions = (jnp.zeros((size,), jnp.int32) for size in (8, 16))
+    scores = jnp.zeros((8, 16), jnp.float32)
+    traced = jax.make_jaxpr(lambda head, *tile: head.score(*tile))(first, scores, *positions)
     if traced.consts:
         raise NotImplementedError(
             f"{type(bias).__name__} uses an array that is not its own; make it a leaf with axis n"

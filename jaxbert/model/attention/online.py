@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.lax import Precision
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxbert.model.attention.dense import LOWEST
+from jaxbert.model.attention.dense import LOWEST, NO_KEYS
+from jaxbert.model.position import Bias
 
 
 class State(NamedTuple):
@@ -28,7 +29,7 @@ def initial_state(t: int, h: int) -> State:
     """The state before the first key."""
     # Far above LOWEST, the score of a masked key: its exponential is 0 even before any other key.
     return State(
-        jnp.full((t, 1), LOWEST / 2, jnp.float32),
+        jnp.full((t, 1), NO_KEYS, jnp.float32),
         jnp.zeros((t, 1), jnp.float32),
         jnp.zeros((t, h), jnp.float32),
     )
@@ -39,18 +40,24 @@ def precision(x: Float[Array, "..."]) -> Precision:
     return Precision.HIGHEST if x.dtype == jnp.float32 else Precision.DEFAULT
 
 
-def tile_scores(
-    q: Float[Array, "t h"],
-    k: Float[Array, "s h"],
-    term: Float[Array, "t s"] | None,
-    width: int | None = None,
+def tile_products(
+    q: Float[Array, "t h"], k: Float[Array, "s h"], width: int | None = None
 ) -> Float[Array, "t s"]:
-    """q k^T / sqrt(h) + term, in float32; width is h where q and k were padded with zeros."""
-    scores = jnp.einsum(
+    """q k^T / sqrt(h), in float32; width is h where q and k were padded with zeros."""
+    products = jnp.einsum(
         "th,sh->ts", q, k, precision=precision(q), preferred_element_type=jnp.float32
     )
-    scores = scores * ((width or q.shape[-1]) ** -0.5)
-    return scores if term is None else scores + term.astype(jnp.float32)
+    return products * ((width or q.shape[-1]) ** -0.5)
+
+
+def tile_scores(
+    bias: Bias | None,
+    products: Float[Array, "t s"],
+    positions_q: Int[Array, " t"],
+    positions_k: Int[Array, " s"],
+) -> Float[Array, "t s"]:
+    """The scores of a tile of one head, from q k^T / sqrt(h)."""
+    return products if bias is None else bias.score(products, positions_q, positions_k)
 
 
 def tile_mask(segments_q: Int[Array, " t"], segments_k: Int[Array, " s"]) -> Bool[Array, "t s"]:
@@ -81,7 +88,7 @@ def update(
 
 
 def finalize(state: State) -> tuple[Float[Array, "t h"], Float[Array, "t 1"]]:
-    """The context and log sum exp of the scores; zeros for a query without a key."""
+    """The context and log sum exp of the scores; zeros and NO_KEYS for a query without a key."""
     total = jnp.where(state.total == 0.0, 1.0, state.total)
     return state.context / total, state.top + jnp.log(total)
 

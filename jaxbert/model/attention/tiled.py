@@ -2,11 +2,9 @@
 
 from functools import partial
 
-from jaxtyping import Array, Float
-
 from jaxbert.model.attention.backward import Tiling, differentiable
 from jaxbert.model.attention.online import vary_together
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 
@@ -31,7 +29,7 @@ class Tiled:
         bias: Bias | None,
         positions: Positions,
         segments: Segments,
-    ) -> tuple[Queries, Float[Array, "b n t"]]:
+    ) -> tuple[Queries, Lse]:
         """The context [b, n, t, h], and the log sum exp of the scores [b, n, t]."""
         raise NotImplementedError(f"{type(self).__name__} must define forward")
 
@@ -48,6 +46,21 @@ class Tiled:
 
         Raises NotImplementedError for arguments that the implementation does not support; the
         caller then uses another.
+        """
+        return self.with_lse(q, k, v, bias, positions, segments)[0]
+
+    def with_lse(
+        self,
+        q: Queries,
+        k: Keys,
+        v: Values,
+        bias: Bias | None,
+        positions: Positions,
+        segments: Segments,
+    ) -> tuple[Queries, Lse]:
+        """The context, and the log sum exp [b, n, t] of the scores in tiles that are not left out.
+
+        It is that of all scores within tolerance / 2. Arguments and errors as in a call.
         """
         tiling = self.tiling(q, bias)
         attend = differentiable(partial(self.forward, tiling), tiling)

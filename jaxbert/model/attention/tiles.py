@@ -152,7 +152,7 @@ def tile_ranges(
     )
     mass = share_text.astype(jnp.float32)
     # A single tile of queries is near all keys, so that nothing can be skipped.
-    if bias is not None and tolerance > 0.0 and len(q) > size_q:
+    if bias is not None and bias.additive and tolerance > 0.0 and len(q) > size_q:
         bound = softmax_mass_bound(q, k, bias, positions, segments, size_q, size_k)
         mass = jnp.where(share_text, bound, 0.0)
     allowed = tolerance / 4

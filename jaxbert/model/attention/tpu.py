@@ -23,11 +23,12 @@ from jaxbert.model.attention.online import (
     finalize,
     initial_state,
     tile_mask,
+    tile_products,
     tile_scores,
     update,
 )
 from jaxbert.model.attention.tiled import Tiled
-from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 # Lanes of a vector register: what a tile of queries or keys is a multiple of.
@@ -98,8 +99,8 @@ def one_step(
     @pl.when(j < needed)
     def step() -> None:
         bias = rebuild(head, parameters)
-        term = None if bias is None else bias(positions_q[0], positions_k[0])
-        scores = tile_scores(q[...], k[...], term)
+        products = tile_products(q[...], k[...])
+        scores = tile_scores(bias, products, positions_q[0], positions_k[0])
         mask = tile_mask(segments_q[0], segments_k[0])
         store(update(stored(), scores, mask, v[...]))
 
@@ -113,7 +114,7 @@ def one_step(
 
 def attend_padded(
     tiling: Tiling, interpret: bool, bias: Bias | None, padded: Padded
-) -> tuple[Queries, Float[Array, "b n t"]]:
+) -> tuple[Queries, Lse]:
     """The context and the log sum exp of arguments padded to whole tiles."""
     q, k, v, positions, segments, (first, stop) = padded
     (b, n, t, h), s = q.shape, k.shape[2]
@@ -242,7 +243,7 @@ class Tpu(Tiled):
         bias: Bias | None,
         positions: Positions,
         segments: Segments,
-    ) -> tuple[Queries, Float[Array, "b n t"]]:
+    ) -> tuple[Queries, Lse]:
         """The context [b, n, t, h] and the log sum exp [b, n, t], without the padding."""
         t, bias = q.shape[2], arithmetic(bias)
         padded = pad_to_tiles(tiling, q, k, v, bias, positions, segments)

@@ -1,0 +1,224 @@
+"""What a position scheme does, each property as a function of the scheme that gives numbers.
+
+A difference is that of two numbers as a share of the larger of the second and one: a mask's -1e9
+hides no others. The largest of an array is given: 0 where both are equal.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxbert.model.attention.dense import attention_scores, bias_table
+from jaxbert.model.attention.tiles import tile_ranges
+from jaxbert.model.position import Bias, Position
+
+# The most positions that a table of a bias is made for.
+TABLE = 256
+
+
+class Sizes(NamedTuple):
+    """The sizes on which a scheme is tried."""
+
+    heads: int
+    width: int  # of the states; a head has its share of it
+    tokens: int
+
+
+class Leaf(NamedTuple):
+    """An array of a scheme."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    trained: bool  # an nnx.Param; else a constant
+
+
+def leaves(scheme: Position) -> list[Leaf]:
+    """The arrays that a scheme holds, by path."""
+
+    def is_variable(value: Any) -> bool:
+        return isinstance(value, nnx.Variable)
+
+    found = jax.tree.leaves_with_path(scheme, is_leaf=is_variable)
+    return [
+        Leaf(
+            jax.tree_util.keystr(path, simple=True, separator="."),
+            tuple(leaf.shape),
+            leaf.dtype.name,
+            isinstance(leaf, nnx.Param),
+        )
+        for path, leaf in found
+    ]
+
+
+def difference(own: Any, other: Any) -> float:
+    """The largest |own - other|, of numbers above one as a share of them; NaN where one is NaN."""
+    own, other = (np.asarray(x, np.float64) for x in (own, other))
+    return float((np.abs(own - other) / np.maximum(np.abs(other), 1.0)).max(initial=0.0))
+
+
+def row(positions: Any) -> jax.Array:
+    """Positions of one text, [1, t]."""
+    return jnp.asarray(np.asarray(positions, np.int32))[None]
+
+
+def drawn(sizes: Sizes) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Queries, keys and values [1, n, t, h] from a normal distribution."""
+    shape = (3, 1, sizes.heads, sizes.tokens, sizes.width // sizes.heads)
+    q, k, v = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return jnp.asarray(q), jnp.asarray(k), jnp.asarray(v)
+
+
+# --- the bias ------------------------------------------------------------------------------------
+
+
+@jax.jit
+def whole(bias: Bias, positions: jax.Array) -> jax.Array:
+    """The bias of all heads for every pair of positions [1, t], as [n, t, s]."""
+    return bias_table(bias, positions)[0]
+
+
+@jax.jit
+def tile(bias: Bias, queries: jax.Array, keys: jax.Array) -> jax.Array:
+    """The bias of all heads for some queries [t] and some keys [s], as [n, t, s]."""
+    return jax.vmap(lambda head: head(queries, keys))(bias)
+
+
+def tile_difference(bias: Bias, tokens: int) -> float:
+    """How far the bias on a tile is from the same part of the whole bias."""
+    positions = row(range(tokens))
+    table = np.asarray(whole(bias, positions))
+    a, b = tokens // 3, tokens // 2
+    own = tile(bias, positions[0, a:], positions[0, :b])
+    return difference(own, table[:, a:, :b])
+
+
+def upper_excess(bias: Bias, farthest: int) -> tuple[float, bool]:
+    """How far a term exceeds the bound of its distance or of a smaller one, and if there is one.
+
+    The positions lie close together and far apart.
+    """
+    steps = np.unique(np.geomspace(1, farthest, TABLE // 4).astype(np.int64))
+    positions = np.unique([0, *steps, *(farthest - steps)])
+    positions = positions[positions >= 0].astype(np.int32)
+    table = np.asarray(whole(bias, row(positions)))
+    distance = np.abs(positions[:, None] - positions[None, :])
+    bounds = np.asarray(jax.vmap(lambda head: head.upper(jnp.asarray(distance)))(bias))
+    order = np.argsort(distance, axis=None, kind="stable")
+    # A term must not exceed the bound of any pair that is nearer.
+    lowest = np.minimum.accumulate(bounds.reshape(len(bounds), -1)[:, order], axis=1)
+    terms = table.reshape(len(table), -1)[:, order]
+    return difference(np.maximum(terms, lowest), lowest), bool(np.isfinite(bounds).any())
+
+
+def skipped(bias: Bias, sizes: Sizes, size: int) -> np.ndarray:
+    """The share of the tiles of keys that attention leaves out, by head, for random q and k."""
+    (q, k, _), tokens = drawn(sizes), sizes.tokens
+    positions, segments = row(range(tokens))[0], jnp.ones(tokens, jnp.int32)
+    ranges = jax.jit(
+        jax.vmap(lambda head, q, k: tile_ranges(q, k, head, positions, segments, size, size, 1e-7))
+    )(bias, q[0], k[0])
+    needed = np.asarray(ranges.stop - ranges.first).sum(axis=1)
+    return 1 - needed / (-(-tokens // size)) ** 2
+
+
+# --- the scheme ----------------------------------------------------------------------------------
+
+
+class Effect(NamedTuple):
+    """What a scheme does at some positions."""
+
+    added: jax.Array  # to the states, [1, t, d]
+    turned: jax.Array  # queries and keys less what they were, [2, 1, n, t, h]
+    scores: jax.Array  # [1, n, t, s]
+    term: jax.Array  # what the bias makes of the scores, less what they were
+
+
+@jax.jit
+def effect(scheme: Position, x: jax.Array, q: jax.Array, k: jax.Array, pos: jax.Array) -> Effect:
+    """What a scheme does to states x [1, t, d], queries and keys at positions [1, t]."""
+    turned = scheme.rotate_query(q, pos), scheme.rotate_key(k, pos)
+    scores = attention_scores(*turned, scheme.bias, pos)
+    term = scores - attention_scores(*turned, None, pos)
+    both = jnp.stack([turned[0] - q, turned[1] - k])
+    return Effect(scheme.embed(x, pos) - x, both, scores, term)
+
+
+class Probe(NamedTuple):
+    """A scheme, and the states, queries and keys on which its effect is seen."""
+
+    scheme: Position
+    x: jax.Array
+    q: jax.Array
+    k: jax.Array
+
+    @classmethod
+    def of(cls, scheme: Position, sizes: Sizes) -> "Probe":
+        """Random ones of these sizes."""
+        q, k, _ = drawn(sizes)
+        x = np.random.default_rng(1).normal(size=(1, sizes.tokens, sizes.width))
+        return cls(scheme, jnp.asarray(x.astype(np.float32)), q, k)
+
+    def at(self, positions: Any) -> Effect:
+        """The effect at these positions."""
+        return effect(*self, row(positions))
+
+    def change(self, positions: Any, others: Any) -> float:
+        """How far states and scores at two rows of positions are from each other."""
+        own, other = self.at(positions), self.at(others)
+        return max(difference(own.added, other.added), difference(own.scores, other.scores))
+
+    def places(self) -> list[str]:
+        """Where the scheme acts: on states, queries and keys, scores."""
+        found = self.at(range(self.q.shape[2]))
+        names = {"states": found.added, "queries and keys": found.turned, "scores": found.term}
+        return [name for name, change in names.items() if np.any(np.asarray(change))]
+
+
+def gradients(loss: Callable[[Any], Any], module: Any, under: str) -> dict[str, float]:
+    """The norm of the gradient of each nnx.Param of a module whose path begins so, by path."""
+    arrays, tree = jax.tree.flatten(module)
+    chosen = {
+        i: leaf.path
+        for i, leaf in enumerate(leaves(module))
+        if leaf.trained and leaf.path.startswith(under)
+    }
+
+    def of_chosen(values: dict[int, jax.Array]) -> Any:
+        return loss(jax.tree.unflatten(tree, [values.get(i, x) for i, x in enumerate(arrays)]))
+
+    found = jax.jit(jax.grad(of_chosen))({i: arrays[i] for i in chosen})
+    return {path: float(np.linalg.norm(np.asarray(found[i]).ravel())) for i, path in chosen.items()}
+
+
+@functools.cache
+def kernels() -> dict[str, Any]:
+    """The tiled implementations, in tiles so small that a short text has several."""
+    from jaxbert.model.attention.blockwise import Blockwise
+    from jaxbert.model.attention.gpu import Gpu
+    from jaxbert.model.attention.tpu import Tpu
+
+    return {
+        "blockwise": Blockwise(queries=32, keys=16),
+        "TPU kernel": Tpu(queries=16, keys=32, interpret=True),
+        "GPU kernel": Gpu(queries=16, keys=16, interpret=True),
+    }
+
+
+def context(attention: Any, scheme: Position, sizes: Sizes) -> np.ndarray:
+    """The context of random q, k and v under a scheme; NotImplementedError where refused."""
+    q, k, v = drawn(sizes)
+    segments = jnp.ones((1, sizes.tokens), jnp.int32)
+
+    @jax.jit
+    def compute(scheme: Position) -> jax.Array:
+        positions = row(range(sizes.tokens))
+        rotated = scheme.rotate_query(q, positions), scheme.rotate_key(k, positions)
+        return attention(*rotated, v, scheme.bias, positions, segments)
+
+    return np.asarray(compute(scheme))
