@@ -29,7 +29,7 @@ from jaxbert.model.attention.dense import (
 )
 from jaxbert.model.layer_variants import LayerScheme
 from jaxbert.model.layers import Projection
-from jaxbert.model.position import alibi_slopes
+from jaxbert.model.position import alibi_slopes, distance_between
 from jaxbert.model.position_schemes import Rope
 from jaxbert.model.transformer import Layer, SelfAttention
 
@@ -143,8 +143,12 @@ class LocalGlobal(Bias):
 
     def __call__(self, pos_q, pos_k):
         near = distances(pos_q, pos_k) <= self.width
-        first = (pos_q[:, None] < self.tokens) | (pos_k[None, :] < self.tokens)
+        first = jnp.minimum(pos_q[:, None], pos_k[None, :]) < self.tokens
         return jnp.where(near | first, 0.0, FAR)
+
+    def upper_tile(self, queries, keys):  # the same of tiles, so that the far ones are left out
+        near = distance_between(queries, keys) <= self.width
+        return jnp.where(near | (jnp.minimum(queries.low, keys.low) < self.tokens), 0.0, FAR)
 
 
 class Fire(Bias):
@@ -477,12 +481,13 @@ GALLERY = {
 
 def table():
     """The table of chapter 3."""
-    head = ["variant", "joint", "lines", "blockwise", "kernels"]
+    head = ["variant", "code", "joint", "lines", "blockwise", "TPU kernel"]
     rows = [head, ["---"] * len(head)]
     for name, variant in GALLERY.items():
         blockwise = "no" if variant.dense_only else "yes"
         kernel = f"no: {variant.no_kernel}" if variant.no_kernel else blockwise
-        rows.append([name, variant.place, str(variant.lines()), blockwise, kernel])
+        code = ", ".join(f"`{one.__name__}`" for one in variant.code)
+        rows.append([name, code, variant.place, str(variant.lines()), blockwise, kernel])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

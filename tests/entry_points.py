@@ -552,6 +552,7 @@ COMMANDS = {
     "info": ["info", "model", "--revision", "main"],
     "verify": ["verify", "model", "--attention", "dense"],
     "status": ["status", "out.npy"],
+    "lab check": ["lab", "check", "mine.py:Scheme", "--heads", "2", "--width", "8"],
 }
 CALLS |= {
     f"jaxbert {name}": (
@@ -559,6 +560,10 @@ CALLS |= {
         lambda arguments=arguments: dict(enumerate(arguments)),
     )
     for name, arguments in COMMANDS.items()
+}
+FILES = {
+    "texts.txt": "a b\n",
+    "mine.py": "from jaxbert import Position\nclass Scheme(Position):\n    pass\n",
 }
 # A function of the user's own raises what it likes, and these are functions to our calls.
 OWN = {("Embedder.encode_chunks", "chunks"), ("Encoder", "feed_forward")}
@@ -615,8 +620,9 @@ def walk(names):
         write_folder("filler", tensors=masked())
         write_folder("scorer", tensors=scored())
         write_late("late")
-        with open("texts.txt", "w") as file:
-            file.write("a b\n")
+        for name, text in FILES.items():
+            with open(name, "w") as file:
+                file.write(text)
         for name in names:
             for fault in faults(name):
                 sys.stdout.write(f"{fault}\n")

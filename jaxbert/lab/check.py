@@ -164,12 +164,12 @@ def upper(subject: Subject) -> Answers:
     if not bounded:
         yield "none: only padding and other texts are left out", False
     elif excess > SAME:
-        yield f"WRONG: a term exceeds the bound of its distance by {excess:.0e}", True
+        yield f"WRONG: a score exceeds the bound of its tile by {excess:.0e}", True
     else:
         sizes = subject.sizes(SKIPPED)
         share = skipped(bias, sizes, min(TILE, sizes.tokens))
         most = f"{share.min():.0%} to {share.max():.0%} of the tiles of a head"
-        yield f"never below a term; at {sizes.tokens:,} tokens it leaves out {most}", False
+        yield f"never below a score; at {sizes.tokens:,} tokens it leaves out {most}", False
 
 
 def gradient(subject: Subject) -> Answers:

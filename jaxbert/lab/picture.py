@@ -8,10 +8,12 @@ import numpy as np
 
 from jaxbert.errors import WriteError
 from jaxbert.lab.check import Subject
-from jaxbert.lab.properties import Probe, row, whole
+from jaxbert.lab.properties import Probe, changed, row, whole
 
 # Positions on either side, and the most heads that are drawn.
 REACH, MOST = 64, 6
+# Below it a bias is a mask.
+MASKED = -1e6
 
 
 def draw(subject: Subject, file: Path) -> None:
@@ -33,13 +35,20 @@ def draw(subject: Subject, file: Path) -> None:
 
 
 def scores(axis: Any, subject: Subject) -> None:
-    """The bias of some heads for a query in the middle, over the distance of the key."""
-    tokens = subject.sizes(2 * REACH + 1).tokens
-    bias, middle = subject.scheme.bias, tokens // 2
-    if bias is not None:
-        table = np.asarray(whole(bias, row(range(tokens))))
-        lines(axis, table[:, middle], middle, subject.heads)
-    axis.set_title("added to the scores", fontsize=9)
+    """The bias of some heads for a query in the middle, over the distance of the key.
+
+    That of a function of the scores is drawn over the score, at one position.
+    """
+    bias, tokens = subject.scheme.bias, subject.sizes(2 * REACH + 1).tokens
+    if bias is not None and bias.additive:
+        lines(axis, whole(bias, range(tokens))[:, tokens // 2], np.arange(tokens) - tokens // 2)
+        axis.set_title("added to the scores", fontsize=9)
+    elif bias is not None:
+        before = np.linspace(-REACH, REACH, 2 * REACH + 1, dtype=np.float32)
+        place = row([0])[0]
+        after = changed(bias, jnp.asarray(before)[:, None], jnp.repeat(place, len(before)), place)
+        lines(axis, np.asarray(after)[..., 0], before, "score")
+        axis.set_title("what becomes of a score", fontsize=9)
 
 
 def rotation(axis: Any, subject: Subject) -> None:
@@ -50,7 +59,8 @@ def rotation(axis: Any, subject: Subject) -> None:
     positions = row(range(tokens))
     q = subject.scheme.rotate_query(same, positions)[0, :, middle]
     k = subject.scheme.rotate_key(same, positions)[0]
-    lines(axis, np.asarray(jnp.einsum("nh,nsh->ns", q, k) / width), middle, subject.heads)
+    products = np.asarray(jnp.einsum("nh,nsh->ns", q, k) / width)
+    lines(axis, products, np.arange(tokens) - middle)
     axis.set_title("q k after the rotation, of equal features", fontsize=9)
 
 
@@ -65,16 +75,17 @@ def states(axis: Any, subject: Subject) -> None:
     axis.set_title("added to the states", fontsize=9)
 
 
-def lines(axis: Any, values: np.ndarray, middle: int, heads: int) -> None:
-    """A line for each of some heads, over the distance from the middle."""
-    distance = np.arange(values.shape[1]) - middle
-    chosen = np.unique(np.linspace(0, heads - 1, min(heads, MOST)).round().astype(int))
-    # A mask is drawn at the edge of what is no mask.
-    shown = np.where(values < -1e6, np.nan, values)
-    for head in chosen:
-        axis.plot(distance, shown[head], lw=1.2, label=f"head {head + 1}")
+def lines(axis: Any, values: np.ndarray, over: np.ndarray, name: str = "key - query") -> None:
+    """A line for each of some heads, values [n, x] over [x]; one line where all are equal."""
+    same = (values == values[0]).all()
+    chosen = np.linspace(0, len(values) - 1, min(len(values), MOST)).round().astype(int)
+    # What is masked is left out, and keeps its place on the axis.
+    shown = np.where(values < MASKED, np.nan, values)
+    for head in chosen[:1] if same else chosen:
+        axis.plot(over, shown[head], lw=1.2, label="all heads" if same else f"head {head + 1}")
     axis.axvline(0, color="#999999", lw=0.6)
-    axis.set_xlabel("key - query", fontsize=8)
+    axis.set_xlim(over[0], over[-1])
+    axis.set_xlabel(name, fontsize=8)
     axis.tick_params(labelsize=7)
     axis.legend(fontsize=6, frameon=False)
 

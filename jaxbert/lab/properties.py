@@ -13,12 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxbert.model.attention.dense import attention_scores, bias_table
+from jaxbert.model.attention.dense import attention_scores
 from jaxbert.model.attention.tiles import tile_ranges
-from jaxbert.model.position import Bias, Position
+from jaxbert.model.position import Bias, Position, PositionRange
 
 # The most positions that a table of a bias is made for.
 TABLE = 256
+# The largest score before a bias, where bounds are tried.
+LARGEST = 3.0
 
 
 class Sizes(NamedTuple):
@@ -62,6 +64,12 @@ def difference(own: Any, other: Any) -> float:
     return float((np.abs(own - other) / np.maximum(np.abs(other), 1.0)).max(initial=0.0))
 
 
+def over(found: np.ndarray, bound: np.ndarray) -> float:
+    """How far numbers exceed their bounds, which may be infinite."""
+    finite = np.where(np.isinf(bound), found, bound)
+    return difference(np.maximum(found, finite), finite)
+
+
 def row(positions: Any) -> jax.Array:
     """Positions of one text, [1, t]."""
     return jnp.asarray(np.asarray(positions, np.int32))[None]
@@ -78,42 +86,58 @@ def drawn(sizes: Sizes) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 
 @jax.jit
-def whole(bias: Bias, positions: jax.Array) -> jax.Array:
-    """The bias of all heads for every pair of positions [1, t], as [n, t, s]."""
-    return bias_table(bias, positions)[0]
+def changed(bias: Bias, scores: jax.Array, queries: jax.Array, keys: jax.Array) -> jax.Array:
+    """What the bias of all heads makes of scores [t, s] at positions [t] and [s]: [n, t, s]."""
+    return jax.vmap(lambda head: head.score(scores, queries, keys))(bias)
 
 
-@jax.jit
-def tile(bias: Bias, queries: jax.Array, keys: jax.Array) -> jax.Array:
-    """The bias of all heads for some queries [t] and some keys [s], as [n, t, s]."""
-    return jax.vmap(lambda head: head(queries, keys))(bias)
+def whole(bias: Bias, positions: Any) -> np.ndarray:
+    """The bias of all heads for every pair of positions, [n, t, s]: what it makes of zeros."""
+    places = row(positions)[0]
+    return np.asarray(changed(bias, jnp.zeros(2 * places.shape, jnp.float32), places, places))
 
 
 def tile_difference(bias: Bias, tokens: int) -> float:
-    """How far the bias on a tile is from the same part of the whole bias."""
-    positions = row(range(tokens))
-    table = np.asarray(whole(bias, positions))
+    """How far random scores with the bias on a tile are from that part of all of them."""
+    positions = row(range(tokens))[0]
+    scores = np.random.default_rng(4).normal(size=(tokens, tokens)).astype(np.float32)
     a, b = tokens // 3, tokens // 2
-    own = tile(bias, positions[0, a:], positions[0, :b])
+    table = np.asarray(changed(bias, jnp.asarray(scores), positions, positions))
+    own = changed(bias, jnp.asarray(scores[a:, :b]), positions[a:], positions[:b])
     return difference(own, table[:, a:, :b])
 
 
 def upper_excess(bias: Bias, farthest: int) -> tuple[float, bool]:
-    """How far a term exceeds the bound of its distance or of a smaller one, and if there is one.
+    """How far a score exceeds the bound of its tile, and whether there is a bound at all.
 
-    The positions lie close together and far apart.
+    The positions lie close together and far apart, in tiles of one and of several.
     """
-    steps = np.unique(np.geomspace(1, farthest, TABLE // 4).astype(np.int64))
+    steps = np.geomspace(1, max(1, farthest), TABLE // 4).astype(np.int64)
     positions = np.unique([0, *steps, *(farthest - steps)])
     positions = positions[positions >= 0].astype(np.int32)
-    table = np.asarray(whole(bias, row(positions)))
-    distance = np.abs(positions[:, None] - positions[None, :])
-    bounds = np.asarray(jax.vmap(lambda head: head.upper(jnp.asarray(distance)))(bias))
-    order = np.argsort(distance, axis=None, kind="stable")
-    # A term must not exceed the bound of any pair that is nearer.
-    lowest = np.minimum.accumulate(bounds.reshape(len(bounds), -1)[:, order], axis=1)
-    terms = table.reshape(len(table), -1)[:, order]
-    return difference(np.maximum(terms, lowest), lowest), bool(np.isfinite(bounds).any())
+    shape = (len(positions), len(positions))
+    drawn = np.random.default_rng(5).uniform(-LARGEST, LARGEST, shape).astype(np.float32)
+    place = row(positions)[0]
+    excess, bounded = [], []
+    for scores in (np.full(shape, LARGEST, np.float32), drawn):
+        found = np.asarray(changed(bias, jnp.asarray(scores), place, place))
+        for size in (1, 7):
+            starts = np.arange(0, len(positions), size)
+            ends = np.append(starts[1:], len(positions)) - 1
+            bound = np.asarray(bounds(bias, place[starts], place[ends]))
+            most = np.maximum.reduceat(np.maximum.reduceat(found, starts, 1), starts, 2)
+            excess.append(over(most, bound))
+            bounded.append(np.isfinite(bound).any())
+    return max(excess), any(map(bool, bounded))
+
+
+@jax.jit
+def bounds(bias: Bias, low: jax.Array, high: jax.Array) -> jax.Array:
+    """The bound of the scores between any two of the ranges of positions, [n, i, i]."""
+    queries = PositionRange(low[:, None], high[:, None])
+    keys = PositionRange(low[None, :], high[None, :])
+    largest = jnp.full((len(low), len(low)), LARGEST, jnp.float32)
+    return jax.vmap(lambda head: head.upper_score(largest, queries, keys))(bias)
 
 
 def skipped(bias: Bias, sizes: Sizes, size: int) -> np.ndarray:
@@ -123,7 +147,7 @@ def skipped(bias: Bias, sizes: Sizes, size: int) -> np.ndarray:
     ranges = jax.jit(
         jax.vmap(lambda head, q, k: tile_ranges(q, k, head, positions, segments, size, size, 1e-7))
     )(bias, q[0], k[0])
-    needed = np.asarray(ranges.stop - ranges.first).sum(axis=1)
+    needed = np.asarray(ranges.total()).sum(axis=1)
     return 1 - needed / (-(-tokens // size)) ** 2
 
 

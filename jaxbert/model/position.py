@@ -6,7 +6,7 @@ Bias); notes/03-positions.md is the tutorial.
 """
 
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,28 @@ QueryPositions = Int[Array, "t"]
 KeyPositions = Int[Array, "s"]
 HeadBias = Float[Array, "t s"]
 HeadScores = Float[Array, "t s"]
+
+# Positions are clipped to this before their difference is taken, which then fits 32 bits.
+FAR = 2**30 - 1
+
+
+class PositionRange(NamedTuple):
+    """The smallest and the largest position of a tile; of several tiles, as arrays.
+
+    Those of a tile of padding alone are meaningless, and so is a bound for it.
+    """
+
+    low: Int[Array, "*i"]
+    high: Int[Array, "*i"]
+
+
+def distance_between(queries: PositionRange, keys: PositionRange) -> Int[Array, "*any"]:
+    """The smallest distance between a query and a key, 0 where their ranges overlap.
+
+    The ranges broadcast against each other. Clipping positions only brings them closer.
+    """
+    low_q, high_q, low_k, high_k = (jnp.clip(x, -FAR, FAR) for x in (*queries, *keys))
+    return jnp.maximum(0, jnp.maximum(low_k - high_q, low_q - high_k))
 
 
 class Bias(Module):
@@ -44,12 +66,30 @@ class Bias(Module):
 
     @property
     def additive(self) -> bool:
-        """Whether score adds the term and does nothing else; only then are tiles skipped."""
+        """Whether score adds the term and does nothing else, so that `upper` bounds tiles."""
         return type(self).score is Bias.score
 
     def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
         """An upper bound of all terms at this distance or farther; attention skips by it."""
         return jnp.full(distance.shape, jnp.inf)  # no bound is known, so nothing is skipped
+
+    def upper_tile(self, queries: PositionRange, keys: PositionRange) -> Float[Array, "*any"]:
+        """An upper bound of all terms between queries and keys in these ranges, which broadcast.
+
+        It is upper of their distance, unless the bias depends on more than the distance.
+        """
+        return self.upper(distance_between(queries, keys))
+
+    def upper_score(
+        self, largest: Float[Array, "*any"], queries: PositionRange, keys: PositionRange
+    ) -> Float[Array, "*any"]:
+        """An upper bound of score for scores of at most `largest` >= 0 between these ranges.
+
+        A bias with a score of its own has none, and all tiles are computed, unless it defines one;
+        by that it also says that its score never falls when q k^T / sqrt(h) rises.
+        """
+        bound = largest + self.upper_tile(queries, keys)
+        return bound if self.additive else jnp.full_like(bound, jnp.inf)
 
     def arithmetic(self) -> "Bias":
         """The same terms by arithmetic on tiles alone, which is all that a kernel can trace.
@@ -58,6 +98,17 @@ class Bias(Module):
         heads at once, and without gradients; a subclass that changes the terms changes this too.
         """
         return self
+
+
+def arithmetic_of(bias: Bias) -> Bias:
+    """bias.arithmetic(); NotImplementedError where a subclass changed the scores and forgot it."""
+    plain = bias.arithmetic()
+    if plain.additive and not bias.additive:
+        raise NotImplementedError(
+            f"{type(bias).__name__} has a score of its own, and its arithmetic() is a "
+            f"{type(plain).__name__}, which has none; define arithmetic() too"
+        )
+    return plain
 
 
 class Position(Module):

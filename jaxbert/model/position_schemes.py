@@ -24,7 +24,9 @@ from jaxbert.model.position import (
     HeadScores,
     KeyPositions,
     Position,
+    PositionRange,
     QueryPositions,
+    arithmetic_of,
 )
 
 
@@ -214,9 +216,22 @@ class SumBias(Bias):
         """The sum of both bounds; infinite where one of them is."""
         return self.first.upper(distance) + self.second.upper(distance)
 
+    def upper_tile(self, queries: PositionRange, keys: PositionRange) -> Float[Array, "*any"]:
+        """The sum of both bounds; infinite where one of them is."""
+        return self.first.upper_tile(queries, keys) + self.second.upper_tile(queries, keys)
+
+    def upper_score(
+        self, largest: Float[Array, "*any"], queries: PositionRange, keys: PositionRange
+    ) -> Float[Array, "*any"]:
+        """The second's bound for scores up to the first's."""
+        between = self.first.upper_score(largest, queries, keys)
+        if not self.second.additive:  # its bound may not hold below 0
+            between = jnp.maximum(between, 0.0)
+        return self.second.upper_score(between, queries, keys)
+
     def arithmetic(self) -> Bias:
         """The sum of both biases, each by arithmetic alone."""
-        return SumBias(self.first.arithmetic(), self.second.arithmetic())
+        return SumBias(arithmetic_of(self.first), arithmetic_of(self.second))
 
 
 class Sum(Position):

@@ -26,8 +26,8 @@ def share(length: int, deviation: float, tiles: Blockwise) -> np.ndarray:
         q, k, bias = head
         return tile_ranges(q, k, bias, places, ones, tiles.queries, tiles.keys, tiles.tolerance)
 
-    first, stop = jax.jit(lambda *heads: jax.lax.map(one, heads))(q, k, Alibi(N).bias)
-    return np.asarray((stop - first).mean(axis=1) / -(-length // tiles.keys))
+    found = jax.jit(lambda *heads: jax.lax.map(one, heads))(q, k, Alibi(N).bias)
+    return np.asarray(found.total().mean(axis=1) / -(-length // tiles.keys))
 
 
 if __name__ == "__main__":

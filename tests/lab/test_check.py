@@ -58,6 +58,26 @@ class Crooked(Bias):
         raise KeyError("what a user may raise")
 
 
+class Capped(Bias):
+    def __init__(self, num_heads):
+        self.cap = nnx.Param(jnp.linspace(1.0, 2.0, num_heads))
+
+    def score(self, scores, pos_q, pos_k):
+        return self.cap[...] * jnp.tanh(scores / self.cap[...])
+
+
+class First(Slopes):
+    # All see the first token; the bound of a distance is too low for it.
+
+    def __call__(self, pos_q, pos_k):
+        return jnp.where(pos_k[None, :] == 0, 0.0, super().__call__(pos_q, pos_k))
+
+
+class FirstBounded(First):
+    def upper_tile(self, queries, keys):
+        return jnp.where(keys.low == 0, 0.0, super().upper_tile(queries, keys))
+
+
 class Headless(Bias):
     def __init__(self):
         self.slope = jnp.ones(())
@@ -180,9 +200,11 @@ def test_a_bound_is_sound_or_not(mine):
     assert upper_excess(good, 1000) == (0, True)
     assert upper_excess(bad, 1000)[0] > 0.5
     assert upper_excess(drawn("t5")().bias, 1000) == (0, True)
+    assert upper_excess(slopes(mine, "First")().bias, 1000)[0] > 0.5
+    assert upper_excess(slopes(mine, "FirstBounded")().bias, 1000) == (0, True)
     ((answer, wrong),) = asked(slopes(mine, "Slopes"), "upper")
     assert answer == (
-        "never below a term; at 4,096 tokens it leaves out 66% to 66% of the tiles of a head"
+        "never below a score; at 4,096 tokens it leaves out 66% to 66% of the tiles of a head"
     )
     assert not wrong
     assert asked(slopes(mine, "Numbered"), "upper")[0][1]
@@ -212,6 +234,16 @@ def test_a_scheme_comes_back_from_a_folder_or_not(mine):
     assert asked(slopes(mine, "Narrow"), "saved") == [
         ('comes back bit for bit with parts={"position": ...}', False)
     ]
+
+
+def test_a_function_of_the_scores(mine):
+    make = slopes(mine, "Capped")
+    answers = asked(make, "acts on", "tiles", "shift", "upper", "gradient", "blockwise")
+    assert not any(wrong for _, wrong in answers)
+    said = [answer for answer, _ in answers]
+    assert said[0] == "scores"
+    assert said[3] == "none: only padding and other texts are left out"
+    assert said[4].startswith("reaches bias.cap")
 
 
 def test_what_users_code_raises_is_an_answer(mine):
@@ -319,12 +351,13 @@ def test_every_question_has_an_answer():
     assert time.endswith(" times that of no scheme (1,024 tokens)")
 
 
-@pytest.mark.parametrize("kind", ["alibi", "rope", "learned"])
-def test_a_picture(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["alibi", "rope", "learned", "capped"])
+def test_a_picture(mine, tmp_path, kind):
     pytest.importorskip("matplotlib")
     from jaxbert.lab.picture import draw
 
-    draw(subject(drawn(kind)), tmp_path / "a.png")
+    make = slopes(mine, "Capped") if kind == "capped" else drawn(kind)
+    draw(subject(make), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -25,7 +25,7 @@ SOFTMAX = "softmax"
 # A field of nnx's own in every module.
 OF_NNX = "_pytree__"
 # module:qualified.name, as `dotted` gives it.
-NAME = re.compile(r"[\w.]+:[\w.]+")
+NAME = re.compile(r"[\w.-]+:[\w.]+")
 # The module of a class in the program that was started or in a notebook, whatever its file.
 MAIN = "__main__"
 

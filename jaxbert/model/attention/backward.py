@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxbert.model.attention.dense import NO_KEYS, product
 from jaxbert.model.attention.online import tile_mask, tile_products, tile_scores, vary_together
-from jaxbert.model.attention.tiles import tile_ranges, tiled
+from jaxbert.model.attention.tiles import TileRange, tile_ranges, tiled
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
@@ -93,10 +93,11 @@ def one_head(
     keys = tuple(tiled(x, tiling.keys) for x in (k, v, positions, segments))
     leaves, join = floating(bias)
 
-    def step(totals: Any, tile_and_range: Any) -> tuple[Any, jax.Array]:
-        tile, (first, stop) = tile_and_range
+    def step(totals: Any, tile_and_range: tuple[Tile, TileRange]) -> tuple[Any, jax.Array]:
+        tile, needed = tile_and_range
 
-        def update(j: jax.Array, carry: Any) -> Any:
+        def update(i: jax.Array, carry: Any) -> Any:
+            j = needed.tile(i)
             d_q, d_k, d_v, d_leaves = carry
             k, v, pos_k, segments_k = (x[j] for x in keys)
 
@@ -115,7 +116,7 @@ def one_head(
             return d_q, d_k, d_v, d_leaves
 
         _, start = vary_together(tile.q, jnp.zeros((tiling.queries, h), jnp.float32))
-        d_q, *totals = jax.lax.fori_loop(first, stop, update, (start, *totals))
+        d_q, *totals = jax.lax.fori_loop(0, needed.total(), update, (start, *totals))
         return tuple(totals), d_q
 
     empty = jnp.zeros(keys[0].shape, jnp.float32)

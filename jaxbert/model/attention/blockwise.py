@@ -6,7 +6,7 @@ follow one another, since one product is large enough for all cores.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, Float, Int
@@ -23,7 +23,7 @@ from jaxbert.model.attention.online import (
     vary_together,
 )
 from jaxbert.model.attention.tiled import Tiled
-from jaxbert.model.attention.tiles import tile_ranges, tiled
+from jaxbert.model.attention.tiles import TileRange, tile_ranges, tiled
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
@@ -48,18 +48,19 @@ def one_head(
     tiles = tuple(tiled(x, tiling.queries) for x in (q, positions, segments))
     keys = tuple(tiled(x, tiling.keys) for x in (k, v, positions, segments))
 
-    def one_tile(tile: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        q, pos_q, segments_q, first, stop = tile
+    def one_tile(tile_and_range: tuple[Any, TileRange]) -> tuple[jax.Array, jax.Array]:
+        (q, pos_q, segments_q), needed = tile_and_range
 
-        def step(j: jax.Array, state: State) -> State:
+        def step(i: jax.Array, state: State) -> State:
+            j = needed.tile(i)
             k, v, pos_k, segments_k = (x[j] for x in keys)
             scores = tile_scores(bias, tile_products(q, k), pos_q, pos_k)
             return update(state, scores, tile_mask(segments_q, segments_k), v)
 
         _, start = vary_together(q, initial_state(tiling.queries, h))
-        return finalize(jax.lax.fori_loop(first, stop, step, start))
+        return finalize(jax.lax.fori_loop(0, needed.total(), step, start))
 
-    context, lse = jax.lax.map(one_tile, (*tiles, *ranges))
+    context, lse = jax.lax.map(one_tile, (tiles, ranges))
     return context.reshape(-1, h)[:t].astype(q.dtype), lse.reshape(-1)[:t]
 
 

@@ -28,6 +28,7 @@ from jaxbert.model.attention.online import (
     update,
 )
 from jaxbert.model.attention.tiled import Tiled
+from jaxbert.model.attention.tiles import TileRange
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
@@ -51,29 +52,19 @@ def one_tile(tree: Any, keys: int, width: int, *refs: Any) -> None:
     keys is the number of keys of a tile, width is h before padding; refs are the blocks that
     Gpu.forward specifies, without the axes of row and head.
     """
-    (
-        first,
-        stop,
-        q_ref,
-        k_ref,
-        v_ref,
-        pos_q_ref,
-        pos_k_ref,
-        segments_q_ref,
-        segments_k_ref,
-        *rest,
-    ) = refs
-    *leaves, context_ref, lse_ref = rest
+    *ranges, q_ref, k_ref, v_ref, pos_q_ref, pos_k_ref, segments_q_ref, segments_k_ref = refs[:11]
+    *leaves, context_ref, lse_ref = refs[11:]
+    needed = TileRange(*(x[...] for x in ranges))
     bias = jax.tree.unflatten(tree, [leaf[...] for leaf in leaves])
     q, pos_q, segments_q = q_ref[...], pos_q_ref[...], segments_q_ref[...]
 
-    def step(j: jax.Array, state: State) -> State:
-        tile = pl.ds(j * keys, keys)
+    def step(i: jax.Array, state: State) -> State:
+        tile = pl.ds(needed.tile(i) * keys, keys)
         products = tile_products(q, k_ref[tile, :], width)
         scores = tile_scores(bias, products, pos_q, pos_k_ref[tile])
         return update(state, scores, tile_mask(segments_q, segments_k_ref[tile]), v_ref[tile, :])
 
-    context, lse = finalize(jax.lax.fori_loop(first[...], stop[...], step, initial_state(*q.shape)))
+    context, lse = finalize(jax.lax.fori_loop(0, needed.total(), step, initial_state(*q.shape)))
     context_ref[...] = context.astype(context_ref.dtype)
     lse_ref[...] = lse.reshape(-1)
 
@@ -157,7 +148,7 @@ class Gpu(Tiled):
         all_numbers = pl.BlockSpec((None, t), lambda i, n, b: (b, 0))
         bound = pl.BlockSpec((None, None, None), lambda i, n, b: (b, n, i))
         lses = pl.BlockSpec((None, None, tiling.queries), lambda i, n, b: (b, n, i))
-        in_specs = [bound, bound, tile, every, every, *(numbers, all_numbers) * 2]
+        in_specs = [*(bound,) * 4, tile, every, every, *(numbers, all_numbers) * 2]
 
         context, lse = pl.pallas_call(
             partial(one_tile, tree, tiling.keys, width),

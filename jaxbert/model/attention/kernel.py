@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from jaxbert.model.attention.backward import Tiling
 from jaxbert.model.attention.tiles import TileRange, tile_ranges
 from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
-from jaxbert.model.position import Bias
+from jaxbert.model.position import Bias, arithmetic_of
 
 # The operations of a bias inside a kernel: arithmetic on tiles, no lookups.
 TRACEABLE = frozenset(
@@ -65,19 +65,8 @@ def pad_to_tiles(
 
 
 def arithmetic(bias: Bias | None) -> Bias | None:
-    """The bias as a kernel takes it, see Bias.arithmetic.
-
-    Raises NotImplementedError where a subclass changed the scores, and not its arithmetic.
-    """
-    if bias is None:
-        return None
-    plain = bias.arithmetic()
-    if plain.additive and not bias.additive:
-        raise NotImplementedError(
-            f"{type(bias).__name__} has a score of its own, and its arithmetic() is a "
-            f"{type(plain).__name__}, which has none; define arithmetic() too"
-        )
-    return plain
+    """The bias as a kernel takes it, see Bias.arithmetic."""
+    return None if bias is None else arithmetic_of(bias)
 
 
 def check_traceable(bias: Bias | None) -> None:

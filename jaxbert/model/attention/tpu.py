@@ -5,7 +5,7 @@ that a tile of queries needs, with the online softmax in scratch memory; the rem
 the block that is already there, so that nothing is copied, and compute nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
@@ -28,13 +28,16 @@ from jaxbert.model.attention.online import (
     update,
 )
 from jaxbert.model.attention.tiled import Tiled
+from jaxbert.model.attention.tiles import TileRange
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 # Lanes of a vector register: what a tile of queries or keys is a multiple of.
 LANES = 128
-# Tiles of queries in a call: their ranges, 8 bytes each, fill half of the 1 MiB of scalar memory.
-MOST_TILES = 2**16
+# Tiles of queries in a call: their ranges, 16 bytes each, fill half of the 1 MiB of scalar memory.
+MOST_TILES = 2**15
+# The arrays of a TileRange.
+RANGES = 4
 # Head width up to which the default tiles fit the vector memory; float32 at 512 no longer does.
 WIDEST = 256
 
@@ -67,23 +70,23 @@ def parameter(leaf: Float[Array, "n ..."] | Int[Array, "n ..."]) -> Parameter:
     return Parameter(flat, block, shape, leaf.dtype)
 
 
-def tile_number(heads: int, tiles: int, row: Any, head: Any, i: Any) -> Any:
-    """The index of a tile of queries in the flat arrays of ranges; scalar memory pads an axis."""
-    return (row * heads + head) * tiles + i
+def range_of(
+    heads: int, tiles: int, row: Any, head: Any, i: Any, ranges: Sequence[Any]
+) -> TileRange:
+    """What a tile of queries needs, from flat arrays of ranges; scalar memory pads an axis."""
+    return TileRange(*(x[(row * heads + head) * tiles + i] for x in ranges))
 
 
 def one_step(
     rebuild: Callable[..., Bias | None],
-    number: Callable[..., Any],
-    first: Any,
-    stop: Any,
+    needed: Callable[..., TileRange],
     *refs: Any,
 ) -> None:
     """One tile of queries against one tile of keys; refs as in `attend_padded`."""
+    ranges, refs = refs[:RANGES], refs[RANGES:]
     q, k, v, positions_q, positions_k, segments_q, segments_k, *parameters = refs[:-5]
     context, lse, *state = refs[-5:]
     row, head, i, j = (pl.program_id(axis) for axis in range(4))
-    needed = stop[number(row, head, i)] - first[number(row, head, i)]
 
     def store(new: State) -> None:
         for ref, value in zip(state, new, strict=True):
@@ -96,7 +99,7 @@ def one_step(
     def begin() -> None:
         store(initial_state(*q.shape))
 
-    @pl.when(j < needed)
+    @pl.when(j < needed(row, head, i, ranges).total())
     def step() -> None:
         bias = rebuild(head, parameters)
         products = tile_products(q[...], k[...])
@@ -116,20 +119,20 @@ def attend_padded(
     tiling: Tiling, interpret: bool, bias: Bias | None, padded: Padded
 ) -> tuple[Queries, Lse]:
     """The context and the log sum exp of arguments padded to whole tiles."""
-    q, k, v, positions, segments, (first, stop) = padded
+    q, k, v, positions, segments, ranges = padded
     (b, n, t, h), s = q.shape, k.shape[2]
     size_q, size_k, _ = tiling
     leaves, tree = jax.tree.flatten(bias)
     parameters = [parameter(leaf) for leaf in leaves]
-    number = partial(tile_number, n, t // size_q)
+    needed = partial(range_of, n, t // size_q)
 
     def rebuild(head: Any, refs: list[Any]) -> Bias | None:
         values = [leaf.read(ref, head) for leaf, ref in zip(parameters, refs, strict=True)]
         return jax.tree.unflatten(tree, values)
 
-    def key(row: Any, head: Any, i: Any, j: Any, first: Any, stop: Any) -> Any:
-        last = jnp.maximum(stop[number(row, head, i)] - 1, 0)
-        return jnp.minimum(first[number(row, head, i)] + j, last)
+    def key(row: Any, head: Any, i: Any, j: Any, *ranges: Any) -> Any:
+        tiles = needed(row, head, i, ranges)
+        return tiles.tile(jnp.minimum(j, jnp.maximum(tiles.total() - 1, 0)))
 
     queries = pl.BlockSpec(
         (None, None, size_q, h), lambda row, head, i, j, *ranges: (row, head, i, 0)
@@ -146,10 +149,10 @@ def attend_padded(
     # Shapes that also say, inside shard_map, over which devices a result varies.
     results = jax.eval_shape(lambda x: (x, x[:, :, None, :, 0].astype(jnp.float32)), q)
     context, lse = pl.pallas_call(
-        partial(one_step, rebuild, number),
+        partial(one_step, rebuild, needed),
         out_shape=results,
         grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=2,
+            num_scalar_prefetch=RANGES,
             grid=(b, n, t // size_q, s // size_k),
             in_specs=[
                 *(queries, keys, keys, tokens_q, tokens_k, tokens_q, tokens_k),
@@ -167,7 +170,8 @@ def attend_padded(
         interpret=interpret,
         name="attention",
     )(
-        *(first.reshape(-1), stop.reshape(-1), q, k, v),
+        *(x.reshape(-1) for x in ranges),
+        *(q, k, v),
         *(positions[:, None], positions[:, None], segments[:, None], segments[:, None]),
         *(leaf.array for leaf in parameters),
     )
