@@ -141,9 +141,9 @@ class Seeded:
 class Questions(NamedTuple):
     """The rows of a length with masks in them, the places of these, and what stood there."""
 
-    ids: np.ndarray  # [p, r, t]: the r rows of each of p pieces
-    places: np.ndarray  # [p, r, m]
-    wanted: np.ndarray  # [p, r, m]
+    ids: Any  # [p, r, t] int32: the r rows of each of p pieces
+    places: Any  # [p, r, m] int32
+    wanted: Any  # [p, r, m] int32
 
 
 def questions(material: Material, setting: Setting, length: int) -> Questions:
@@ -211,7 +211,9 @@ class Experiment:
 
     def batches(self, seed: int) -> Batches:
         """The batches of a seed. Raises InputError for fewer rows than a batch."""
-        return Batches(self.data, self.setting.batch, seed, (self.setting.length + self.setting.ends,))
+        return Batches(
+            self.data, self.setting.batch, seed, (self.setting.length + self.setting.ends,)
+        )
 
     def model(self, seed: int) -> MaskedModel:
         """A model with weights drawn by the seed."""
@@ -232,7 +234,7 @@ class Experiment:
                 f"{self.scheme.title} has {limit} positions, and the longest row {longest} "
                 "symbols; lower --lengths"
             )
-        ids = jax.ShapeDtypeStruct((1, longest), jnp.int32)
+        ids: Any = jnp.zeros((1, longest), jnp.int32)
         try:
             with computing():
                 jax.eval_shape(model.encoder.forward, Inputs(ids, ids, ids, ids))

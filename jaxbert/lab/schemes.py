@@ -63,9 +63,7 @@ NAMED: dict[str, Make] = {
     "asymmetric": lambda own, seed: Biased(Asymmetric(own.heads)),
     "rope": lambda own, seed: Rope(),
     "t5": lambda own, seed: T5Bias(own.heads, rngs=nnx.Rngs(seed), std=own.std),
-    "learned": lambda own, seed: Learned(
-        own.tokens, own.width, rngs=nnx.Rngs(seed), std=own.std
-    ),
+    "learned": lambda own, seed: Learned(own.tokens, own.width, rngs=nnx.Rngs(seed), std=own.std),
     "none": lambda own, seed: Position(),
 }
 
