@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jaxbert.corpus.files import atomic_write
 from jaxbert.errors import InputError
-from jaxbert.lab.extrapolate import Result, Setting
+from jaxbert.lab.extrapolate import Result
 
 
 class Spread(NamedTuple):
@@ -93,7 +93,7 @@ def cells(line: Line, lengths: Sequence[int]) -> list[str]:
         level = line.levels[length]
         band = f" ±{50 * (level.high - level.low):.1f}" if len(own) > 1 else ""
         found.append(f"{100 * level.mean:.1f}{band} {line.ratios[length].mean:.2f}")
-    each = [one.accuracy[last] / max(one.accuracy[lengths[0]], 1e-9) for one in own]
+    each = [ratio(one, last, lengths[0]) for one in own]
     return [*found, " ".join(f"{value:.3f}" for value in each)]
 
 
@@ -112,30 +112,30 @@ def of_json(found: dict[str, Any]) -> Result:
     return Result(**{name: found[name] for name in Result._fields} | {"accuracy": accuracy})
 
 
+def contents(table: Table) -> dict[str, Any]:
+    """The table as JSON has it."""
+    results = [as_json(own) for own in table.results]
+    return {"setting": table.setting, "commonest": table.commonest, "results": results}
+
+
+def table_of(found: dict[str, Any]) -> Table:
+    """The table of what `contents` gives; KeyError, TypeError or ValueError for anything else."""
+    results = tuple(of_json(own) for own in found["results"])
+    return Table(found["setting"], float(found["commonest"]), results)
+
+
 def write(table: Table, file: Path) -> None:
     """The table as JSON, from which it is read, and the plot drawn, again."""
-    contents = {
-        "setting": table.setting,
-        "commonest": table.commonest,
-        "results": [as_json(own) for own in table.results],
-    }
     with atomic_write(file) as partial:
-        partial.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(contents(table), indent=1) + "\n", encoding="utf-8")
 
 
 def read(file: Path) -> Table:
     """The table that `write` has written. Raises InputError for anything else."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        results = tuple(of_json(own) for own in found["results"])
-        return Table(found["setting"], float(found["commonest"]), results)
+        return table_of(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is no table of jaxbert lab extrapolate; name one, such as "
             "runs/extrapolation.json"
         ) from error
-
-
-def setting_of(table: Table) -> Setting:
-    """The setting that a table was measured in."""
-    return Setting(**table.setting | {"lengths": tuple(table.lengths)})

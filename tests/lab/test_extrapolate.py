@@ -18,7 +18,7 @@ from jaxbert.lab import extrapolate_command
 from jaxbert.lab.extrapolate import Experiment, Result, Setting, answers, questions
 from jaxbert.lab.material import BEFORE, BEHIND, MASK, OTHER, apart, characters, material, tokens
 from jaxbert.lab.schemes import NAMED, Asymmetric, scheme
-from jaxbert.lab.table import Spread, Table, read, setting_of, shown, write
+from jaxbert.lab.table import Spread, Table, read, shown, write
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"length": 8, "lengths": (8, 16, 32), "batch": 3, "layers": 1, "width": 8, "heads": 2}
@@ -237,7 +237,7 @@ def test_the_command_trains_what_is_not_there_yet(place, monkeypatch, capsys):
     assert "no plot: matplotlib is not installed" in err
     table = read(place / "runs" / "extrapolation.json")
     assert out == shown(table) + "\n"
-    assert setting_of(table) == TINY
+    assert table.setting == json.loads(json.dumps(TINY.described()))
     assert [(own.scheme, own.seed) for own in table.results] == [
         *(("alibi", 0), ("alibi", 1)),
         *(("mine:Near", 0), ("mine:Near", 1)),
@@ -299,7 +299,7 @@ TABLE = Table(
 def test_levels_and_ratios_stand_beside_each_other(tmp_path):
     alibi, none = TABLE.lines()
     assert alibi.levels[16] == Spread(0.3, 0.3, 0.3)
-    assert alibi.ratios[16] == Spread(0.875, 0.75, 1.0)
+    assert alibi.ratios[16] == pytest.approx((0.875, 0.75, 1.0))
     assert none.ratios[32].mean == 0
     lines = shown(TABLE).splitlines()
     assert len({len(line) for line in lines[:3]}) == 1
