@@ -22,8 +22,8 @@ from jaxbert.lab.table import Spread, Table, read, shown, write
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"length": 8, "lengths": (8, 16, 32), "batch": 3, "layers": 1, "width": 8, "heads": 2}
-TINY = Setting(**SMALL, steps=4)
-OPTIONS = "--length 8 --lengths 8,16,32 --batch 3 --layers 1 --width 8 --heads 2 --steps 4".split()
+TINY = Setting(**SMALL | {"lengths": (8, 32)}, steps=4)
+OPTIONS = "--length 8 --lengths 8,32 --batch 3 --layers 1 --width 8 --heads 2 --steps 4".split()
 
 MINE = """
 import jax.numpy as jnp
@@ -216,7 +216,7 @@ def test_a_run_is_the_same_each_time_and_another_with_another_seed(small):
     assert first._replace(seconds=0) == again._replace(seconds=0)
     assert first.loss != other.loss
     assert first.masked == 5 * 4 * 2
-    assert list(first.accuracy) == [8, 16, 32]
+    assert list(first.accuracy) == [8, 32]
 
 
 def test_runs_of_equal_time_have_as_many_steps_as_fit(small, monkeypatch):
@@ -286,7 +286,7 @@ def result(name, seed, *accuracy):
 
 
 TABLE = Table(
-    TINY.described(),
+    Setting(**SMALL, steps=4).described(),
     0.25,
     (
         result("alibi", 0, 0.3, 0.3, 0.33),
