@@ -111,6 +111,7 @@ types: $(VENV)/.lint
 figures: $(VENV)/.figures
 	$(VENV)/bin/python notes/figures/draw.py
 	$(VENV)/bin/python notes/figures/attention.py
+	$(VENV)/bin/python notes/figures/extrapolation.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

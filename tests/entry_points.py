@@ -552,6 +552,7 @@ COMMANDS = {
     "info": ["info", "model", "--revision", "main"],
     "verify": ["verify", "model", "--attention", "dense"],
     "status": ["status", "out.npy"],
+    "lab extrapolate": ["lab", "extrapolate", "--scheme", "none", "--texts", "a.txt", "-o", "x"],
     "lab check": ["lab", "check", "mine.py:Scheme", "--heads", "2", "--width", "8"],
     # The one text is too short to be masked, so that nothing is trained.
     "train": [

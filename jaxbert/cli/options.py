@@ -14,6 +14,7 @@ from jaxbert.cli.commands import (
     run_status,
     run_verify,
 )
+from jaxbert.cli.experiments import extrapolate_command
 from jaxbert.cli.training import train_command
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
@@ -71,6 +72,7 @@ def lab_options(actions: Any) -> None:
     check.add_argument("--width", type=int, default=64, metavar="D", help="default: %(default)s")
     check.add_argument("--picture", metavar="FILE.png", help="default: SCHEME.png")
     check.set_defaults(action=run_lab_check)
+    extrapolate_command(experiments)
 
 
 def embed_options(embed: argparse.ArgumentParser) -> None:

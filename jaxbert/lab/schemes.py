@@ -1,0 +1,93 @@
+"""The position schemes that `jaxbert lab extrapolate` knows by name, and those of a user's file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from jaxbert.corpus.files import bytes_sha256
+from jaxbert.errors import InputError, shown
+from jaxbert.lab.loading import Biased, load, maker
+from jaxbert.model.position import (
+    Alibi,
+    Bias,
+    HeadBias,
+    KeyPositions,
+    Learned,
+    Position,
+    QueryPositions,
+    alibi_slopes,
+)
+from jaxbert.model.position_schemes import Rope, T5Bias
+
+
+class Asymmetric(Bias):
+    """ALiBi with other slopes for keys after the query: those of the heads in reverse order.
+
+    The same as in the gallery of variants (notes/variants.py), for both sides of a text.
+    Source: O. Press on encoders, github.com/ofirpress/attention_with_linear_biases/issues/5.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        """The slopes of ALiBi for so many heads, [n] for each side."""
+        self.before = jnp.asarray(alibi_slopes(num_heads), jnp.float32)
+        self.after = self.before[::-1]
+
+    def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
+        """The term [t, s] of every pair of one head, in float32."""
+        offset = (pos_k[None, :] - pos_q[:, None]).astype(jnp.float32)
+        return jnp.where(offset > 0, -self.after * offset, self.before * offset)
+
+    def upper(self, distance: Int[Array, "*any"]) -> Float[Array, "*any"]:
+        """The term of the side on which it falls more slowly."""
+        return -jnp.minimum(self.before, self.after) * distance.astype(jnp.float32)
+
+
+class Sizes(NamedTuple):
+    """What a scheme is made for: heads, model width, tokens of the longest row, width of draws."""
+
+    heads: int
+    width: int
+    tokens: int
+    std: float
+
+
+# A function of sizes and a seed.
+Make = Callable[[Sizes, int], Position]
+
+NAMED: dict[str, Make] = {
+    "alibi": lambda own, seed: Alibi(own.heads),
+    "asymmetric": lambda own, seed: Biased(Asymmetric(own.heads)),
+    "rope": lambda own, seed: Rope(),
+    "t5": lambda own, seed: T5Bias(own.heads, rngs=nnx.Rngs(seed), std=own.std),
+    "learned": lambda own, seed: Learned(own.tokens, own.width, rngs=nnx.Rngs(seed), std=own.std),
+    "none": lambda own, seed: Position(),
+}
+
+
+class Scheme(NamedTuple):
+    """A scheme by its title, how it is made, and the sum of the file that defines it, or ""."""
+
+    title: str
+    make: Make
+    sha256: str
+
+
+def scheme(spec: str) -> Scheme:
+    """A name of NAMED, or my.py:Scheme. Raises InputError for anything else."""
+    if spec in NAMED:
+        return Scheme(spec, NAMED[spec], "")
+    if ".py" not in spec:
+        raise InputError(
+            f"{shown(spec)} is no scheme; choose one of {', '.join(NAMED)}, or name your own as "
+            "my.py:Scheme"
+        )
+    title, found = load(spec)
+
+    def make(own: Sizes, seed: int) -> Position:
+        return maker(title, found, heads=own.heads, width=own.width, length=own.tokens)()
+
+    return Scheme(title, make, bytes_sha256(Path(spec.rpartition(":")[0]).read_bytes()))
