@@ -399,16 +399,15 @@ class Variant(NamedTuple):
     code: tuple[Any, ...]  # its classes and functions
     parts: Callable[[Any], dict[str, Any]]
     dense_only: str = ""  # why it runs by the dense definition alone
-    no_kernel: str = ""  # what a kernel cannot trace
 
     def lines(self) -> int:
         """The lines of its code that are not empty."""
         return sum(1 for one in self.code for line in inspect.getsource(one).splitlines() if line)
 
 
-def biased(kind, **fields):
+def biased(kind):
     """A variant that is a bias."""
-    return Variant("bias", (kind,), lambda _: {"position": Added(kind(HEADS))}, **fields)
+    return Variant("bias", (kind,), lambda _: {"position": Added(kind(HEADS))})
 
 
 def turned(kind):
@@ -444,7 +443,8 @@ def rms_per_head():
     return HeadNorm(CONFIG.sizes["h"])
 
 
-MATRIX = "its weights are no softmax of the scores of one head"
+SUM = "its weights are no softmax"
+MIX = "it mixes the scores of all heads"
 GALLERY = {
     "learned ALiBi slopes": biased(LearnedSlopes),
     "asymmetric ALiBi": biased(Asymmetric),
@@ -460,11 +460,9 @@ GALLERY = {
     "differential": wrapped(Differential, HEADS),
     "sink": wrapped(Sink, HEADS),
     "softmax off by one": wrapped(OffByOne),
-    "ReLU": Variant(
-        "attention", (relu_attention,), lambda _: {"attention": relu_attention}, MATRIX
-    ),
+    "ReLU": Variant("attention", (relu_attention,), lambda _: {"attention": relu_attention}, SUM),
     "talking heads": Variant(
-        "attention", (TalkingHeads,), lambda _: {"attention": TalkingHeads(HEADS)}, MATRIX
+        "attention", (TalkingHeads,), lambda _: {"attention": TalkingHeads(HEADS)}, MIX
     ),
     "log length": Variant("self-attention", (LogLength,), layers(attending(LogLength))),
     "grouped queries": Variant(
@@ -481,13 +479,12 @@ GALLERY = {
 
 def table():
     """The table of chapter 3."""
-    head = ["variant", "code", "joint", "lines", "blockwise", "TPU kernel"]
+    head = ["variant", "code", "joint", "lines", "blockwise and kernels"]
     rows = [head, ["---"] * len(head)]
     for name, variant in GALLERY.items():
-        blockwise = "no" if variant.dense_only else "yes"
-        kernel = f"no: {variant.no_kernel}" if variant.no_kernel else blockwise
+        tiled = f"no: {variant.dense_only}" if variant.dense_only else "yes"
         code = ", ".join(f"`{one.__name__}`" for one in variant.code)
-        rows.append([name, code, variant.place, str(variant.lines()), blockwise, kernel])
+        rows.append([name, code, variant.place, str(variant.lines()), tiled])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
