@@ -27,7 +27,8 @@ from jaxbert.model.config import EncoderConfig
 from jaxbert.model.position import Alibi
 from jaxbert.model.position_schemes import T5Bias
 from jaxbert.model.transformer import Inputs
-from tests.model.test_joints import OPERATIONS, SCORES
+from tests.model.test_joint_leaves import OPERATIONS
+from tests.model.test_joints import SCORES
 
 pytestmark = pytest.mark.deviceless
 TARGET = Path(__file__).parent / "h100.txtpb"

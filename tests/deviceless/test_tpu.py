@@ -20,7 +20,8 @@ from jaxbert.model.config import EncoderConfig
 from jaxbert.model.position import Alibi
 from jaxbert.model.position_schemes import Sum, T5Bias
 from jaxbert.model.transformer import Inputs
-from tests.model.test_joints import OPERATIONS, SCORES
+from tests.model.test_joint_leaves import OPERATIONS
+from tests.model.test_joints import SCORES
 from tests.model.test_kernel_tpu import Steep
 from tests.models import CONFIGS
 

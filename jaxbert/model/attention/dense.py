@@ -18,7 +18,7 @@ from jaxbert.model.axes import (
     Segments,
     Values,
 )
-from jaxbert.model.position import Bias
+from jaxbert.model.position import Bias, own_arrays, per_head
 
 LOWEST = float(np.finfo(np.float32).min)
 # The log sum exp of a query without any key: its exponential is 0. It is finite, so that the
@@ -55,9 +55,10 @@ def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Position
 
 def biased_scores(scores: Scores, bias: Bias, positions: Positions) -> Scores:
     """bias.score of every row and head; vmap splits every array of bias along its axis n."""
+    heads = per_head(bias, scores.shape[1])
 
     def one_row(scores: jax.Array, pos: jax.Array) -> jax.Array:
-        return jax.vmap(lambda head, scores: head.score(scores, pos, pos))(bias, scores)
+        return jax.vmap(lambda head, scores: head.score(scores, pos, pos))(heads, scores)
 
     if len(positions) == 1:  # the same in all rows, so that the term is computed once
         return jax.vmap(one_row, in_axes=(0, None))(scores, positions[0])
@@ -110,9 +111,13 @@ def attention_mask(segments: Segments) -> AttentionMask:
 
 
 def bias_table(bias: Bias, positions: Positions) -> jax.Array:
-    """The bias of every head on whole rows, [#b, n, t, s], to look at; no attention computes it."""
+    """The bias of every head on whole rows, [#b, n, t, s], to look at; no attention computes it.
+
+    n is 1 where all heads share everything.
+    """
+    n = next((len(leaf) for leaf in own_arrays(bias)), 1)
 
     def one_row(pos: jax.Array) -> jax.Array:  # vmap splits every array of bias along its axis n
-        return jax.vmap(lambda head: head(pos, pos))(bias)
+        return jax.vmap(lambda head: head(pos, pos), axis_size=n)(per_head(bias, n))
 
     return jax.vmap(one_row)(positions)
