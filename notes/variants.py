@@ -29,7 +29,7 @@ from jaxbert.model.attention.dense import (
 )
 from jaxbert.model.layer_variants import LayerScheme
 from jaxbert.model.layers import Projection
-from jaxbert.model.position import alibi_slopes, distance_between
+from jaxbert.model.position import Shared, alibi_slopes, distance_between
 from jaxbert.model.position_schemes import Rope
 from jaxbert.model.transformer import Layer, SelfAttention
 
@@ -152,18 +152,23 @@ class LocalGlobal(Bias):
 
 
 class Fire(Bias):
-    """An MLP of log(1 + c |t - s|) / log(1 + c max(t, s, l)) (Li et al., arXiv:2310.04418)."""
+    """An MLP of log(1 + c |t - s|) / log(1 + c max(t, s, l)), whose hidden layer all heads share.
+
+    Source: Li et al., arXiv:2310.04418.
+    """
 
     def __init__(self, num_heads, width=8):
-        draws = jax.random.normal(jax.random.key(0), (width, 3, num_heads))
-        self.hidden = nnx.List(nnx.List(map(nnx.Param, unit)) for unit in draws)
-        self.c, self.length = nnx.Param(jnp.full(num_heads, 0.1)), jnp.full(num_heads, 64.0)
+        hidden = jax.random.normal(jax.random.key(0), (2 * width,))
+        self.c, self.length, self.hidden = Shared(0.1), Shared(64.0), nnx.List(map(Shared, hidden))
+        self.down = nnx.List(
+            map(nnx.Param, jax.random.normal(jax.random.key(1), (width, num_heads)))
+        )
 
     def __call__(self, pos_q, pos_k):
-        last = jnp.maximum(jnp.maximum(pos_q[:, None], pos_k[None, :]), self.length)
-        share = jnp.log1p(self.c[...] * distances(pos_q, pos_k)) / jnp.log1p(self.c[...] * last)
-        units = ((up[...], shift[...], down[...]) for up, shift, down in self.hidden)
-        return sum(jax.nn.relu(share * up + shift) * down for up, shift, down in units)
+        last = jnp.maximum(jnp.maximum(pos_q[:, None], pos_k[None, :]), self.length[...])
+        x = jnp.log1p(self.c[...] * distances(pos_q, pos_k)) / jnp.log1p(self.c[...] * last)
+        units = zip(self.hidden[::2], self.hidden[1::2], self.down, strict=True)
+        return sum(jax.nn.relu(x * w[...] + b[...]) * down[...] for w, b, down in units)
 
 
 class SoftCap(Bias):
