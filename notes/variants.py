@@ -158,16 +158,16 @@ class Fire(Bias):
     """
 
     def __init__(self, num_heads, width=8):
-        hidden = jax.random.normal(jax.random.key(0), (2 * width,))
-        self.c, self.length, self.hidden = Shared(0.1), Shared(64.0), nnx.List(map(Shared, hidden))
-        self.down = nnx.List(
-            map(nnx.Param, jax.random.normal(jax.random.key(1), (width, num_heads)))
-        )
+        self.c, self.length = Shared(jnp.array(0.1)), Shared(jnp.array(64.0))
+        self.w = nnx.List(map(Shared, jnp.ones(width)))
+        self.b = nnx.List(map(Shared, -jnp.arange(width) / width))
+        down = jax.random.normal(jax.random.key(0), (width, num_heads))
+        self.down = nnx.List(map(nnx.Param, down))
 
     def __call__(self, pos_q, pos_k):
         last = jnp.maximum(jnp.maximum(pos_q[:, None], pos_k[None, :]), self.length[...])
         x = jnp.log1p(self.c[...] * distances(pos_q, pos_k)) / jnp.log1p(self.c[...] * last)
-        units = zip(self.hidden[::2], self.hidden[1::2], self.down, strict=True)
+        units = zip(self.w, self.b, self.down, strict=True)
         return sum(jax.nn.relu(x * w[...] + b[...]) * down[...] for w, b, down in units)
 
 

@@ -103,6 +103,11 @@ class Headless(Bias):
         self.slope = jnp.ones(())
 
 
+class Number(Bias):
+    def __init__(self):
+        self.slope = nnx.Param(0.5)
+
+
 class Deep(Position):
     def __init__(self, depth):
         pass
@@ -307,6 +312,7 @@ BROKEN = {
     "mine.py:MINE": "mine.py has no 'MINE'",
     "mine.py:number": "mine:number gave a int, which is no Position",
     "mine.py:Deep": "mine:Deep needs depth, which is not known here; give it a default, or name a",
+    "mine.py:Number": "mine:Number holds slope = 0.5, which is no array; make it one, such as",
     "mine.py:Failing": "mine:Failing cannot be made: OSError: no such table",
     "mine.py:Headless": "a bias of Biased has an array of shape (); its first axis must be",
     "syntax.py:A": "syntax.py, line 2: '(' was never closed; correct the file",
