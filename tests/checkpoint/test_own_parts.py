@@ -460,6 +460,12 @@ def test_an_array_that_no_file_holds_is_not_saved(tmp_path):
         Encoder(CONFIG, rngs=nnx.Rngs(0), **parts).save_pretrained(tmp_path, parts=parts)
 
 
+def test_a_number_of_python_is_not_saved(tmp_path):
+    parts = {"position": patched(Slopes(), "more", nnx.Param(0.5))}
+    with pytest.raises(CheckpointError, match=r"position.more is 0.5 and no array; make it one"):
+        Encoder(CONFIG, rngs=nnx.Rngs(0), **parts).save_pretrained(tmp_path, parts=parts)
+
+
 # --- whole models --------------------------------------------------------------------------------
 
 

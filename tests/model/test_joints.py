@@ -93,7 +93,7 @@ def draw(seed=0):
     """Queries, keys and values, and segments: two texts and padding, then one text."""
     random = np.random.default_rng(seed)
     index = np.arange(T)
-    first = np.where(index < 11, 1, np.where(index < T - 5, 2, 0))
+    first = np.where(index < 11, 1, np.where(index < T - 7, 2, 0))
     q, k, v = jnp.asarray(random.normal(size=(3, B, N, T, WIDTH)).astype(np.float32))
     return (q, k, v), jnp.asarray(np.stack([first, np.ones(T)]).astype(np.int32))
 
