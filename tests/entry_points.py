@@ -554,6 +554,11 @@ COMMANDS = {
     "status": ["status", "out.npy"],
     "lab extrapolate": ["lab", "extrapolate", "--scheme", "none", "--texts", "a.txt", "-o", "x"],
     "lab check": ["lab", "check", "mine.py:Scheme", "--heads", "2", "--width", "8"],
+    # The one text is too short to be masked, so that nothing is trained.
+    "train": [
+        *("train", "mlm", "--base", "filler", "--texts", "texts.txt", "-o", "trained"),
+        *("--steps", "3", "--batch", "1", "--length", "9", "--layers", "0,1", "--rate", "0.1"),
+    ],
 }
 CALLS |= {
     f"jaxbert {name}": (

@@ -95,7 +95,12 @@ def around(task: argparse.ArgumentParser) -> None:
     )
     give("--format", choices=("text", "jsonl", "csv", "parquet"), help="default: by the name")
     give("--on-bad-row", choices=("fail", "skip"), default="fail", help="default: %(default)s")
-    give("--evaluate", nargs="+", metavar="FILE", help="data to score with, never trained on")
+    give(
+        "--evaluate",
+        nargs="+",
+        metavar="FILE",
+        help="never trained on: texts for mlm, else rows of sentence1, sentence2, score",
+    )
     give("-o", "--output", required=True, metavar="FOLDER", help="the model; its run: FOLDER.run")
     give("--checkpoint-every", type=int, default=500, metavar="N", help="steps (default: 500)")
     give(
@@ -108,7 +113,7 @@ def around(task: argparse.ArgumentParser) -> None:
 
 
 def mlm(task: argparse.ArgumentParser) -> None:
-    """What only mlm has."""
+    """The options that only mlm has."""
     task.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
     share = "of a text's tokens that are masked (default: %(default)s)"
     task.add_argument("--share", type=float, default=0.15, help=share)
@@ -124,7 +129,7 @@ def losses(task: argparse.ArgumentParser, choices: tuple[str, ...]) -> None:
 
 
 def pairs(task: argparse.ArgumentParser) -> None:
-    """What only pairs has."""
+    """The options that only pairs has."""
     for name in ("anchor", "positive", "negative"):
         about = "default: %(default)s" + (", where rows have it" if name == "negative" else "")
         task.add_argument(f"--{name}-field", default=name, metavar="NAME", help=about)
@@ -133,7 +138,7 @@ def pairs(task: argparse.ArgumentParser) -> None:
 
 
 def distil(task: argparse.ArgumentParser) -> None:
-    """What only distil has."""
+    """The options that only distil has."""
     task.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
     task.add_argument("--teacher", metavar="MODEL", help="default: the base, with all its layers")
     losses(task, DISTIL_LOSSES)

@@ -18,7 +18,9 @@ from jaxbert.corpus.files import (
 from jaxbert.corpus.folder import NAMED, RunBusyError, SettingsChangedError, differences
 from jaxbert.corpus.locks import acquire, holder
 from jaxbert.errors import InputError
+from jaxbert.process.disk import sync
 from jaxbert.train.checkpoints import Checkpoints
+from jaxbert.train.step import State
 
 SETTINGS, METRICS, LOCK = "settings.json", "metrics.jsonl", "run.lock"
 
@@ -59,8 +61,9 @@ class RunFolder:
     def compare(self, settings: Mapping[str, Any]) -> None:
         """Keep the settings of a new run; refuse others than those of the run that is here.
 
-        Raises SettingsChangedError, which names each difference, and InputError for a folder of
-        something else.
+        A run that has not done a step, perhaps for an error in its settings, is a new one. Raises
+        SettingsChangedError, which names each difference, and InputError for a folder of something
+        else.
         """
         file, now = self.path / SETTINGS, json.loads(json.dumps(settings))
         if not file.exists():
@@ -78,12 +81,19 @@ class RunFolder:
         except DamagedRecordError as error:
             raise InputError(f"{error}; remove {self.path} to begin anew") from error
         changes = list(differences(before, now))
-        if changes:
+        if changes and not self.begun:
+            write_record(file, now)
+        elif changes:
             more = f"; and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
             raise SettingsChangedError(
                 f"{self.path} holds a run of other settings: {'; '.join(changes[:NAMED])}{more}; "
                 f"give the settings of before, or another folder, or remove {self.path}"
             )
+
+    @property
+    def begun(self) -> bool:
+        """Whether the run has done a step."""
+        return next(self.records(), None) is not None or bool(self.checkpoints.steps())
 
     # --- metrics ----------------------------------------------------------------------------------
 
@@ -116,6 +126,13 @@ class RunFolder:
                 last = record
                 out.write(json.dumps(record) + "\n")
         return last
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint, with the records up to it on the disk before. Raises WriteError."""
+        with write_errors(self.metrics):
+            if self.metrics.exists():
+                sync(self.metrics)
+        self.checkpoints.save(state)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append the record of a step. Raises WriteError."""

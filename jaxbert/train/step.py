@@ -80,13 +80,17 @@ class Step:
         """The next state, to be compiled."""
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
         (loss, metrics), gradients = self.gradient(state.model, batch, key)
-        before = parameters(state.model, self.frozen)
-        after, kept = self.optimizer.updated(gradients, state.optimizer, before)
         norm = length(gradients)
-        fine = jnp.isfinite(loss) & jnp.isfinite(norm)
-        new = (after, kept, state.step + 1)
-        old = (before, state.optimizer, state.step)
-        values, kept, number = jax.tree.map(lambda a, b: jnp.where(fine, a, b), new, old)
+        # A branch, since a choice between two whole states costs as much again as the optimiser.
+        values, kept, number = jax.lax.cond(
+            jnp.isfinite(loss) & jnp.isfinite(norm),
+            lambda values, kept, number: (
+                *self.optimizer.updated(gradients, kept, values),
+                number + 1,
+            ),
+            lambda *unchanged: unchanged,
+            *(parameters(state.model, self.frozen), state.optimizer, state.step),
+        )
         told = {"loss": loss, "gradient_norm": norm, "lr": self.optimizer.rate(state.step)}
         return State(with_parameters(state.model, values), kept, number), {**metrics, **told}
 

@@ -5,6 +5,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from tqdm import tqdm
+
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.corpus.fields import Reading
 from jaxbert.embedder import Embedder
@@ -264,7 +266,9 @@ class OfTeacher(Vectors):
             return Embedder.from_pretrained(self.name, revision=self.revision, ignore_config=ignore)
 
         length = self.options.training.length
-        vectors = teacher_vectors(make, self.texts, length, folder, self.identity)
+        about = {"total": len(self.texts), "unit": "text", "desc": "teacher"}
+        with tqdm(**about, disable=self.options.quiet, dynamic_ncols=True) as bar:
+            vectors = teacher_vectors(make, self.texts, length, folder, self.identity, bar.update)
         return Taught(self.ids, vectors)
 
 

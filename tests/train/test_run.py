@@ -202,6 +202,13 @@ def test_a_run_of_another_setting_is_refused(tmp_path):
         opened.compare(SETTINGS)
 
 
+def test_settings_can_be_corrected_before_the_first_step(tmp_path):
+    with RunFolder(tmp_path) as opened:
+        opened.compare({"training": {"rate": 0.02}})
+        opened.compare(SETTINGS)
+    take(tmp_path, 1)
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     match = r"^another run is at work in .*\(.*process.*\); wait until it ends, or name another"
     with RunFolder(tmp_path), pytest.raises(RunBusyError, match=match), RunFolder(tmp_path):

@@ -142,6 +142,7 @@ def test_the_same_command_goes_on_and_then_is_done(given, tmp_path, capsys):
 # --- what is refused -----------------------------------------------------------------------------
 
 BASE, TEXT = ("--base", "model"), ("--texts", "texts.txt")
+DRAWN = ("--config", "config.json", "--tokenizer", "model")
 
 
 @pytest.mark.parametrize(
@@ -157,16 +158,15 @@ BASE, TEXT = ("--base", "model"), ("--texts", "texts.txt")
         (("mlm", *TEXT, *BASE, "--batch", 0), "--batch is 0; it must be from 1"),
         (("mlm", *TEXT, *BASE, "--rate", "nan"), "--rate is nan; it must be from 0 to inf"),
         (("mlm", *TEXT, *BASE, "--length", 20), "--length is 20, and the model has 19 positions"),
-        (("mlm", *TEXT, *BASE, "--batch", 50), "has 41 rows, which is less than a batch of 50"),
+        (("mlm", *TEXT, *BASE, "--batch", 50), "has 49 rows, which is less than a batch of 50"),
         (("mlm", "--texts", "none.txt", *BASE), "none.txt does not exist"),
         (("mlm", "--texts", "short.txt", *BASE), "short.txt, row 1 has 2 tokens, and masking"),
         (("mlm", *TEXT, *BASE, "--freeze", "word"), "frozen has 'word', but no parameter's path"),
         (("mlm", *TEXT, *BASE, "--warmup", 6), "warmup is 6 of 6 steps"),
         (("pairs", "--data", "pairs.jsonl", *BASE, "--loss", "cosent"), "belong together"),
-        (("distil", *TEXT, "--config", "config.json", "--tokenizer", "model"), "--teacher MODEL"),
+        (("distil", *TEXT, *DRAWN), "say which model teaches: --teacher MODEL"),
         (
-            ("distil", *TEXT, *("--config", "config.json", "--tokenizer", "model"))
-            + ("--teacher", "model"),
+            ("distil", *TEXT, *DRAWN, "--teacher", "model"),
             "the student's vectors have 12 features and the teacher's 15; make them equal",
         ),
         (("distil", *TEXT, *BASE, "--matryoshka", "99"), "dims has 99, but the vectors have 15"),
