@@ -30,10 +30,10 @@ test: $(VENV)/.test
 # folders of test_encoder.py, test_saving.py and test_tensors.py.
 PLAIN = corpus lab text verify attack parity deviceless \
   $(addprefix test_,attack.py cli.py cross_encoder.py entry_points.py errors.py from_hub.py \
-    notes.py package.py) \
+    notes.py package.py variants.py) \
   $(addprefix model/test_,attention.py families.py family_configs.py joint_bounds.py \
-    kernel_gpu.py kernel_tpu.py reference.py reference_families.py tiles.py) \
-  $(addprefix train/test_,batches.py data.py losses.py masking.py run.py sentences.py \
+    joints.py kernel_gpu.py kernel_tpu.py reference.py reference_families.py tiles.py) \
+  $(addprefix train/test_,batches.py chunks.py data.py losses.py masking.py run.py sentences.py \
     students.py train_command.py) \
   $(addprefix checkpoint/test_,folders.py hub.py kinds.py refusals.py replacing.py \
     saving_heads.py) \
