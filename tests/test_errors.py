@@ -2,14 +2,17 @@
 
 import pickle
 
+import numpy as np
 import pytest
 
 from jaxbert import errors
 from jaxbert.corpus.files import WriteError
 from jaxbert.errors import ComputationError, JaxbertError, printable, shown
+from jaxbert.train.run import LossError
 
-KINDS = [*JaxbertError.__subclasses__(), WriteError]
-KINDS.remove(ComputationError)
+# Those whose messages are made of other arguments have tests of their own.
+OWN = {ComputationError, LossError}
+KINDS = [kind for kind in (*JaxbertError.__subclasses__(), WriteError) if kind not in OWN]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -36,3 +39,11 @@ def test_values_are_shown_short():
 def test_errors_cross_processes(error):
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_the_error_of_a_loss_crosses_processes():
+    error = LossError(7, np.arange(3), "the loss is nan", "")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert again.step == 7
+    np.testing.assert_array_equal(again.rows, error.rows)

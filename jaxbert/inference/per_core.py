@@ -70,6 +70,12 @@ class CoreProgram:
         return self.alone.fixed
 
     @property
+    def compiled(self) -> dict[Any, Callable[..., jax.Array]]:
+        """The compiled programs, by whether all cores share a batch and by its shapes."""
+        programs = ((False, self.alone), (True, self.together))
+        return {(all_, *key): made for all_, own in programs for key, made in own.compiled.items()}
+
+    @property
     def compilations(self) -> int:
         """How many programs have been compiled or read from the cache."""
         return self.together.compilations + self.alone.compilations

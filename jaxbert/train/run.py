@@ -31,7 +31,11 @@ class LossError(JaxbertError, ArithmeticError):
             f"{what} at step {step}, of the {len(rows)} rows {some} (from 0); the state before it "
             f"is kept{kept}: lower the learning rate, or look at these rows"
         )
-        self.step, self.rows = step, rows
+        self.step, self.rows, self.what, self.kept = step, rows, what, kept
+
+    def __reduce__(self) -> tuple[type, tuple[int, np.ndarray, str, str]]:
+        """Pickling keeps the arguments, so that another process can raise the error again."""
+        return type(self), (self.step, self.rows, self.what, self.kept)
 
 
 class Batched(Protocol):
