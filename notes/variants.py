@@ -29,7 +29,7 @@ from jaxbert.model.attention.dense import (
 )
 from jaxbert.model.layer_variants import LayerScheme
 from jaxbert.model.layers import Projection
-from jaxbert.model.position import alibi_slopes, distance_between
+from jaxbert.model.position import Shared, alibi_slopes, distance_between
 from jaxbert.model.position_schemes import Rope
 from jaxbert.model.transformer import Layer, SelfAttention
 
@@ -113,22 +113,22 @@ class Sandwich(Bias):
 
 
 class Buckets(Bias):
-    """A trained number for each bucket of offsets, near ones exact, far ones by their logarithm.
+    """A trained number for each bucket of offsets; near ones are exact, far ones by the logarithm.
 
-    Source: Raffel et al., arXiv:1910.10683, section 2.1.
+    Source: Raffel et al., arXiv:1910.10683, section 2.1; with numbers of which none is looked up.
     """
 
-    def __init__(self, num_heads, buckets=16, farthest=64):
-        self.table = nnx.Param(jnp.sin(jnp.arange(num_heads * buckets).reshape(num_heads, -1)))
-        self.farthest = farthest
+    def __init__(self, num_heads, starts=(0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)):
+        rows = jnp.sin(jnp.arange(2 * len(starts))[:, None] + jnp.arange(num_heads))
+        self.starts, self.numbers = starts, nnx.List(map(nnx.Param, rows))
 
     def __call__(self, pos_q, pos_k):
-        offset = pos_k[None, :] - pos_q[:, None]
-        distance, side = jnp.abs(offset), self.table.shape[-1] // 2
-        steps = (side - side // 2) / math.log(self.farthest / (side // 2))
-        far = side // 2 + jnp.log(jnp.maximum(distance, 1) / (side // 2)) * steps
-        bucket = jnp.where(distance < side // 2, distance, jnp.minimum(far, side - 1).astype(int))
-        return self.table[...][bucket + side * (offset > 0)]
+        distance, after, term = distances(pos_q, pos_k), pos_k[None, :] > pos_q[:, None], 0.0
+        for start, left, right in zip(
+            self.starts, self.numbers[::2], self.numbers[1::2], strict=True
+        ):
+            term = jnp.where(distance >= start, jnp.where(after, right[...], left[...]), term)
+        return term
 
 
 class LocalGlobal(Bias):
@@ -152,18 +152,23 @@ class LocalGlobal(Bias):
 
 
 class Fire(Bias):
-    """An MLP of log(1 + c |t - s|) / log(1 + c max(t, s, l)) (Li et al., arXiv:2310.04418)."""
+    """An MLP of log(1 + c |t - s|) / log(1 + c max(t, s, l)), whose hidden layer all heads share.
+
+    Source: Li et al., arXiv:2310.04418.
+    """
 
     def __init__(self, num_heads, width=8):
-        draws = jax.random.normal(jax.random.key(0), (3, num_heads, width))
-        self.up, self.shift, self.down = map(nnx.Param, draws)
-        self.c, self.length = nnx.Param(jnp.full(num_heads, 0.1)), jnp.full(num_heads, 64.0)
+        self.c, self.length = Shared(jnp.array(0.1)), Shared(jnp.array(64.0))
+        self.w = nnx.List(map(Shared, jnp.ones(width)))
+        self.b = nnx.List(map(Shared, -jnp.arange(width) / width))
+        down = jax.random.normal(jax.random.key(0), (width, num_heads))
+        self.down = nnx.List(map(nnx.Param, down))
 
     def __call__(self, pos_q, pos_k):
-        last = jnp.maximum(jnp.maximum(pos_q[:, None], pos_k[None, :]), self.length)
-        share = jnp.log1p(self.c[...] * distances(pos_q, pos_k)) / jnp.log1p(self.c[...] * last)
-        inner = jax.nn.relu(share[..., None] * self.up[...] + self.shift[...])
-        return (inner * self.down[...]).sum(-1)
+        last = jnp.maximum(jnp.maximum(pos_q[:, None], pos_k[None, :]), self.length[...])
+        x = jnp.log1p(self.c[...] * distances(pos_q, pos_k)) / jnp.log1p(self.c[...] * last)
+        units = zip(self.w, self.b, self.down, strict=True)
+        return sum(jax.nn.relu(x * w[...] + b[...]) * down[...] for w, b, down in units)
 
 
 class SoftCap(Bias):
@@ -399,16 +404,15 @@ class Variant(NamedTuple):
     code: tuple[Any, ...]  # its classes and functions
     parts: Callable[[Any], dict[str, Any]]
     dense_only: str = ""  # why it runs by the dense definition alone
-    no_kernel: str = ""  # what a kernel cannot trace
 
     def lines(self) -> int:
         """The lines of its code that are not empty."""
         return sum(1 for one in self.code for line in inspect.getsource(one).splitlines() if line)
 
 
-def biased(kind, **fields):
+def biased(kind):
     """A variant that is a bias."""
-    return Variant("bias", (kind,), lambda _: {"position": Added(kind(HEADS))}, **fields)
+    return Variant("bias", (kind,), lambda _: {"position": Added(kind(HEADS))})
 
 
 def turned(kind):
@@ -444,7 +448,8 @@ def rms_per_head():
     return HeadNorm(CONFIG.sizes["h"])
 
 
-MATRIX = "its weights are no softmax of the scores of one head"
+SUM = "its weights are no softmax"
+MIX = "it mixes the scores of all heads"
 GALLERY = {
     "learned ALiBi slopes": biased(LearnedSlopes),
     "asymmetric ALiBi": biased(Asymmetric),
@@ -460,11 +465,9 @@ GALLERY = {
     "differential": wrapped(Differential, HEADS),
     "sink": wrapped(Sink, HEADS),
     "softmax off by one": wrapped(OffByOne),
-    "ReLU": Variant(
-        "attention", (relu_attention,), lambda _: {"attention": relu_attention}, MATRIX
-    ),
+    "ReLU": Variant("attention", (relu_attention,), lambda _: {"attention": relu_attention}, SUM),
     "talking heads": Variant(
-        "attention", (TalkingHeads,), lambda _: {"attention": TalkingHeads(HEADS)}, MATRIX
+        "attention", (TalkingHeads,), lambda _: {"attention": TalkingHeads(HEADS)}, MIX
     ),
     "log length": Variant("self-attention", (LogLength,), layers(attending(LogLength))),
     "grouped queries": Variant(
@@ -481,13 +484,12 @@ GALLERY = {
 
 def table():
     """The table of chapter 3."""
-    head = ["variant", "code", "joint", "lines", "blockwise", "TPU kernel"]
+    head = ["variant", "code", "joint", "lines", "blockwise and kernels"]
     rows = [head, ["---"] * len(head)]
     for name, variant in GALLERY.items():
-        blockwise = "no" if variant.dense_only else "yes"
-        kernel = f"no: {variant.no_kernel}" if variant.no_kernel else blockwise
+        tiled = f"no: {variant.dense_only}" if variant.dense_only else "yes"
         code = ", ".join(f"`{one.__name__}`" for one in variant.code)
-        rows.append([name, code, variant.place, str(variant.lines()), blockwise, kernel])
+        rows.append([name, code, variant.place, str(variant.lines()), tiled])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -64,7 +64,12 @@ def check_same(module: Any, plain: Any) -> None:
 
 def check_leaves(own: dict[str, Any], plain: dict[str, Any], layers: int) -> None:
     """Names, shapes and dtypes of all weights; those of plain have a single layer."""
-    for name in {*own, *plain}:
+    for name, leaf in {**own, **plain}.items():
+        if not hasattr(leaf, "dtype"):
+            raise CheckpointError(
+                f"the encoder's {name} is {shown(leaf)} and no array; make it one, such as "
+                "nnx.Param(jnp.array(0.5))"
+            )
         if name not in own or name not in plain:
             raise CheckpointError(
                 f"the encoder's {name} is {'not there' if name in plain else 'of its own'}, so a "

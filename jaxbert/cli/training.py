@@ -42,7 +42,7 @@ def train_command(actions: Any) -> None:
 
 
 def beginning(task: argparse.ArgumentParser) -> None:
-    """What training begins with."""
+    """The options that say what training begins with."""
     give = task.add_argument_group("what training begins with").add_argument
     give("--base", metavar="MODEL", help="a folder or hub name")
     give("--revision", help="branch, tag or commit on the hub")
@@ -140,5 +140,11 @@ def pairs(task: argparse.ArgumentParser) -> None:
 def distil(task: argparse.ArgumentParser) -> None:
     """The options that only distil has."""
     task.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
+    about = "train on the sentences of texts, longer ones in pieces of N words"
+    task.add_argument("--sentences", type=int, metavar="N", help=about)
+    about = "train on so many of them, drawn at random, whatever the seed (default: all)"
+    task.add_argument("--sample", type=int, metavar="N", help=about)
     task.add_argument("--teacher", metavar="MODEL", help="default: the base, with all its layers")
+    about = "of the teacher, where they are kept for other students (default: the run's)"
+    task.add_argument("--vectors", metavar="FOLDER", help=about)
     losses(task, DISTIL_LOSSES)

@@ -6,6 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxbert.inference.batches import BatchArrays
+from jaxbert.inference.one_token import (
+    Index,
+    at,
+    computes_one_token,
+    forward_one,
+    reads_one_token,
+)
 from jaxbert.model.attention.expansion import expansion
 from jaxbert.model.axes import Hidden, Mask
 from jaxbert.model.copyable import with_attention
@@ -23,23 +30,42 @@ def rows_by_text(hidden: Hidden, token_index: jax.Array) -> tuple[Hidden, Mask]:
     return states, token_index >= 0
 
 
-def states(encoder: Transformer, batch: BatchArrays) -> tuple[Hidden, Mask]:
-    """A batch of m texts -> its last states, a row per text [m, t, d], and where it has tokens."""
+def inputs(batch: BatchArrays) -> Inputs:
+    """The arrays of a batch as an encoder takes them."""
     ids, segments, positions = map(jnp.asarray, batch[:3])
     types = jnp.zeros_like(ids) if batch.types is None else jnp.asarray(batch.types)
-    hidden = encoder.forward(Inputs(ids, segments, types, positions))
+    return Inputs(ids, segments, types, positions)
+
+
+def states(encoder: Transformer, batch: BatchArrays) -> tuple[Hidden, Mask]:
+    """A batch of m texts -> its last states, a row per text [m, t, d], and where it has tokens."""
+    hidden = encoder.forward(inputs(batch))
     if batch.token_index is None:
-        return hidden, segments != 0
+        return hidden, jnp.asarray(batch.segments) != 0
     return rows_by_text(hidden, jnp.asarray(batch.token_index))
+
+
+def states_read(
+    encoder: Transformer, head: PoolingHead | LabelHead, batch: BatchArrays, skipped: Index
+) -> tuple[Hidden, Mask]:
+    """The states that a head may read, and where there are tokens but the first `skipped` ones.
+
+    They are [m, 1, d] where it reads the first of these alone and rows hold one text each.
+    """
+    if reads_one_token(head) and batch.token_index is None and computes_one_token(encoder):
+        segments = jnp.asarray(batch.segments)
+        read = (at(segments, skipped) != 0) & (skipped < segments.shape[1])
+        return forward_one(encoder, inputs(batch), skipped), read
+    hidden, mask = states(encoder, batch)
+    index = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, :]
+    return hidden, mask & (index >= skipped)
 
 
 def vectors(
     encoder: Transformer, head: PoolingHead, batch: BatchArrays, skipped: jax.Array
 ) -> jax.Array:
     """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
-    hidden, mask = states(encoder, batch)
-    index = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, :]
-    return head(hidden, mask & (index >= skipped))
+    return head(*states_read(encoder, head, batch, skipped))
 
 
 def token_states(encoder: Transformer, batch: BatchArrays) -> jax.Array:
@@ -49,7 +75,7 @@ def token_states(encoder: Transformer, batch: BatchArrays) -> jax.Array:
 
 def logits(encoder: Transformer, head: LabelHead, batch: BatchArrays) -> jax.Array:
     """A batch of m texts or pairs -> the logits [m, labels], of each from its first token."""
-    return head(*states(encoder, batch))
+    return head(*states_read(encoder, head, batch, jnp.asarray(0, jnp.int32)))
 
 
 def token_vectors(encoder: Transformer, head: TokenProjection, batch: BatchArrays) -> jax.Array:

@@ -4,6 +4,8 @@ A scan copies each layer's weights out of the stacked arrays in every step: negl
 batch on an accelerator, but most of a short text's time in bfloat16 on a CPU (notes/06-cpu.md).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from flax import nnx
 from jaxbert.errors import InputError
 from jaxbert.model.axes import Hidden
 from jaxbert.model.module import first_weight
-from jaxbert.model.transformer import Inputs, Transformer
+from jaxbert.model.transformer import AttentionMetadata, Inputs, Transformer
 from jaxbert.process.backend import device_of
 
 
@@ -30,12 +32,16 @@ class Unrolled(Transformer):
 
     def forward(self, inputs: Inputs) -> Hidden:
         """The states after the last layer; for use inside jit, on prepared inputs."""
+        return self.final_norm(self.forward_through(self.layers, inputs)[0])
+
+    def forward_through(self, layers: Any, inputs: Inputs) -> tuple[Hidden, AttentionMetadata]:
+        """The states after these layers, the first ones of the encoder, and the metadata."""
         x, metadata = self.forward_embeddings(inputs)
         # Under a jit of its own a layer is traced once, not once for each.
         step = jax.jit(lambda layer, x, metadata: layer(x, metadata, self.attention))
-        for i, layer in enumerate(self.layers):
+        for i, layer in enumerate(layers):
             x = step(layer, x, metadata._replace(layer=jnp.asarray(i, jnp.int32)))
-        return self.final_norm(x)
+        return x, metadata
 
 
 def unstack_layers(encoder: Transformer) -> list[nnx.Module]:

@@ -14,6 +14,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.errors import JaxbertError
 from jaxbert.lab.loading import reason
 from jaxbert.lab.properties import (
+    Heads,
     Probe,
     Sizes,
     context,
@@ -60,6 +61,12 @@ class Subject(NamedTuple):
         subject = cls(title, make, make(), heads, width)
         subject.encoder(subject.scheme)
         return subject
+
+    @property
+    def bias(self) -> Heads | None:
+        """The scheme's bias for all heads; None where it has none."""
+        bias = self.scheme.bias
+        return None if bias is None else Heads(bias, self.heads)
 
     def sizes(self, tokens: int) -> Sizes:
         """Sizes for texts of so many tokens, or as many as the scheme has positions for."""
@@ -121,10 +128,10 @@ def its_limit(subject: Subject) -> Answers:
 
 def tiles(subject: Subject) -> Answers:
     """Whether the bias on a tile is that part of the whole bias."""
-    if subject.scheme.bias is None:
+    if subject.bias is None:
         yield "no bias", False
         return
-    off = tile_difference(subject.scheme.bias, subject.sizes(TILED).tokens)
+    off = tile_difference(subject.bias, subject.sizes(TILED).tokens)
     if off <= SAME:
         yield "the bias on a tile is that part of the whole bias", False
     else:
@@ -132,7 +139,7 @@ def tiles(subject: Subject) -> Answers:
 
 
 def shift(subject: Subject) -> Answers:
-    """Whether only distances count."""
+    """Whether only the distances of tokens count."""
     sizes = subject.sizes(SHORT)
     half = max(1, sizes.tokens // 2)
     probe = Probe.of(subject.scheme, sizes._replace(tokens=half))
@@ -156,7 +163,7 @@ def mirror(subject: Subject) -> Answers:
 
 def upper(subject: Subject) -> Answers:
     """Whether the bound of the bias holds, and what it saves."""
-    bias, limit = subject.scheme.bias, subject.scheme.limit
+    bias, limit = subject.bias, subject.scheme.limit
     if bias is None:
         yield "no bias", False
         return

@@ -1,4 +1,4 @@
-"""The command `jaxbert lab`."""
+"""What the command `jaxbert lab` does."""
 
 import argparse
 from pathlib import Path

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 from flax import nnx
 
 from jaxbert.arguments import path
@@ -106,13 +107,23 @@ def maker(title: str, found: Any, *, heads: int, width: int, length: int) -> Cal
             raise
         except Exception as error:
             raise InputError(f"{title} cannot be made: {reason(error)}") from error
-        if isinstance(scheme, Bias):
-            return Biased(scheme)
-        if not isinstance(scheme, Position):
+        if not isinstance(scheme, Position | Bias):
             raise InputError(f"{title} gave a {type(scheme).__name__}, which is no Position")
-        return scheme
+        check_arrays(title, scheme)
+        return Biased(scheme) if isinstance(scheme, Bias) else scheme
 
     return make
+
+
+def check_arrays(title: str, scheme: Any) -> None:
+    """Refuse a weight that is a number of Python, which has no shape and no dtype."""
+    for keys, leaf in jax.tree.leaves_with_path(scheme):
+        if not hasattr(leaf, "dtype"):
+            name = jax.tree_util.keystr(keys, simple=True, separator=".").removesuffix(".value")
+            raise InputError(
+                f"{title} holds {name} = {shown(leaf)}, which is no array; make it one, such as "
+                "nnx.Param(jnp.full(num_heads, 0.5))"
+            )
 
 
 def arguments(title: str, found: Any, known: Mapping[str, int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxbert.errors import WriteError
 from jaxbert.lab.check import Subject
-from jaxbert.lab.properties import Probe, changed, row, whole
+from jaxbert.lab.properties import Probe, row
 
 # Positions on either side, and the most heads that are drawn.
 REACH, MOST = 64, 6
@@ -39,15 +39,15 @@ def scores(axis: Any, subject: Subject) -> None:
 
     That of a function of the scores is drawn over the score, at one position.
     """
-    bias, tokens = subject.scheme.bias, subject.sizes(2 * REACH + 1).tokens
-    if bias is not None and bias.additive:
-        lines(axis, whole(bias, range(tokens))[:, tokens // 2], np.arange(tokens) - tokens // 2)
+    heads, tokens = subject.bias, subject.sizes(2 * REACH + 1).tokens
+    if heads is not None and heads.bias.additive:
+        lines(axis, heads.whole(range(tokens))[:, tokens // 2], np.arange(tokens) - tokens // 2)
         axis.set_title("added to the scores", fontsize=9)
-    elif bias is not None:
+    elif heads is not None:
         before = np.linspace(-REACH, REACH, 2 * REACH + 1, dtype=np.float32)
         place = row([0])[0]
-        after = changed(bias, jnp.asarray(before)[:, None], jnp.repeat(place, len(before)), place)
-        lines(axis, np.asarray(after)[..., 0], before, "score")
+        after = heads.scores(before[:, None], jnp.repeat(place, len(before)), place)
+        lines(axis, after[..., 0], before, "score")
         axis.set_title("what becomes of a score", fontsize=9)
 
 

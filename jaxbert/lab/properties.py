@@ -15,7 +15,7 @@ from flax import nnx
 
 from jaxbert.model.attention.dense import attention_scores
 from jaxbert.model.attention.tiles import tile_ranges
-from jaxbert.model.position import Bias, Position, PositionRange
+from jaxbert.model.position import Bias, Position, PositionRange, per_head
 
 # The most positions that a table of a bias is made for.
 TABLE = 256
@@ -85,29 +85,56 @@ def drawn(sizes: Sizes) -> tuple[jax.Array, jax.Array, jax.Array]:
 # --- the bias ------------------------------------------------------------------------------------
 
 
-@jax.jit
-def changed(bias: Bias, scores: jax.Array, queries: jax.Array, keys: jax.Array) -> jax.Array:
-    """What the bias of all heads makes of scores [t, s] at positions [t] and [s]: [n, t, s]."""
-    return jax.vmap(lambda head: head.score(scores, queries, keys))(bias)
+class Heads(NamedTuple):
+    """The bias of a scheme and the number of heads that it is for."""
+
+    bias: Bias
+    n: int
+
+    def each(self, function: Callable[..., jax.Array], *more: Any) -> jax.Array:
+        """function(head, ...) of every head, and of its part of further arrays, stacked."""
+        return jax.vmap(function, axis_size=self.n)(per_head(self.bias, self.n), *more)
+
+    def scores(self, scores: Any, queries: jax.Array, keys: jax.Array) -> np.ndarray:
+        """What the heads make of scores [t, s] at positions [t] and [s]: [n, t, s]."""
+
+        @jax.jit
+        def compute(bias: Bias, scores: jax.Array) -> jax.Array:
+            own = self._replace(bias=bias)
+            return own.each(lambda head: head.score(scores, queries, keys))
+
+        return np.asarray(compute(self.bias, jnp.asarray(scores)))
+
+    def whole(self, positions: Any) -> np.ndarray:
+        """The bias for every pair of positions, [n, t, s]: what it makes of zeros."""
+        places = row(positions)[0]
+        return self.scores(np.zeros(2 * places.shape, np.float32), places, places)
+
+    def bounds(self, low: jax.Array, high: jax.Array) -> np.ndarray:
+        """The bound of the scores between any two of the ranges of positions, [n, i, i]."""
+        queries = PositionRange(low[:, None], high[:, None])
+        keys = PositionRange(low[None, :], high[None, :])
+        largest = jnp.full((len(low), len(low)), LARGEST, jnp.float32)
+
+        @jax.jit
+        def compute(bias: Bias) -> jax.Array:
+            own = self._replace(bias=bias)
+            return own.each(lambda head: head.upper_score(largest, queries, keys))
+
+        return np.asarray(compute(self.bias))
 
 
-def whole(bias: Bias, positions: Any) -> np.ndarray:
-    """The bias of all heads for every pair of positions, [n, t, s]: what it makes of zeros."""
-    places = row(positions)[0]
-    return np.asarray(changed(bias, jnp.zeros(2 * places.shape, jnp.float32), places, places))
-
-
-def tile_difference(bias: Bias, tokens: int) -> float:
+def tile_difference(heads: Heads, tokens: int) -> float:
     """How far random scores with the bias on a tile are from that part of all of them."""
     positions = row(range(tokens))[0]
     scores = np.random.default_rng(4).normal(size=(tokens, tokens)).astype(np.float32)
     a, b = tokens // 3, tokens // 2
-    table = np.asarray(changed(bias, jnp.asarray(scores), positions, positions))
-    own = changed(bias, jnp.asarray(scores[a:, :b]), positions[a:], positions[:b])
+    table = heads.scores(scores, positions, positions)
+    own = heads.scores(scores[a:, :b], positions[a:], positions[:b])
     return difference(own, table[:, a:, :b])
 
 
-def upper_excess(bias: Bias, farthest: int) -> tuple[float, bool]:
+def upper_excess(heads: Heads, farthest: int) -> tuple[float, bool]:
     """How far a score exceeds the bound of its tile, and whether there is a bound at all.
 
     The positions lie close together and far apart, in tiles of one and of several.
@@ -120,35 +147,30 @@ def upper_excess(bias: Bias, farthest: int) -> tuple[float, bool]:
     place = row(positions)[0]
     excess, bounded = [], []
     for scores in (np.full(shape, LARGEST, np.float32), drawn):
-        found = np.asarray(changed(bias, jnp.asarray(scores), place, place))
+        found = heads.scores(scores, place, place)
         for size in (1, 7):
             starts = np.arange(0, len(positions), size)
             ends = np.append(starts[1:], len(positions)) - 1
-            bound = np.asarray(bounds(bias, place[starts], place[ends]))
+            bound = heads.bounds(place[starts], place[ends])
             most = np.maximum.reduceat(np.maximum.reduceat(found, starts, 1), starts, 2)
             excess.append(over(most, bound))
             bounded.append(np.isfinite(bound).any())
     return max(excess), any(map(bool, bounded))
 
 
-@jax.jit
-def bounds(bias: Bias, low: jax.Array, high: jax.Array) -> jax.Array:
-    """The bound of the scores between any two of the ranges of positions, [n, i, i]."""
-    queries = PositionRange(low[:, None], high[:, None])
-    keys = PositionRange(low[None, :], high[None, :])
-    largest = jnp.full((len(low), len(low)), LARGEST, jnp.float32)
-    return jax.vmap(lambda head: head.upper_score(largest, queries, keys))(bias)
-
-
-def skipped(bias: Bias, sizes: Sizes, size: int) -> np.ndarray:
+def skipped(heads: Heads, sizes: Sizes, size: int) -> np.ndarray:
     """The share of the tiles of keys that attention leaves out, by head, for random q and k."""
     (q, k, _), tokens = drawn(sizes), sizes.tokens
     positions, segments = row(range(tokens))[0], jnp.ones(tokens, jnp.int32)
-    ranges = jax.jit(
-        jax.vmap(lambda head, q, k: tile_ranges(q, k, head, positions, segments, size, size, 1e-7))
-    )(bias, q[0], k[0])
-    needed = np.asarray(ranges.total()).sum(axis=1)
-    return 1 - needed / (-(-tokens // size)) ** 2
+
+    @jax.jit
+    def needed(bias: Bias) -> jax.Array:
+        def one(head: Bias, q: jax.Array, k: jax.Array) -> jax.Array:
+            return tile_ranges(q, k, head, positions, segments, size, size, 1e-7).total()
+
+        return heads._replace(bias=bias).each(one, q[0], k[0])
+
+    return 1 - np.asarray(needed(heads.bias)).sum(axis=1) / (-(-tokens // size)) ** 2
 
 
 # --- the scheme ----------------------------------------------------------------------------------

@@ -130,6 +130,7 @@ class Glu(nnx.Module):
 
     def __call__(self, x: Hidden) -> Hidden:
         """The output of the feed-forward for each token, in x's dtype."""
-        gate, value = jnp.moveaxis(self.up(x), -2, 0)
+        # Unlike indexing, split has a gradient that is one array in the order of W1's product.
+        gate, value = (half.squeeze(-2) for half in jnp.split(self.up(x), 2, axis=-2))
         inner = (self.activation(gate) * value).astype(x.dtype)
         return self.down(inner).astype(x.dtype)

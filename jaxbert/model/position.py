@@ -6,7 +6,7 @@ Bias); notes/03-positions.md is the tutorial.
 """
 
 import math
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,11 +45,16 @@ def distance_between(queries: PositionRange, keys: PositionRange) -> Int[Array, 
     return jnp.maximum(0, jnp.maximum(low_k - high_q, low_q - high_k))
 
 
+class Shared(nnx.Param[jax.Array]):
+    """An array of a Bias that all heads share and that has no axis n, as FIRE's hidden layer."""
+
+
 class Bias(Module):
     """A term of the scores: bias(pos_q, pos_k) -> [t, s], float32, written for one head.
 
-    Every array it holds has the leading axis n; attention calls it once per head, on arrays
-    without that axis. A subclass defines the term, or `score` for another function of the scores.
+    Every array it holds has the leading axis n, unless it is Shared; attention calls it once per
+    head, on arrays without that axis. A subclass defines the term, or `score` for another function
+    of the scores.
     """
 
     def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
@@ -98,6 +103,30 @@ class Bias(Module):
         heads at once, and without gradients; a subclass that changes the terms changes this too.
         """
         return self
+
+
+def is_shared(leaf: Any) -> bool:
+    """Whether a part of a bias is an array that all heads share."""
+    return isinstance(leaf, Shared)
+
+
+def per_head(bias: Bias, n: int) -> Bias:
+    """The bias with n copies of what is Shared, so that every array has the leading axis n.
+
+    The gradient of what is Shared is therefore the sum of those of all heads.
+    """
+
+    def copies(leaf: Any) -> Any:
+        if not is_shared(leaf):
+            return leaf
+        return nnx.Param(jnp.broadcast_to(leaf[...], (n, *leaf.shape)))
+
+    return jax.tree.map(copies, bias, is_leaf=is_shared)
+
+
+def own_arrays(bias: Bias | None) -> list[jax.Array]:
+    """The arrays of a bias that have the leading axis n."""
+    return [x for x in jax.tree.leaves(bias, is_leaf=is_shared) if not is_shared(x)]
 
 
 def arithmetic_of(bias: Bias) -> Bias:

@@ -71,14 +71,20 @@ class SelfAttention(nnx.Module):
         self.out = project("bnth,nhd->btd", rngs=rngs)
         self.query_norm, self.key_norm = components.query_norm(), components.key_norm()
 
+    def projected(self, projection: Any, x: Hidden) -> Queries:
+        """The queries, keys or values [b, n, t, h] of states, in their dtype."""
+        return jnp.swapaxes(projection(x), 1, 2).astype(x.dtype)
+
+    def queries(self, x: Hidden, scheme: Position, positions: Positions) -> Queries:
+        """The queries of states at these positions, normed and rotated."""
+        return scheme.rotate_query(self.query_norm(self.projected(self.query, x)), positions)
+
     def heads(self, x: Hidden, metadata: AttentionMetadata) -> Heads:
         """Queries, keys and values by head, with the scheme's rotation on the first two."""
         scheme, positions = metadata.scheme, metadata.positions
-        projections = (self.query, self.key, self.value)
-        q, k, v = (jnp.swapaxes(project(x), 1, 2).astype(x.dtype) for project in projections)
-        q = scheme.rotate_query(self.query_norm(q), positions)
-        k = scheme.rotate_key(self.key_norm(k), positions)
-        return q, k, v
+        q = self.queries(x, scheme, positions)
+        k = scheme.rotate_key(self.key_norm(self.projected(self.key, x)), positions)
+        return q, k, self.projected(self.value, x)
 
     @jax.named_scope("attention")
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
@@ -103,7 +109,11 @@ class Layer(nnx.Module):
 
     def __call__(self, x: Hidden, metadata: AttentionMetadata, attention: Attend) -> Hidden:
         """The states after this layer, [b, t, d]."""
-        a = self.attention_norm(x + self.attention(x, metadata, attention))
+        return self.rest(x, self.attention(x, metadata, attention))
+
+    def rest(self, x: Hidden, context: Hidden) -> Hidden:
+        """The states after this layer of tokens [b, t, d] whose projected context is known."""
+        a = self.attention_norm(x + context)
         r = self.rejoin(x, a)
         with jax.named_scope("feed_forward"):
             return chunked(lambda r: self.output_norm(r + self.feed_forward(r)), r)

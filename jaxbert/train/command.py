@@ -31,7 +31,10 @@ OWN = {
         *("anchor_field", "positive_field", "negative_field", "score_field"),
         *("loss", "temperature", "matryoshka"),
     ),
-    "distil": ("text_field", "teacher", "loss", "temperature", "matryoshka"),
+    "distil": (
+        *("text_field", "sentences", "sample", "teacher", "vectors"),
+        *("loss", "temperature", "matryoshka"),
+    ),
 }
 # Exit status of a run that ends before its last step.
 UNFINISHED = 3
@@ -58,7 +61,7 @@ def train(given: argparse.Namespace) -> int:
 
 
 def say(sentence: str) -> None:
-    """A sentence on stderr."""
+    """Write a sentence to stderr."""
     streams.say(f"jaxbert: {sentence}")
 
 

@@ -20,6 +20,7 @@ from jaxbert.train.dropout import check_rate
 from jaxbert.train.dropout import dropout as with_dropout
 from jaxbert.train.masking import WholeWords
 from jaxbert.train.models import MaskedModel, TextModel
+from jaxbert.train.one_by_one import one_by_one
 from jaxbert.train.trainable import Batch, Key, Metrics, Objective, Scalar
 
 Loss = Callable[..., Scalar]
@@ -63,9 +64,8 @@ def embedding(model: TextModel, rows: int | None, rate: float) -> Embed:
 
     def embed(texts: dict[str, jax.Array], key: Key) -> jax.Array:
         inputs = inputs_of(texts)
-        return model.head(
-            with_dropout(model.encoder, rate, key).forward(inputs), inputs.segments != 0
-        )
+        encoder = one_by_one(with_dropout(model.encoder, rate, key))
+        return model.head(encoder.forward(inputs), inputs.segments != 0)
 
     return embed if rows is None else in_chunks(embed, rows)
 
@@ -90,7 +90,8 @@ def masked_lm(masking: WholeWords, dropout: float = 0.0) -> Objective:
         check_names(batch, ["words"])
         texts, (choice, noise) = texts_of(batch), jax.random.split(key)
         ids, places, weights = masking(texts["ids"], batch["words"], choice)
-        hidden = with_dropout(model.encoder, rate, noise).forward(inputs_of(texts | {"ids": ids}))
+        encoder = one_by_one(with_dropout(model.encoder, rate, noise))
+        hidden = encoder.forward(inputs_of(texts | {"ids": ids}))
         wanted = jnp.take_along_axis(texts["ids"], places, axis=1)
         answer = (model.logits(hidden, places), wanted, weights)
         return losses.masked_lm(*answer), {"accuracy": losses.accuracy(*answer)}

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from jaxbert.arguments import integer
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.corpus.fields import Reading
 from jaxbert.embedder import Embedder
@@ -20,6 +21,7 @@ from jaxbert.train.models import MaskedModel, TextModel
 from jaxbert.train.opening import Start, begin, identity, quiet_stack
 from jaxbert.train.options import Options, numbers, real
 from jaxbert.train.ragged import Ragged
+from jaxbert.train.sentences import FEWEST_WORDS, sample, sentences
 from jaxbert.train.students import special_ids
 from jaxbert.train.teacher import teacher_vectors
 from jaxbert.train.texts import OnBadRow, Texts, read_pairs, read_texts
@@ -39,7 +41,7 @@ class Task(Protocol):
         """The model before the first step."""
 
     def objective(self) -> Objective:
-        """What is made small."""
+        """What the steps make small."""
 
     def data(self, folder: Path) -> Data:
         """What is trained on; folder is that of the run, whose settings have been compared."""
@@ -80,12 +82,12 @@ class MaskedWords:
     def texts(
         self, inputs: Sequence[str], bad: OnBadRow, without: frozenset[str] = frozenset()
     ) -> Iterator[Texts]:
-        """The texts of files."""
+        """The texts of these files, but for those of `without`."""
         reading = Reading(self.options.kind, self.options.own["text_field"], "")
         return read_texts(inputs, reading, bad, without)
 
     def cut(self, texts: Any, bad: OnBadRow) -> Any:
-        """The windows of texts."""
+        """The windows of these texts."""
         return windows(texts, self.start.tokenizer, self.options.training.length, bad)
 
     @property
@@ -102,7 +104,7 @@ class MaskedWords:
         return objectives.masked_lm(self.masking, self.options.training.dropout)
 
     def data(self, folder: Path) -> Data:
-        """The windows."""
+        """The windows that were cut when this was made."""
         return self.windows
 
     def score(self, model: MaskedModel) -> str | None:
@@ -204,7 +206,7 @@ class PairsOfTexts(Vectors):
         return objectives.pairs(self.loss, training.rows, training.dropout)
 
     def data(self, folder: Path) -> Data:
-        """The pairs."""
+        """The pairs that were read when this was made."""
         return self.pairs
 
 
@@ -224,11 +226,23 @@ class OfTeacher(Vectors):
         )
         if options.own["loss"] != "kl":
             self.check_widths()
-        reading = Reading(options.kind, own["text_field"], "")
-        self.texts = [t.text for t in read_texts(options.inputs, reading, bad, self.without)]
+        self.texts = self.read(bad)
         self.ids = Ragged.of(self.start.tokenizer(self.texts, options.training.length))
         enough(self.ids.lengths, options)
         self.loss = vector_loss(options)
+
+    def read(self, bad: OnBadRow) -> list[str]:
+        """The texts, their sentences, or some of them, as the options say."""
+        own, options = self.options.own, self.options
+        reading = Reading(options.kind, own["text_field"], "")
+        texts = read_texts(options.inputs, reading, bad, self.without)
+        if own["sentences"] is not None:
+            words = integer(own["sentences"], "--sentences", FEWEST_WORDS)
+            texts = (t for t in sentences(texts, words) if t.text not in self.without)
+        if own["sample"] is not None:
+            number = integer(own["sample"], "--sample", 1)
+            texts = iter(sample(texts, number))
+        return [own.text for own in texts]
 
     def check_widths(self) -> None:
         """InputError for a student whose vectors are wider or narrower than the teacher's."""
@@ -243,7 +257,7 @@ class OfTeacher(Vectors):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Which teacher it is."""
+        """Which teacher it is, by its files."""
         return identity(self.teacher, self.name)
 
     @property
@@ -265,6 +279,9 @@ class OfTeacher(Vectors):
         def make() -> Embedder:
             return Embedder.from_pretrained(self.name, revision=self.revision, ignore_config=ignore)
 
+        if self.options.own["vectors"] is not None:
+            folder = Path(self.options.own["vectors"])
+            folder.mkdir(parents=True, exist_ok=True)
         length = self.options.training.length
         about = {"total": len(self.texts), "unit": "text", "desc": "teacher"}
         with tqdm(**about, disable=self.options.quiet, dynamic_ncols=True) as bar:

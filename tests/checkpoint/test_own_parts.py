@@ -390,6 +390,9 @@ def test_a_class_of_the_program_that_was_started_is_the_same_in_another(saved):
     same(own(), Encoder.from_pretrained(saved, parts=PARTS["a scheme"]()))
     with pytest.raises(CheckpointError, match=r"position is .*Wide"):
         Encoder.from_pretrained(saved, parts={"position": Wide([1, 2, 5])})
+    (saved / "jaxbert.json").write_text(record.replace(HERE, "elsewhere"))
+    with pytest.raises(CheckpointError, match=r"position is .*:Window' in .* 'elsewhere:Window'"):
+        Encoder.from_pretrained(saved, parts=PARTS["a scheme"]())
 
 
 class Inside:
@@ -454,6 +457,12 @@ def test_an_array_that_no_file_holds_is_not_saved(tmp_path):
     Keyed.__qualname__ = "Keyed"
     parts = {"position": Keyed()}
     with pytest.raises(CheckpointError, match=r"position.key is key<fry>, which a file of tensors"):
+        Encoder(CONFIG, rngs=nnx.Rngs(0), **parts).save_pretrained(tmp_path, parts=parts)
+
+
+def test_a_number_of_python_is_not_saved(tmp_path):
+    parts = {"position": patched(Slopes(), "more", nnx.Param(0.5))}
+    with pytest.raises(CheckpointError, match=r"position.more is 0.5 and no array; make it one"):
         Encoder(CONFIG, rngs=nnx.Rngs(0), **parts).save_pretrained(tmp_path, parts=parts)
 
 

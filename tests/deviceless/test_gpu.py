@@ -27,6 +27,8 @@ from jaxbert.model.config import EncoderConfig
 from jaxbert.model.position import Alibi
 from jaxbert.model.position_schemes import T5Bias
 from jaxbert.model.transformer import Inputs
+from tests.model.test_joint_leaves import OPERATIONS
+from tests.model.test_joints import SCORES
 
 pytestmark = pytest.mark.deviceless
 TARGET = Path(__file__).parent / "h100.txtpb"
@@ -121,6 +123,22 @@ def test_t5s_buckets_compile(dtype):
     scheme = T5Bias(3, rngs=nnx.Rngs(0), std=1.0, num_buckets=32, max_distance=128)
     arguments = attention_arguments(h100(1), (2, 3, 1013, 64), dtype, scheme.bias)
     assert KERNEL in compiled(h100(1), gpu, *arguments).as_text()
+
+
+def test_every_operation_that_a_bias_may_have_compiles():
+    arguments = attention_arguments(h100(1), (1, 3, 131, 32), jnp.float32, OPERATIONS)
+    assert KERNEL in compiled(h100(1), gpu, *arguments).as_text()
+
+
+def test_a_score_of_its_own_compiles_forward_and_backward():
+    def loss(q, k, v, *rest):
+        context, lse = gpu.with_lse(q, k, v, *rest)
+        return context.astype(jnp.float32).sum() + lse.sum()
+
+    bias = SCORES["cap and ALiBi"]
+    arguments = attention_arguments(h100(1), (2, 3, 257, 64), jnp.bfloat16, bias)
+    gradients = jax.grad(loss, argnums=(0, 1, 2, 3))
+    assert KERNEL in compiled(h100(1), gradients, *arguments).as_text()
 
 
 def test_the_gradients_compile():

@@ -20,6 +20,8 @@ from jaxbert.model.config import EncoderConfig
 from jaxbert.model.position import Alibi
 from jaxbert.model.position_schemes import Sum, T5Bias
 from jaxbert.model.transformer import Inputs
+from tests.model.test_joint_leaves import OPERATIONS
+from tests.model.test_joints import SCORES
 from tests.model.test_kernel_tpu import Steep
 from tests.models import CONFIGS
 
@@ -121,6 +123,21 @@ def test_t5s_buckets_compile(dtype):
     qkv, place = queries(2, 3, 1031, 64, dtype)
     compiled(tpu, (*qkv, T5.bias, *place))
     compiled(tpu, (*qkv, Sum(Alibi(3), T5).bias, *place))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_operation_that_a_bias_may_have_compiles(target):
+    qkv, place = queries(1, 3, 131, 32, jnp.float32)
+    compiled(tpu, (*qkv, OPERATIONS, *place), target)
+
+
+def test_a_score_of_its_own_compiles_forward_and_backward():
+    def loss(qkv, bias, place):
+        context, lse = tpu.with_lse(*qkv, bias, *place)
+        return context.sum() + lse.sum()
+
+    qkv, place = queries(1, 3, 1031, 32, jnp.float32)
+    compiled(jax.grad(loss, argnums=(0, 1)), (qkv, SCORES["cap and ALiBi"], place))
 
 
 def test_the_gradients_of_t5s_buckets_compile():

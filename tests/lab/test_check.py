@@ -13,7 +13,7 @@ from jaxbert.errors import InputError
 from jaxbert.lab import check as module
 from jaxbert.lab.check import Subject, check
 from jaxbert.lab.loading import load, maker
-from jaxbert.lab.properties import Probe, Sizes, difference, tile_difference, upper_excess
+from jaxbert.lab.properties import Heads, Probe, Sizes, difference, tile_difference, upper_excess
 from jaxbert.model.position import Alibi, Learned, Position
 from jaxbert.model.position_schemes import Rope, T5Bias
 
@@ -21,6 +21,7 @@ MINE = """
 import jax.numpy as jnp
 from flax import nnx
 from jaxbert import Bias, Position
+from jaxbert.model.position import Shared
 
 
 class Slopes(Bias):
@@ -78,9 +79,33 @@ class FirstBounded(First):
         return jnp.where(keys.low == 0, 0.0, super().upper_tile(queries, keys))
 
 
+class Rotated(Bias):
+    # It holds an array that all heads share.
+    def __init__(self):
+        self.weight = Shared(jnp.array([0.5, 0.25]))
+
+    def __call__(self, pos_q, pos_k):
+        offset = (pos_k[None, :] - pos_q[:, None]) / 8
+        return self.weight[0] * jnp.sin(offset) + self.weight[1] * jnp.cos(offset)
+
+
+class Fixed(Bias):
+    # It holds nothing at all.
+    def __call__(self, pos_q, pos_k):
+        return -0.5 * jnp.abs(pos_q[:, None] - pos_k[None, :])
+
+    def upper(self, distance):
+        return -0.5 * distance
+
+
 class Headless(Bias):
     def __init__(self):
         self.slope = jnp.ones(())
+
+
+class Number(Bias):
+    def __init__(self):
+        self.slope = nnx.Param(0.5)
 
 
 class Deep(Position):
@@ -136,6 +161,11 @@ def slopes(make, name):
     return maker("mine", found, heads=4, width=24, length=19)
 
 
+def heads(make):
+    """The bias of a scheme for four heads."""
+    return Heads(make().bias, 4)
+
+
 # --- properties ----------------------------------------------------------------------------------
 
 
@@ -187,7 +217,7 @@ def test_leaves_and_limit(mine):
 
 
 def test_a_bias_that_counts_its_arguments_is_found(mine):
-    good, bad = slopes(mine, "Slopes")().bias, slopes(mine, "Numbered")().bias
+    good, bad = heads(slopes(mine, "Slopes")), heads(slopes(mine, "Numbered"))
     assert tile_difference(good, 75) == 0
     assert tile_difference(bad, 75) > 1
     ((answer, wrong),) = asked(slopes(mine, "Numbered"), "tiles")
@@ -196,12 +226,12 @@ def test_a_bias_that_counts_its_arguments_is_found(mine):
 
 
 def test_a_bound_is_sound_or_not(mine):
-    good, bad = slopes(mine, "Slopes")().bias, slopes(mine, "Numbered")().bias
+    good, bad = heads(slopes(mine, "Slopes")), heads(slopes(mine, "Numbered"))
     assert upper_excess(good, 1000) == (0, True)
     assert upper_excess(bad, 1000)[0] > 0.5
-    assert upper_excess(drawn("t5")().bias, 1000) == (0, True)
-    assert upper_excess(slopes(mine, "First")().bias, 1000)[0] > 0.5
-    assert upper_excess(slopes(mine, "FirstBounded")().bias, 1000) == (0, True)
+    assert upper_excess(heads(drawn("t5")), 1000) == (0, True)
+    assert upper_excess(heads(slopes(mine, "First")), 1000)[0] > 0.5
+    assert upper_excess(heads(slopes(mine, "FirstBounded")), 1000) == (0, True)
     ((answer, wrong),) = asked(slopes(mine, "Slopes"), "upper")
     assert answer == (
         "never below a score; at 4,096 tokens it leaves out 66% to 66% of the tiles of a head"
@@ -246,6 +276,14 @@ def test_a_function_of_the_scores(mine):
     assert said[4].startswith("reaches bias.cap")
 
 
+@pytest.mark.parametrize("name", ["Rotated", "Fixed"])
+def test_a_bias_without_an_axis_of_heads(mine, name):
+    names = ("acts on", "tiles", "shift", "upper", "gradient", "saved")
+    answers = asked(slopes(mine, name), *names)
+    assert not any(wrong for _, wrong in answers)
+    assert answers[0][0] == "scores"
+
+
 def test_what_users_code_raises_is_an_answer(mine):
     rows = {row.name: row for row in check(subject(slopes(mine, "Crooked")))}
     assert rows["tiles"].answer == "WRONG: it raised KeyError: 'what a user may raise'"
@@ -274,6 +312,7 @@ BROKEN = {
     "mine.py:MINE": "mine.py has no 'MINE'",
     "mine.py:number": "mine:number gave a int, which is no Position",
     "mine.py:Deep": "mine:Deep needs depth, which is not known here; give it a default, or name a",
+    "mine.py:Number": "mine:Number holds slope = 0.5, which is no array; make it one, such as",
     "mine.py:Failing": "mine:Failing cannot be made: OSError: no such table",
     "mine.py:Headless": "a bias of Biased has an array of shape (); its first axis must be",
     "syntax.py:A": "syntax.py, line 2: '(' was never closed; correct the file",

@@ -122,6 +122,29 @@ def test_a_jinabert_student_of_one_layer(given, tmp_path, capsys):
     assert teacher.shape == (len(TEXTS), CONFIGS["bert-gelu"].hidden_size)
 
 
+def test_students_of_sentences_share_the_teachers_vectors(given, tmp_path):
+    pages = [" ".join(TEXTS[i : i + 5]).replace(" ", "  ") + "." for i in range(len(TEXTS) - 5)]
+    (tmp_path / "pages.txt").write_text("\n".join(pages) + "\na b c d\n")
+    (tmp_path / "sts.jsonl").write_text(
+        json.dumps({"sentence1": "a b c d", "sentence2": "c b", "score": 1})
+        + "\n"
+        + json.dumps({"sentence1": "a b c", "sentence2": "c d", "score": 0})
+        + "\n"
+    )
+    data = ("--texts", tmp_path / "pages.txt", "--evaluate", tmp_path / "sts.jsonl")
+    chosen = ("--sentences", 4, "--sample", 7, "--vectors", tmp_path / "vectors")
+    command = ("distil", "--base", given / "model", *data, *chosen, *SMALL)
+    assert train(*command, "-o", tmp_path / "one") == 0
+    vectors = tmp_path / "vectors" / "teacher.npy"
+    assert np.load(vectors).shape == (7, CONFIGS["bert-gelu"].hidden_size)
+    first = vectors.stat().st_mtime_ns
+    assert train(*command, "--seed", 1, "-o", tmp_path / "two") == 0
+    assert vectors.stat().st_mtime_ns == first
+    assert train(*command, "--sample", 8, "-o", tmp_path / "three") == 0
+    assert vectors.stat().st_mtime_ns != first
+    assert not (tmp_path / "one.run" / "teacher.npy").exists()
+
+
 def test_the_same_command_goes_on_and_then_is_done(given, tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     command = ("distil", "--base", given / "model", "--texts", given / "texts.txt", *SMALL)
@@ -169,6 +192,8 @@ DRAWN = ("--config", "config.json", "--tokenizer", "model")
             ("distil", *TEXT, *DRAWN, "--teacher", "model"),
             "the student's vectors have 12 features and the teacher's 15; make them equal",
         ),
+        (("distil", *TEXT, *BASE, "--sentences", "3"), "--sentences is 3; it must be"),
+        (("distil", *TEXT, *BASE, "--sample", "0"), "--sample is 0; it must be"),
         (("distil", *TEXT, *BASE, "--matryoshka", "99"), "dims has 99, but the vectors have 15"),
     ],
 )

@@ -55,9 +55,8 @@ class OwnCheckpoint(Checkpoint):
 def write_own(module: Any, parts: Mapping[str, Any], room: Path) -> None:
     """The three files of an encoder that was made of these parts, into an empty folder."""
     found = structure(module)
-    held = {path: np.ascontiguousarray(leaf) for path, leaf in arrays(module).items()}
     write(room / CONFIG, raw_config(module.config))
-    save_file(held, room / WEIGHTS, metadata={"format": OWN})
+    save_file(arrays(module), room / WEIGHTS, metadata={"format": OWN})
     given = [name for name in PARTS if name in parts]
     sums = sha256(room / WEIGHTS)
     write(room / RECORD, {"format": FORMAT, "parts": given, "sha256": sums, "encoder": found})
@@ -68,7 +67,7 @@ def arrays(module: Any) -> dict[str, np.ndarray]:
     held = {}
     for path, leaf in weights(module).items():
         try:
-            held[path] = np.asarray(leaf)
+            held[path] = np.array(leaf, order="C")
         except TypeError as error:  # the keys of random numbers
             raise CheckpointError(
                 f"{path} is {leaf.dtype}, which a file of tensors cannot hold; keep it outside the "

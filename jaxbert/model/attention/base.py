@@ -17,7 +17,7 @@ from jaxbert.model.attention.dense import (
     weighted_mean,
 )
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
-from jaxbert.model.position import Bias, Position
+from jaxbert.model.position import Bias, Position, own_arrays
 
 # attention(q, k, v, bias, positions, segments): an implementation, or a user's function.
 Attend = Callable[..., Queries]
@@ -121,9 +121,9 @@ def check_arguments(q: Any, k: Any, v: Any, bias: Any, positions: Any, segments:
 
 def check_heads(scheme: Position, num_heads: int) -> None:
     """Refuse a bias for another number of heads, since an axis of 1 would broadcast silently."""
-    for leaf in jax.tree.leaves(scheme.bias):
+    for leaf in own_arrays(scheme.bias):
         if leaf.ndim == 0 or leaf.shape[0] != num_heads:
             raise InputError(
                 f"a bias of {type(scheme).__name__} has an array of shape {leaf.shape}; its first "
-                f"axis must be the {num_heads} heads"
+                f"axis must be the {num_heads} heads, unless it is Shared"
             )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxbert.model.axes import (
     AttentionMask,
@@ -18,7 +18,7 @@ from jaxbert.model.axes import (
     Segments,
     Values,
 )
-from jaxbert.model.position import Bias
+from jaxbert.model.position import Bias, own_arrays, per_head
 
 LOWEST = float(np.finfo(np.float32).min)
 # The log sum exp of a query without any key: its exponential is 0. It is finite, so that the
@@ -50,18 +50,21 @@ def probabilities(
 def attention_scores(q: Queries, k: Keys, bias: Bias | None, positions: Positions) -> Scores:
     """q k^T / sqrt(h) + bias, [b, n, t, s] in float32, or what bias.score makes of the product."""
     scores = product("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5)
-    return scores if bias is None else biased_scores(scores, bias, positions)
+    return scores if bias is None else biased_scores(scores, bias, positions, positions)
 
 
-def biased_scores(scores: Scores, bias: Bias, positions: Positions) -> Scores:
+def biased_scores(
+    scores: Scores, bias: Bias, pos_q: Positions, pos_k: Int[Array, "#b s"]
+) -> Scores:
     """bias.score of every row and head; vmap splits every array of bias along its axis n."""
+    heads = per_head(bias, scores.shape[1])
 
-    def one_row(scores: jax.Array, pos: jax.Array) -> jax.Array:
-        return jax.vmap(lambda head, scores: head.score(scores, pos, pos))(bias, scores)
+    def one_row(scores: jax.Array, pos_q: jax.Array, pos_k: jax.Array) -> jax.Array:
+        return jax.vmap(lambda head, scores: head.score(scores, pos_q, pos_k))(heads, scores)
 
-    if len(positions) == 1:  # the same in all rows, so that the term is computed once
-        return jax.vmap(one_row, in_axes=(0, None))(scores, positions[0])
-    return jax.vmap(one_row)(scores, positions)
+    if len(pos_q) == 1:  # the same in all rows, so that the term is computed once
+        return jax.vmap(one_row, in_axes=(0, None, None))(scores, pos_q[0], pos_k[0])
+    return jax.vmap(one_row)(scores, pos_q, pos_k)
 
 
 def unnormalized_weights(scores: Scores, segments: Segments) -> Scores:
@@ -110,9 +113,13 @@ def attention_mask(segments: Segments) -> AttentionMask:
 
 
 def bias_table(bias: Bias, positions: Positions) -> jax.Array:
-    """The bias of every head on whole rows, [#b, n, t, s], to look at; no attention computes it."""
+    """The bias of every head on whole rows, [#b, n, t, s], to look at; no attention computes it.
+
+    n is 1 where all heads share everything.
+    """
+    n = next((len(leaf) for leaf in own_arrays(bias)), 1)
 
     def one_row(pos: jax.Array) -> jax.Array:  # vmap splits every array of bias along its axis n
-        return jax.vmap(lambda head: head(pos, pos))(bias)
+        return jax.vmap(lambda head: head(pos, pos), axis_size=n)(per_head(bias, n))
 
     return jax.vmap(one_row)(positions)

@@ -12,11 +12,13 @@ from jaxbert.model.attention.tiles import TileRange, tile_ranges
 from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias, arithmetic_of
 
-# The operations of a bias inside a kernel: arithmetic on tiles, no lookups.
+# The operations of a bias inside a kernel: arithmetic on tiles, number by number. Both compilers
+# have them (tests/deviceless).
 TRACEABLE = frozenset(
-    "abs add and broadcast_in_dim clamp convert_element_type copy div eq exp exp2 ge gt iota "
-    "integer_pow le log logistic lt max min mul ne neg not or pjit jit reshape rsqrt select_n sign "
-    "sqrt square stop_gradient sub tanh".split()
+    "abs add and atan2 broadcast_in_dim ceil clamp convert_element_type copy cos custom_jvp_call "
+    "div eq erf_inv exp exp2 floor ge gt integer_pow iota is_finite le log log1p logistic lt max "
+    "min mul ne neg not or pjit jit pow rem reshape rsqrt select_n sign sin sqrt square "
+    "stop_gradient sub tan tanh xor".split()
 )
 
 
@@ -84,7 +86,8 @@ def check_traceable(bias: Bias | None) -> None:
     used = primitives(traced.jaxpr)
     if unsupported := sorted(used - TRACEABLE):
         raise NotImplementedError(
-            f"{type(bias).__name__} uses {', '.join(unsupported)}, which a kernel cannot trace"
+            f"{type(bias).__name__} uses {', '.join(unsupported)}, which a kernel cannot trace; "
+            "define arithmetic() to add up or choose among single numbers per head instead"
         )
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from jaxbert.model.attention.backward import Tiling, differentiable
 from jaxbert.model.attention.online import vary_together
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
-from jaxbert.model.position import Bias
+from jaxbert.model.position import Bias, per_head
 
 
 class Tiled:
@@ -62,6 +62,7 @@ class Tiled:
 
         It is that of all scores within tolerance / 2. Arguments and errors as in a call.
         """
+        bias = None if bias is None else per_head(bias, q.shape[1])
         tiling = self.tiling(q, bias)
         attend = differentiable(partial(self.forward, tiling), tiling)
         return attend(*vary_together(q, k, v, bias, positions, segments))
