@@ -65,14 +65,19 @@ class LearnedSlopes(Bias):
 
 
 class Asymmetric(Bias):
-    """ALiBi with other slopes for keys after the query: those of the heads in reverse order.
+    """ALiBi that tells left from right: half of the heads fall faster after the query, half before.
 
-    Source: O. Press on encoders, github.com/ofirpress/attention_with_linear_biases/issues/5.
+    Source: chapter 10 of these notes; two slopes for a head are after O. Press,
+    github.com/ofirpress/attention_with_linear_biases/issues/5.
     """
 
     def __init__(self, num_heads):
-        self.before = jnp.array(alibi_slopes(num_heads))
-        self.after = self.before[::-1]
+        even = jnp.arange(num_heads) % 2 == 0
+        slope = 2.0 ** (-8.0 * (jnp.arange(num_heads) // 2) / ((num_heads + 1) // 2))
+        self.before, self.after = (
+            jnp.where(even, slope, 4 * slope),
+            jnp.where(even, 4 * slope, slope),
+        )
 
     def __call__(self, pos_q, pos_k):
         offset = pos_k[None, :] - pos_q[:, None]
