@@ -73,12 +73,10 @@ class Asymmetric(Bias):
     """
 
     def __init__(self, num_heads):
-        even = jnp.arange(num_heads) % 2 == 0
-        slope = 2.0 ** (-8.0 * (jnp.arange(num_heads) // 2) / ((num_heads + 1) // 2))
-        self.before, self.after = (
-            jnp.where(even, slope, 4 * slope),
-            jnp.where(even, 4 * slope, slope),
-        )
+        slope = 2.0 ** (-8.0 * (np.arange(num_heads) // 2) / ((num_heads + 1) // 2))
+        steep = np.where(np.arange(num_heads) % 2 == 0, 4.0, 1.0)
+        self.before = jnp.asarray(slope * 4.0 / steep, jnp.float32)
+        self.after = jnp.asarray(slope * steep, jnp.float32)
 
     def __call__(self, pos_q, pos_k):
         offset = pos_k[None, :] - pos_q[:, None]
