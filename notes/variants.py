@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from jaxbert import Bias, EncoderConfig, Position, attend
@@ -65,14 +66,17 @@ class LearnedSlopes(Bias):
 
 
 class Asymmetric(Bias):
-    """ALiBi with other slopes for keys after the query: those of the heads in reverse order.
+    """ALiBi that tells left from right: half of the heads fall faster after the query, half before.
 
-    Source: O. Press on encoders, github.com/ofirpress/attention_with_linear_biases/issues/5.
+    Source: chapter 10 of these notes; two slopes for a head are after O. Press,
+    github.com/ofirpress/attention_with_linear_biases/issues/5.
     """
 
     def __init__(self, num_heads):
-        self.before = jnp.array(alibi_slopes(num_heads))
-        self.after = self.before[::-1]
+        slope = 2.0 ** (-8.0 * (np.arange(num_heads) // 2) / ((num_heads + 1) // 2))
+        steep = np.where(np.arange(num_heads) % 2 == 0, 4.0, 1.0)
+        self.before = jnp.asarray(slope * 4.0 / steep, jnp.float32)
+        self.after = jnp.asarray(slope * steep, jnp.float32)
 
     def __call__(self, pos_q, pos_k):
         offset = pos_k[None, :] - pos_q[:, None]

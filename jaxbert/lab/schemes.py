@@ -19,22 +19,23 @@ from jaxbert.model.position import (
     Learned,
     Position,
     QueryPositions,
-    alibi_slopes,
 )
 from jaxbert.model.position_schemes import Rope, T5Bias
 
 
 class Asymmetric(Bias):
-    """ALiBi with other slopes for keys after the query: those of the heads in reverse order.
+    """ALiBi that tells left from right: every other head falls 4 times as fast on one side.
 
-    The same as in the gallery of variants (notes/variants.py), for both sides of a text.
-    Source: O. Press on encoders, github.com/ofirpress/attention_with_linear_biases/issues/5.
+    Even heads fall faster after the query, odd ones before it; the slopes of the slower side are
+    2^(-8i/m), i = 0 ... m - 1, for the m heads of each kind (notes/10-extrapolation.md).
     """
 
     def __init__(self, num_heads: int) -> None:
-        """The slopes of ALiBi for so many heads, [n] for each side."""
-        self.before = jnp.asarray(alibi_slopes(num_heads), jnp.float32)
-        self.after = self.before[::-1]
+        """The slopes before the query and after it, [n] each."""
+        head = jnp.arange(num_heads)
+        slope = 2.0 ** (-8.0 * (head // 2).astype(jnp.float32) / ((num_heads + 1) // 2))
+        self.before = jnp.where(head % 2 == 0, slope, 4.0 * slope)
+        self.after = jnp.where(head % 2 == 0, 4.0 * slope, slope)
 
     def __call__(self, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadBias:
         """The term [t, s] of every pair of one head, in float32."""

@@ -4,11 +4,10 @@ python notes/bench/extrapolation.py [--data mixed.jsonl.gz] [--seeds 3] [--speci
 
 Four schemes are trained by `jaxbert lab extrapolate`, as many processes at a time as there are
 cores, each with one thread. Learned positions get four times the steps of the others, for they
-need a thousand to begin with. What is in build/bench already is not computed
-again unless `--anew` is given; the time of the whole is only known where nothing was there. The
-claims, of each seed, are about the accuracy at 16 times the trained length, by that at the trained
-one. `--special` trains symmetric ALiBi with [CLS] before each row, and with [CLS] and [SEP] around
-it.
+need a thousand to begin with. What is in build/bench already is not computed again unless
+`--anew` is given; the time of the whole is only known where nothing was there. The claims, of each
+seed, are about the accuracy at 16 times the trained length, by that at the trained one. `--special`
+trains symmetric ALiBi with [CLS] before each row, and with [CLS] and [SEP] around it.
 
 The data is JSON lines with "kind", "source" (author / title) and "text": novels, those of some
 authors kept apart. Without --data it is what comes with every Python, the help texts of its
@@ -109,6 +108,18 @@ def measured(schemes, options, folder, anew):
     return table, {"cpu_seconds": round(cpu), "seconds": seconds and round(seconds)}
 
 
+def markdown(table):
+    """The lines of the chapter's table: levels in percent, and the ratio of every seed."""
+    first, last = table.lengths[0], table.lengths[-1]
+    head = ["accuracy % at", *map(str, table.lengths), "steps", f"{last} / {first} by seed"]
+    rows = [head, ["---"] * len(head)]
+    for line in table.lines():
+        levels = [f"{100 * line.levels[length].mean:.1f}" for length in table.lengths]
+        ratios = ", ".join(f"{ratio(own, last, first):.2f}" for own in line.results)
+        rows.append([line.scheme, *levels, f"{line.results[0].steps:,}", ratios])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def claims(table, took):
     """A sentence for each claim, and whether it holds."""
     longest, first = table.lengths[-1], table.lengths[0]
@@ -133,20 +144,21 @@ def main():
     options = parser.parse_args()
     texts = novels(options.data) if options.data else []
     given = [*texts, *HOW, "--seeds", str(options.seeds)]
-    found = json.loads(FILE.read_text()) if FILE.exists() else {}
+    found = {}
     if options.special:
         for name in ("cls", "both"):
             own = [*given, "--special", name]
             table, took = measured(("alibi",), own, FOLDER / name, options.anew)
-            print(f"\n{name}\n{shown(table)}")
+            print(f"\n{name}\n{shown(table)}\n\n{markdown(table)}")
             found[name] = contents(table) | took
     else:
         table, took = measured(STEPS, given, FOLDER / "plain", options.anew)
-        print(shown(table))
+        print(f"{shown(table)}\n\n{markdown(table)}\n")
         for sentence, holds in claims(table, took):
             print(f"{'holds' if holds else 'FAILS'}  {sentence}")
         found["plain"] = contents(table) | took
     if options.data:
+        found = (json.loads(FILE.read_text()) if FILE.exists() else {}) | found
         about = {"machine": machine(), "jax": jax.__version__, "date": str(date.today())}
         FILE.write_text(json.dumps(found | about | {"data": options.data.name}, indent=1) + "\n")
 
