@@ -122,16 +122,16 @@ class Buckets(Bias):
     Source: Raffel et al., arXiv:1910.10683, section 2.1; with numbers of which none is looked up.
     """
 
-    def __init__(self, num_heads, starts=(0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)):
-        rows = jnp.sin(jnp.arange(2 * len(starts))[:, None] + jnp.arange(num_heads))
-        self.starts, self.numbers = starts, nnx.List(map(nnx.Param, rows))
+    def __init__(self, num_heads, starts=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)):
+        rows = jnp.sin(jnp.arange(2 * len(starts) + 1)[:, None] + jnp.arange(num_heads))
+        self.starts, self.same, self.far = starts, nnx.Param(rows[0]), nnx.List()
+        self.far.extend(map(nnx.Param, rows[1:]))
 
     def __call__(self, pos_q, pos_k):
-        distance, after, term = distances(pos_q, pos_k), pos_k[None, :] > pos_q[:, None], 0.0
-        for start, left, right in zip(
-            self.starts, self.numbers[::2], self.numbers[1::2], strict=True
-        ):
-            term = jnp.where(distance >= start, jnp.where(after, right[...], left[...]), term)
+        offset, term = pos_k[None, :] - pos_q[:, None], self.same[...]
+        for start, left, right in zip(self.starts, self.far[::2], self.far[1::2], strict=True):
+            side = jnp.where(offset > 0, right[...], left[...])
+            term = jnp.where(jnp.abs(offset) >= start, side, term)
         return term
 
 

@@ -126,9 +126,8 @@ def flat_params(model):
     return nnx.to_flat_state(nnx.state(model, nnx.Param))
 
 
-# Without a gradient: softmax does not see a number that is added to all scores of a query, and no
-# key after the query is at distance 0.
-UNMOVED = {"layers.attention.key.bias", "position.bias.numbers.1"}
+# Without a gradient: softmax does not see a number that is added to all scores of a query.
+UNMOVED = {"layers.attention.key.bias"}
 
 
 @functools.cache

@@ -1,8 +1,10 @@
 """What a position scheme of one's own does, before it is trained: a row for each property."""
 
+import re
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -31,10 +33,16 @@ from jaxbert.model.position import Position
 
 # Beyond this share two results are not the same: two programs in float32 are closer.
 SAME = 1e-5
-# Tokens of a short text, of one that takes several tiles, and of the one that is timed.
-SHORT, TILED, LONG = 17, 75, 1024
-# Tokens and tile for the share of tiles that are left out, and the farthest distance looked at.
+# Beyond this one a shift or a mirror changes the scores: the angles of far positions are rounded.
+ALIKE = 1e-3
+# Positions by which a text is shifted.
+SHIFT = 512
+# Tokens of a text that has all distances of which schemes tell one from the next, of one that takes
+# several small tiles, and of the one that is timed.
+WHOLE, TILED, LONG = 256, 75, 1024
+# Tokens and tile for the share of tiles that are left out, and the farthest position.
 SKIPPED, TILE, FAR = 4096, 512, 65_536
+# Calls that are timed.
 TIMES = 5
 
 
@@ -106,17 +114,20 @@ Answers = Iterator[tuple[str, bool]]
 
 def acts_on(subject: Subject) -> Answers:
     """Which of the three places the scheme uses."""
-    places = Probe.of(subject.scheme, subject.sizes(SHORT)).places()
+    places = Probe.of(subject.scheme, subject.sizes(WHOLE)).places()
     yield ", ".join(places) or "nothing: it is no scheme at these sizes", not places
 
 
 def its_leaves(subject: Subject) -> Answers:
-    """The arrays of the scheme, and which of them are trained."""
-    found = leaves(subject.scheme)
-    for leaf in found:
-        kind = "trained" if leaf.trained else "constant"
-        yield f"{leaf.path} {list(leaf.shape)} {leaf.dtype}, {kind}", False
-    if not found:
+    """The arrays of the scheme, those of a list together, and which of them are trained."""
+    counts = Counter(
+        f"{re.sub(r'[.][0-9]+', '.*', leaf.path)} {list(leaf.shape)} {leaf.dtype}, "
+        f"{'trained' if leaf.trained else 'constant'}"
+        for leaf in leaves(subject.scheme)
+    )
+    for text, count in counts.items():
+        yield text if count == 1 else f"{text}, {count} of them", False
+    if not counts:
         yield "none", False
 
 
@@ -139,23 +150,24 @@ def tiles(subject: Subject) -> Answers:
 
 
 def shift(subject: Subject) -> Answers:
-    """Whether only the distances of tokens count."""
-    sizes = subject.sizes(SHORT)
-    half = max(1, sizes.tokens // 2)
-    probe = Probe.of(subject.scheme, sizes._replace(tokens=half))
-    off = probe.change(range(half), range(half, 2 * half) if sizes.tokens > 1 else range(half))
-    if off <= SAME:
+    """Whether only distances count."""
+    sizes, limit = subject.sizes(WHOLE), subject.scheme.limit
+    tokens = sizes.tokens if limit is None else max(1, min(sizes.tokens, limit // 2))
+    by = SHIFT if limit is None else min(SHIFT, limit - tokens)
+    probe = Probe.of(subject.scheme, sizes._replace(tokens=tokens))
+    off = probe.change(range(tokens), range(by, by + tokens))
+    if off <= ALIKE:
         yield "only distances count: a shifted text has the same states", False
     else:
-        yield f"positions count by themselves (a shift by {half} changes {off:.0e})", False
+        yield f"positions count by themselves (a shift by {by} changes {off:.0e})", False
 
 
 def mirror(subject: Subject) -> Answers:
     """Whether left and right are told apart."""
-    sizes = subject.sizes(SHORT)
+    sizes = subject.sizes(WHOLE)
     positions = range(sizes.tokens)
     off = Probe.of(subject.scheme, sizes).change(positions, positions[::-1])
-    if off <= SAME:
+    if off <= ALIKE:
         yield "left and right are the same: a mirrored text has mirrored states", False
     else:
         yield f"left and right are told apart ({off:.0e})", False
@@ -181,7 +193,7 @@ def upper(subject: Subject) -> Answers:
 
 def gradient(subject: Subject) -> Answers:
     """Whether the gradient of every weight is finite and not zero."""
-    encoder, ids = subject.encoder(subject.scheme), token_ids(subject.sizes(SHORT).tokens)
+    encoder, ids = subject.encoder(subject.scheme), token_ids(subject.sizes(WHOLE).tokens)
     weight = np.random.default_rng(2).normal(size=(1, ids.shape[1], subject.width))
 
     def loss(encoder: Encoder) -> jax.Array:
@@ -190,12 +202,20 @@ def gradient(subject: Subject) -> Answers:
     if not any(leaf.trained for leaf in leaves(subject.scheme)):
         yield "nothing is trained", False
         return
-    for path, norm in gradients(loss, encoder, "position.").items():
-        if np.isfinite(norm) and norm > 0:
-            yield f"reaches {path.removeprefix('position.')} (norm {norm:.1e})", False
-        else:
-            fault = "is zero" if norm == 0 else "is not finite"
-            yield f"WRONG: the gradient of {path.removeprefix('position.')} {fault}", True
+    norms = {
+        path.removeprefix("position."): norm
+        for path, norm in gradients(loss, encoder, "position.").items()
+    }
+    wrong = {
+        "zero": [path for path, norm in norms.items() if norm == 0],
+        "not finite": [path for path, norm in norms.items() if not np.isfinite(norm)],
+    }
+    for fault, paths in wrong.items():
+        if paths:
+            yield f"WRONG: in {ids.shape[1]} tokens it is {fault} for {', '.join(paths)}", True
+    if not any(wrong.values()):
+        least, most = min(norms.values()), max(norms.values())
+        yield f"reaches every weight (norms of {least:.0e} to {most:.0e})", False
 
 
 def implementation(name: str) -> Callable[[Subject], Answers]:
@@ -242,7 +262,7 @@ def seconds(encoder: Encoder, ids: np.ndarray) -> float:
 
 def saved(subject: Subject) -> Answers:
     """Whether an encoder with the scheme comes back from a folder."""
-    encoder, ids = subject.encoder(subject.scheme), token_ids(subject.sizes(SHORT).tokens)
+    encoder, ids = subject.encoder(subject.scheme), token_ids(subject.sizes(TILED).tokens)
     with tempfile.TemporaryDirectory() as folder:
         encoder.save_pretrained(folder, parts={"position": subject.scheme})
         again = Encoder.from_pretrained(folder, parts={"position": subject.make()})

@@ -23,7 +23,7 @@ def draw(subject: Subject, file: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    places = Probe.of(subject.scheme, subject.sizes(17)).places() or ["scores"]
+    places = Probe.of(subject.scheme, subject.sizes(2 * REACH + 1)).places() or ["scores"]
     figure = Figure(figsize=(4.2 * len(places), 3.2), layout="constrained")
     for axis, place in zip(figure.subplots(1, len(places), squeeze=False)[0], places, strict=True):
         PANELS[place](axis, subject)

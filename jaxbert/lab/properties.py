@@ -164,13 +164,13 @@ def skipped(heads: Heads, sizes: Sizes, size: int) -> np.ndarray:
     positions, segments = row(range(tokens))[0], jnp.ones(tokens, jnp.int32)
 
     @jax.jit
-    def needed(bias: Bias) -> jax.Array:
+    def needed(bias: Bias, q: jax.Array, k: jax.Array) -> jax.Array:
         def one(head: Bias, q: jax.Array, k: jax.Array) -> jax.Array:
             return tile_ranges(q, k, head, positions, segments, size, size, 1e-7).total()
 
-        return heads._replace(bias=bias).each(one, q[0], k[0])
+        return heads._replace(bias=bias).each(one, q, k)
 
-    return 1 - np.asarray(needed(heads.bias)).sum(axis=1) / (-(-tokens // size)) ** 2
+    return 1 - np.asarray(needed(heads.bias, q[0], k[0])).sum(axis=1) / (-(-tokens // size)) ** 2
 
 
 # --- the scheme ----------------------------------------------------------------------------------
@@ -235,10 +235,11 @@ def gradients(loss: Callable[[Any], Any], module: Any, under: str) -> dict[str, 
         if leaf.trained and leaf.path.startswith(under)
     }
 
-    def of_chosen(values: dict[int, jax.Array]) -> Any:
+    # All arrays are arguments: XLA would compute with constants while it compiles.
+    def of_chosen(values: dict[int, jax.Array], arrays: list[jax.Array]) -> Any:
         return loss(jax.tree.unflatten(tree, [values.get(i, x) for i, x in enumerate(arrays)]))
 
-    found = jax.jit(jax.grad(of_chosen))({i: arrays[i] for i in chosen})
+    found = jax.jit(jax.grad(of_chosen))({i: arrays[i] for i in chosen}, arrays)
     return {path: float(np.linalg.norm(np.asarray(found[i]).ravel())) for i, path in chosen.items()}
 
 
@@ -258,13 +259,11 @@ def kernels() -> dict[str, Any]:
 
 def context(attention: Any, scheme: Position, sizes: Sizes) -> np.ndarray:
     """The context of random q, k and v under a scheme; NotImplementedError where refused."""
-    q, k, v = drawn(sizes)
-    segments = jnp.ones((1, sizes.tokens), jnp.int32)
+    segments, positions = jnp.ones((1, sizes.tokens), jnp.int32), row(range(sizes.tokens))
 
     @jax.jit
-    def compute(scheme: Position) -> jax.Array:
-        positions = row(range(sizes.tokens))
+    def compute(scheme: Position, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         rotated = scheme.rotate_query(q, positions), scheme.rotate_key(k, positions)
         return attention(*rotated, v, scheme.bias, positions, segments)
 
-    return np.asarray(compute(scheme))
+    return np.asarray(compute(scheme, *drawn(sizes)))

@@ -103,6 +103,22 @@ class Headless(Bias):
         self.slope = jnp.ones(())
 
 
+class Infinite(Bias):
+    # The root has no slope at distance 0.
+    def __init__(self, num_heads):
+        self.slope = nnx.Param(jnp.ones(num_heads))
+        self.parts = nnx.List([nnx.Param(jnp.ones(num_heads)) for _ in range(3)])
+
+    def __call__(self, pos_q, pos_k):
+        distance = jnp.abs(pos_q[:, None] - pos_k[None, :])
+        return sum(part[...] for part in self.parts) * jnp.sqrt(self.slope[...] * distance)
+
+
+class Far(Slopes):
+    def __call__(self, pos_q, pos_k):
+        return super().__call__(pos_q, pos_k) / jnp.maximum(pos_q, 64)[:, None]
+
+
 class Number(Bias):
     def __init__(self):
         self.slope = nnx.Param(0.5)
@@ -214,6 +230,10 @@ def test_leaves_and_limit(mine):
     assert leaf == ("table [19, 24] float32, trained", False)
     assert limit == ("19 positions", False)
     assert asked(drawn("alibi"), "leaves") == [("none", False)]
+    assert asked(slopes(mine, "Infinite"), "leaves") == [
+        ("bias.parts.* [4] float32, trained, 3 of them", False),
+        ("bias.slope [4] float32, trained", False),
+    ]
 
 
 def test_a_bias_that_counts_its_arguments_is_found(mine):
@@ -242,17 +262,19 @@ def test_a_bound_is_sound_or_not(mine):
 
 
 def test_a_weight_without_a_gradient_is_found(mine):
-    (lost, wrong), (reached, fine) = asked(slopes(mine, "Slopes"), "gradient")
-    assert (lost, wrong) == ("WRONG: the gradient of bias.lost is zero", True)
-    assert reached.startswith("reaches bias.slopes (norm ")
-    assert not fine
+    assert asked(slopes(mine, "Slopes"), "gradient") == [
+        ("WRONG: in 256 tokens it is zero for bias.lost", True)
+    ]
+    ((reached, wrong),) = asked(drawn("t5"), "gradient")
+    assert reached.startswith("reaches every weight (norms of ")
+    assert not wrong
+    ((lost, wrong),) = asked(slopes(mine, "Infinite"), "gradient")
+    assert (lost, wrong) == ("WRONG: in 256 tokens it is not finite for bias.slope", True)
     assert asked(drawn("alibi"), "gradient") == [("nothing is trained", False)]
 
 
-@pytest.mark.parametrize("kind", ["alibi", "rope"])
-def test_tiled_implementations_are_compared(kind, mine):
-    names = ("blockwise", "TPU kernel", "GPU kernel")
-    for answer, wrong in asked(drawn(kind), *names):
+def test_tiled_implementations_are_compared(mine):
+    for answer, wrong in asked(drawn("rope"), "blockwise", "TPU kernel", "GPU kernel"):
         assert answer.startswith("agrees with the dense definition (")
         assert not wrong
     ((answer, wrong),) = asked(slopes(mine, "Numbered"), "blockwise")
@@ -273,12 +295,12 @@ def test_a_function_of_the_scores(mine):
     said = [answer for answer, _ in answers]
     assert said[0] == "scores"
     assert said[3] == "none: only padding and other texts are left out"
-    assert said[4].startswith("reaches bias.cap")
+    assert said[4].startswith("reaches every weight")
 
 
 @pytest.mark.parametrize("name", ["Rotated", "Fixed"])
 def test_a_bias_without_an_axis_of_heads(mine, name):
-    names = ("acts on", "tiles", "shift", "upper", "gradient", "saved")
+    names = ("acts on", "tiles", "shift", "upper", "gradient")
     answers = asked(slopes(mine, name), *names)
     assert not any(wrong for _, wrong in answers)
     assert answers[0][0] == "scores"
@@ -299,6 +321,12 @@ def test_the_effect_is_seen_beside_a_mask():
     probe = Probe.of(Alibi(4), Sizes(4, 24, 7))
     assert probe.change(range(7), range(3, 10)) == 0
     assert probe.change(range(7), range(0, 14, 2)) > 0.1
+
+
+def test_a_scheme_that_looks_at_far_positions_is_no_relative_one(mine):
+    """At near ones its numbers are those of the distance."""
+    ((answer, _),) = asked(slopes(mine, "Far"), "shift")
+    assert answer.startswith("positions count by themselves (a shift by 512 changes")
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -372,7 +400,7 @@ def test_the_command_prints_a_table_and_says_whether_something_is_wrong(mine, mo
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "scheme      mine:Slopes, 2 heads of 4"
     assert lines[1] == "acts on     scores"
-    assert lines[-2].startswith("gradient    reaches bias.slopes")
+    assert lines[-2] == "gradient    WRONG: in 256 tokens it is zero for bias.lost"
     assert lines[-1] == (
         "picture     none: matplotlib is not installed; pip install 'jaxbert[figures]' brings it"
     )

@@ -58,7 +58,7 @@ class Kernel:
     platform: str  # that it is compiled for, as jax.lax.platform_dependent names it
 
     def kernel(self) -> Any:
-        """The implementation itself."""
+        """The implementation itself, from its own module."""
         module = import_module(f"jaxbert.model.attention.{self.name}")
         return getattr(module, self.name)
 
