@@ -150,7 +150,7 @@ def tiles(subject: Subject) -> Answers:
 
 
 def shift(subject: Subject) -> Answers:
-    """Whether only distances count."""
+    """Whether only distances between tokens count."""
     sizes, limit = subject.sizes(WHOLE), subject.scheme.limit
     tokens = sizes.tokens if limit is None else max(1, min(sizes.tokens, limit // 2))
     by = SHIFT if limit is None else min(SHIFT, limit - tokens)

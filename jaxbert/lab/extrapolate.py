@@ -101,7 +101,7 @@ class Setting:
         return Sizes(self.heads, self.width, max(self.lengths) + self.ends, self.std)
 
     def described(self) -> dict[str, Any]:
-        """The numbers by name."""
+        """The numbers of a record by name."""
         return asdict(self) | {"lengths": list(self.lengths)}
 
 
