@@ -67,7 +67,7 @@ def second(base, steps):
 
 def contrast(base):
     """Pairs for a student."""
-    how = ("--length", "48", "--steps", "72", "--rate", "2e-5", "--buckets", "2")
+    how = ("--length", "32", "--steps", "75", "--rate", "2e-5", "--buckets", "2")
     return ("pairs", "--base", base, "--data", "pairs.jsonl", *how, *ALL)
 
 
@@ -128,10 +128,10 @@ def trained(name, sts):
     """The record of a command, which is run unless its model is there."""
     kept = FOLDER / f"{name}.json"
     if not kept.exists():
-        options = [*COMMANDS[name], "--evaluate", str(sts), "-o", name]
+        command = ["train", *COMMANDS[name], "-o", name, "--evaluate"]
         begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            [sys.executable, "-m", "jaxbert.cli", "train", *options],
+            [sys.executable, "-m", "jaxbert.cli", *command, str(sts)],
             cwd=FOLDER,
             stderr=subprocess.PIPE,
             text=True,
@@ -141,15 +141,16 @@ def trained(name, sts):
             raise SystemExit(f"{name} failed: {done.stderr}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = sum(getattr(after, x) - getattr(before, x) for x in ("ru_utime", "ru_stime"))
-        write(kept.name, [record(options, done.stderr, used, time.monotonic() - begun)])
+        told = " ".join(["jaxbert", *command, sts.name])
+        write(kept.name, [record(told, done.stderr, used, time.monotonic() - begun)])
     return json.loads(kept.read_text())
 
 
-def record(options, told, cpu, wall):
+def record(command, told, cpu, wall):
     """What is kept of a command: itself, its time, and the scores before and after."""
     scores = re.findall(r"(before|after) training: Spearman's correlation ([\d.]+)", told)
     return {
-        "command": " ".join(["jaxbert", "train", *options]),
+        "command": command,
         "cpu_seconds": round(cpu),
         "wall_seconds": round(wall),
         "sts": {when: float(value) for when, value in scores},
