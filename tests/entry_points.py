@@ -546,8 +546,10 @@ COMMANDS = {
     "verify": ["verify", "model", "--attention", "dense"],
     "status": ["status", "out.npy"],
     # The one text is too short to be masked, so that nothing is trained.
-    "train": ["train", "mlm", "--base", "filler", "--texts", "texts.txt", "-o", "trained"]
-    + ["--steps", "3", "--batch", "1", "--length", "9", "--layers", "0,1", "--rate", "0.1"],
+    "train": [
+        *("train", "mlm", "--base", "filler", "--texts", "texts.txt", "-o", "trained"),
+        *("--steps", "3", "--batch", "1", "--length", "9", "--layers", "0,1", "--rate", "0.1"),
+    ],
 }
 CALLS |= {
     f"jaxbert {name}": (

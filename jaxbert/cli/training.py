@@ -95,7 +95,12 @@ def around(task: argparse.ArgumentParser) -> None:
     )
     give("--format", choices=("text", "jsonl", "csv", "parquet"), help="default: by the name")
     give("--on-bad-row", choices=("fail", "skip"), default="fail", help="default: %(default)s")
-    give("--evaluate", nargs="+", metavar="FILE", help="data to score with, never trained on")
+    give(
+        "--evaluate",
+        nargs="+",
+        metavar="FILE",
+        help="never trained on: texts for mlm, else rows of sentence1, sentence2, score",
+    )
     give("-o", "--output", required=True, metavar="FOLDER", help="the model; its run: FOLDER.run")
     give("--checkpoint-every", type=int, default=500, metavar="N", help="steps (default: 500)")
     give(

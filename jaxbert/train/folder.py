@@ -18,7 +18,9 @@ from jaxbert.corpus.files import (
 from jaxbert.corpus.folder import NAMED, RunBusyError, SettingsChangedError, differences
 from jaxbert.corpus.locks import acquire, holder
 from jaxbert.errors import InputError
+from jaxbert.process.disk import sync
 from jaxbert.train.checkpoints import Checkpoints
+from jaxbert.train.step import State
 
 SETTINGS, METRICS, LOCK = "settings.json", "metrics.jsonl", "run.lock"
 
@@ -124,6 +126,13 @@ class RunFolder:
                 last = record
                 out.write(json.dumps(record) + "\n")
         return last
+
+    def save(self, state: State) -> None:
+        """Write a checkpoint, with the records up to it on the disk before. Raises WriteError."""
+        with write_errors(self.metrics):
+            if self.metrics.exists():
+                sync(self.metrics)
+        self.checkpoints.save(state)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append the record of a step. Raises WriteError."""

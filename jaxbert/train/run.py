@@ -99,7 +99,7 @@ class Run:
     def save(self) -> None:
         """Write a checkpoint, unless the last one is this state."""
         if self.folder is not None and self.saved != self.done:
-            self.folder.checkpoints.save(self.state)
+            self.folder.save(self.state)
             self.saved = self.done
 
     def __iter__(self) -> Iterator[dict[str, Any]]:

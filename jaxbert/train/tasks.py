@@ -5,6 +5,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from tqdm import tqdm
+
 from jaxbert.arguments import integer
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.corpus.fields import Reading
@@ -281,7 +283,9 @@ class OfTeacher(Vectors):
             folder = Path(self.options.own["vectors"])
             folder.mkdir(parents=True, exist_ok=True)
         length = self.options.training.length
-        vectors = teacher_vectors(make, self.texts, length, folder, self.identity)
+        about = {"total": len(self.texts), "unit": "text", "desc": "teacher"}
+        with tqdm(**about, disable=self.options.quiet, dynamic_ncols=True) as bar:
+            vectors = teacher_vectors(make, self.texts, length, folder, self.identity, bar.update)
         return Taught(self.ids, vectors)
 
 

@@ -19,7 +19,7 @@ from jaxbert.process import interrupts
 
 VECTORS, RECORD = "teacher.npy", "teacher.json"
 # Texts between two looks at whether the user wants to stop.
-TOGETHER = 4096
+TOGETHER = 1024
 
 
 def teacher_vectors(
@@ -28,11 +28,12 @@ def teacher_vectors(
     length: int,
     folder: Path | None = None,
     identity: Mapping[str, Any] | None = None,
+    tell: Callable[[int], object] = lambda more: None,
 ) -> np.ndarray:
     """The vectors [n, d] of a teacher for texts cut to `length` tokens, as the student sees them.
 
     make gives the teacher, and is not called where the folder has the vectors of the same texts by
-    a teacher of the same identity.
+    a teacher of the same identity. tell is given the number of texts that have just been done.
     """
     digest = hashlib.sha256()
     for text in texts:
@@ -46,6 +47,7 @@ def teacher_vectors(
     for start in range(0, len(texts), TOGETHER):
         interrupts.check()
         found.append(teacher.encode(texts[start : start + TOGETHER], max_length=most))
+        tell(len(found[-1]))
     vectors = np.concatenate(found)
     if folder is not None:
         with atomic_write(folder / VECTORS) as partial, partial.open("wb") as stream:

@@ -1,7 +1,7 @@
 """Files -> the texts to train on, by the readers that corpus runs have."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -22,6 +22,11 @@ class Texts(NamedTuple):
     text: str
     others: tuple[str, ...] = ()
     score: float | None = None
+
+
+def plain(texts: Iterable[str]) -> Iterator[Texts]:
+    """Texts that come from no file, known by their number."""
+    return (Texts(f"text {i}", text) for i, text in enumerate(texts))
 
 
 @dataclass

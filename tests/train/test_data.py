@@ -14,7 +14,7 @@ from jaxbert.text.tokenizer import Tokenizer
 from jaxbert.train.data import FEWEST, Pairs, pairs, taught, windows
 from jaxbert.train.ragged import Ragged
 from jaxbert.train.teacher import teacher_vectors
-from jaxbert.train.texts import OnBadRow, PairFields, Texts, read_pairs, read_texts
+from jaxbert.train.texts import OnBadRow, PairFields, Texts, plain, read_pairs, read_texts
 from tests.models import word_tokenizer, write_folder
 
 CLS, SEP = 2, 3
@@ -30,10 +30,6 @@ def letters():
     return Tokenizer(backend, "right")
 
 
-def numbered(texts):
-    return [Texts(f"row {i}", text) for i, text in enumerate(texts)]
-
-
 def texts_of(path, **reading):
     found = read_texts([str(path)], Reading(**reading), OnBadRow())
     return [own.text for own in found]
@@ -46,7 +42,7 @@ def texts_of(path, **reading):
 def test_windows_hold_every_token_once_in_order(length):
     texts = ["abc de fghi", "a b c", "abcdefghijklmnopqrstuvw xyz" * 2]
     tokenizer = letters()
-    found = windows(numbered(texts), tokenizer, length)
+    found = windows(plain(texts), tokenizer, length)
     inner = [found.ids[i][1:-1] for i in range(len(found.ids))]
     left = iter(inner)
     for ids in tokenizer(texts):
@@ -62,7 +58,7 @@ def test_windows_hold_every_token_once_in_order(length):
 
 
 def test_words_are_numbered_from_zero_in_each_window():
-    found = windows(numbered(["abc de fghi j"]), letters(), 8)
+    found = windows(plain(["abc de fghi j"]), letters(), 8)
     assert [found.words[i].tolist() for i in range(2)] == [
         [-1, 0, 0, 0, 1, 1, 2, -1],
         [-1, 0, 0, 0, 1, -1],
@@ -75,23 +71,23 @@ def test_words_are_numbered_from_zero_in_each_window():
 
 
 def test_texts_too_short_to_mask_are_bad_rows():
-    texts = numbered(["a b c", "ab", "d e f"])
-    with pytest.raises(InputError, match=r"^row 1 has 2 tokens, and masking needs 3; correct it"):
+    texts = list(plain(["a b c", "ab", "d e f"]))
+    with pytest.raises(InputError, match=r"^text 1 has 2 tokens, and masking needs 3; correct it"):
         windows(texts, letters(), 9)
     told = []
     found = windows(texts, letters(), 9, OnBadRow(skip=True, tell=told.append))
     assert len(found.ids) == 2
-    assert told == ["row 1 has 2 tokens, and masking needs 3"]
+    assert told == ["text 1 has 2 tokens, and masking needs 3"]
 
 
 def test_a_length_without_room_is_refused():
     with pytest.raises(InputError, match="room for 2 tokens beside 2 special ones"):
-        windows(numbered(["a b c"]), letters(), 4)
+        windows(plain(["a b c"]), letters(), 4)
 
 
 def test_the_sum_tells_texts_apart():
     def sum_of(*texts):
-        return windows(numbered(texts), letters(), 9).sha256
+        return windows(plain(texts), letters(), 9).sha256
 
     assert sum_of("a b c", "d e f") == sum_of("a b c", "d e f")
     assert (
