@@ -42,7 +42,7 @@ def train_command(actions: Any) -> None:
 
 
 def beginning(task: argparse.ArgumentParser) -> None:
-    """What training begins with."""
+    """The options that say what training begins with."""
     give = task.add_argument_group("what training begins with").add_argument
     give("--base", metavar="MODEL", help="a folder or hub name")
     give("--revision", help="branch, tag or commit on the hub")

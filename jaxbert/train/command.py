@@ -61,7 +61,7 @@ def train(given: argparse.Namespace) -> int:
 
 
 def say(sentence: str) -> None:
-    """A sentence on stderr."""
+    """Write a sentence to stderr."""
     streams.say(f"jaxbert: {sentence}")
 
 

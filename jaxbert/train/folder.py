@@ -53,7 +53,7 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Give the lock back."""
+        """Give the lock of the folder back."""
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None

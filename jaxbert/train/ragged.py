@@ -25,7 +25,7 @@ class Ragged:
         return cls(np.concatenate(pieces), np.cumsum(lengths))
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """The number n of rows."""
         return len(self.starts) - 1
 
     @cached_property
@@ -34,7 +34,7 @@ class Ragged:
         return np.diff(self.starts)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        """Row i, [t_i]."""
+        """Row i, an array of its t_i numbers."""
         return self.values[self.starts[i] : self.starts[i + 1]]
 
     def filled(self, rows: np.ndarray, length: int, padding: int) -> np.ndarray:

@@ -41,7 +41,7 @@ class Task(Protocol):
         """The model before the first step."""
 
     def objective(self) -> Objective:
-        """What is made small."""
+        """What the steps make small."""
 
     def data(self, folder: Path) -> Data:
         """What is trained on; folder is that of the run, whose settings have been compared."""
@@ -82,12 +82,12 @@ class MaskedWords:
     def texts(
         self, inputs: Sequence[str], bad: OnBadRow, without: frozenset[str] = frozenset()
     ) -> Iterator[Texts]:
-        """The texts of files."""
+        """The texts of these files, but for those of `without`."""
         reading = Reading(self.options.kind, self.options.own["text_field"], "")
         return read_texts(inputs, reading, bad, without)
 
     def cut(self, texts: Any, bad: OnBadRow) -> Any:
-        """The windows of texts."""
+        """The windows of these texts."""
         return windows(texts, self.start.tokenizer, self.options.training.length, bad)
 
     @property
@@ -104,7 +104,7 @@ class MaskedWords:
         return objectives.masked_lm(self.masking, self.options.training.dropout)
 
     def data(self, folder: Path) -> Data:
-        """The windows."""
+        """The windows that were cut when this was made."""
         return self.windows
 
     def score(self, model: MaskedModel) -> str | None:
@@ -206,7 +206,7 @@ class PairsOfTexts(Vectors):
         return objectives.pairs(self.loss, training.rows, training.dropout)
 
     def data(self, folder: Path) -> Data:
-        """The pairs."""
+        """The pairs that were read when this was made."""
         return self.pairs
 
 
@@ -257,7 +257,7 @@ class OfTeacher(Vectors):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Which teacher it is."""
+        """Which teacher it is, by its files."""
         return identity(self.teacher, self.name)
 
     @property
