@@ -75,8 +75,8 @@ def contrast(base):
 COMMANDS = {
     "bert-first": first(BERT, 800),
     "bert": second("bert-first", 800),
-    "jinabert-first": first(JINABERT, 800),
-    "jinabert": second("jinabert-first", 800),
+    "jinabert-first": first(JINABERT, 600),
+    "jinabert": second("jinabert-first", 700),
     "bert-pairs": contrast("bert"),
 }
 
