@@ -254,7 +254,7 @@ def speed(subject: Subject) -> Answers:
 
 
 def seconds(encoder: Encoder, ids: np.ndarray) -> float:
-    """What one call takes."""
+    """What one call of a scheme takes."""
     begun = time.perf_counter()
     encoder(ids).block_until_ready()
     return time.perf_counter() - begun

@@ -42,7 +42,7 @@ FOLDER = Path(__file__).parents[2] / "build" / "bench" / "distillation"
 FILE = Path(__file__).with_name("distillation.json")
 HELD_OUT, LONG = 40, 1100  # pages, and the word pieces that each has at least
 LENGTHS, PART = (64, 128, 256, 512, 1024), 64
-END = 32  # words of a piece of an abstract
+END, HELD_PAIRS = 32, 500  # words of the end of an abstract, and pairs that are held out
 
 VECTORS = "vectors"
 ALL = ("--freeze", "encoder.embeddings.word", "--batch", "32", "--quiet")
@@ -67,7 +67,7 @@ def second(base, steps):
 
 def contrast(base):
     """Pairs for a student."""
-    how = ("--length", "48", "--steps", "72", "--rate", "2e-5", "--buckets", "2")
+    how = ("--length", "32", "--steps", "62", "--rate", "2e-5", "--buckets", "2")
     return ("pairs", "--base", base, "--data", "pairs.jsonl", *how, *ALL)
 
 
@@ -75,8 +75,8 @@ def contrast(base):
 COMMANDS = {
     "bert-first": first(BERT, 800),
     "bert": second("bert-first", 800),
-    "jinabert-first": first(JINABERT, 1000),
-    "jinabert": second("jinabert-first", 1000),
+    "jinabert-first": first(JINABERT, 600),
+    "jinabert": second("jinabert-first", 700),
     "bert-pairs": contrast("bert"),
 }
 
@@ -100,7 +100,9 @@ def prepare(data):
                 abstracts.append(row["text"])
     write("held.jsonl", held)
     write("texts.jsonl", rest)
-    write("pairs.jsonl", titles_and_ends(abstracts))
+    pairs = titles_and_ends(abstracts)
+    write("pairs.jsonl", pairs[:-HELD_PAIRS])
+    write("held-pairs.jsonl", pairs[-HELD_PAIRS:])
 
 
 def titles_and_ends(abstracts):
@@ -128,10 +130,10 @@ def trained(name, sts):
     """The record of a command, which is run unless its model is there."""
     kept = FOLDER / f"{name}.json"
     if not kept.exists():
-        options = [*COMMANDS[name], "--evaluate", str(sts), "-o", name]
+        command = ["train", *COMMANDS[name], "-o", name, "--evaluate"]
         begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
-            [sys.executable, "-m", "jaxbert.cli", "train", *options],
+            [sys.executable, "-m", "jaxbert.cli", *command, str(sts)],
             cwd=FOLDER,
             stderr=subprocess.PIPE,
             text=True,
@@ -141,15 +143,16 @@ def trained(name, sts):
             raise SystemExit(f"{name} failed: {done.stderr}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = sum(getattr(after, x) - getattr(before, x) for x in ("ru_utime", "ru_stime"))
-        write(kept.name, [record(options, done.stderr, used, time.monotonic() - begun)])
+        told = " ".join(["jaxbert", *command, sts.name])
+        write(kept.name, [record(told, done.stderr, used, time.monotonic() - begun)])
     return json.loads(kept.read_text())
 
 
-def record(options, told, cpu, wall):
+def record(command, told, cpu, wall):
     """What is kept of a command: itself, its time, and the scores before and after."""
     scores = re.findall(r"(before|after) training: Spearman's correlation ([\d.]+)", told)
     return {
-        "command": " ".join(["jaxbert", "train", *options]),
+        "command": command,
         "cpu_seconds": round(cpu),
         "wall_seconds": round(wall),
         "sts": {when: float(value) for when, value in scores},
@@ -158,8 +161,7 @@ def record(options, told, cpu, wall):
 
 def rows_of(name):
     """The steps and the texts and tokens of all steps of a run."""
-    lines = (FOLDER / f"{name}.run" / "metrics.jsonl").read_text().splitlines()
-    steps = [json.loads(line) for line in lines]
+    steps = lines(f"{name}.run/metrics.jsonl")
     return {"steps": len(steps), "tokens": sum(own["tokens"] for own in steps)}
 
 
@@ -192,6 +194,20 @@ def long_texts(embedder, teacher, pages):
     return found
 
 
+def found_ends(embedder, pairs):
+    """The share of titles whose own end is the nearest of all ends and all hard negatives."""
+    kinds = ("anchor", "positive", "negative")
+    titles, ends, others = (embedder.encode([row[kind] for row in pairs]) for kind in kinds)
+    own = (titles * ends).sum(axis=1)
+    most = (titles @ np.concatenate([ends, others]).T).max(axis=1)
+    return float((own >= most - 1e-6).mean())
+
+
+def lines(name):
+    """The rows of a file of JSON lines."""
+    return [json.loads(line) for line in (FOLDER / name).read_text().splitlines()]
+
+
 def main():
     """Train, score and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -205,7 +221,7 @@ def main():
     for name in given.only:
         runs[name] = trained(name, given.sts.resolve()) | rows_of(name)
         print(name, runs[name], flush=True)
-    pages = [json.loads(line)["text"] for line in (FOLDER / "held.jsonl").open()]
+    pages, pairs = [row["text"] for row in lines("held.jsonl")], lines("held-pairs.jsonl")
     scored, teacher = read_scored([str(given.sts)]), Embedder.from_pretrained(TEACHER)
     models = {"teacher": teacher}
     models |= {name: Embedder.from_pretrained(FOLDER / name) for name in given.only}
@@ -214,10 +230,11 @@ def main():
         "versions": versions(),
         "runs": runs,
         "sts": {name: correlation(own.encode, scored) for name, own in models.items()},
+        "titles": {name: found_ends(own, pairs) for name, own in models.items()},
         "long_texts": {name: long_texts(own, teacher, pages) for name, own in models.items()},
     }
     FILE.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result["long_texts"], indent=1))
+    print(json.dumps({name: result[name] for name in ("sts", "titles", "long_texts")}, indent=1))
 
 
 if __name__ == "__main__":
