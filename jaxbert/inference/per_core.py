@@ -2,7 +2,7 @@
 
 A small batch that is divided among cores waits for the slowest of them in every operation, so each
 core gets a batch of its own and a program of one thread. Where that would leave cores idle, because
-there are few batches or a text is long, all cores share a batch (notes/06-cpu.md).
+there are few batches or a text is long, all cores share a batch (notes/decisions.md).
 """
 
 import os
