@@ -29,9 +29,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from peers import machine, versions
+from peers import machine
+from tokenizers import Tokenizer
 
 from jaxbert import Embedder
+from jaxbert.corpus.run_identity import describe_software
 from jaxbert.errors import InputError
 from jaxbert.train.evaluate import correlation, read_scored
 from jaxbert.train.sentences import sentences
@@ -168,26 +170,28 @@ def rows_of(name):
 # --- long texts ----------------------------------------------------------------------------------
 
 
-def cut(tokenizer, text, length):
-    """The beginning of a text that has `length` tokens with the special ones, and its parts."""
-    ends = tokenizer.backend.encode(text, add_special_tokens=False).offsets[: length - 2]
-    room = PART - 2
-    parts = [ends[i : i + room] for i in range(0, len(ends), room)]
-    return text[: ends[-1][1]], [text[part[0][0] : part[-1][1]] for part in parts]
+def cut(tokenizer, text, parts):
+    """The beginning of a text that has so many parts of PART tokens, and the parts."""
+    room = PART - 2  # beside the special tokens
+    ends = tokenizer.encode(text, add_special_tokens=False).offsets[: parts * room]
+    own = [ends[i : i + room] for i in range(0, len(ends), room)]
+    return text[: ends[-1][1]], [text[part[0][0] : part[-1][1]] for part in own]
 
 
 def long_texts(embedder, teacher, pages):
     """By length: the mean cosine with the teacher's mean of parts, and the share of own nearest."""
+    whole = Tokenizer.from_str(teacher.tokenizer.backend.to_str())
+    whole.no_truncation()
     found = {}
     for length in LENGTHS:
-        wholes, parts = zip(*(cut(teacher.tokenizer, page, length) for page in pages), strict=True)
-        wanted = np.stack([teacher.encode(own, max_length=PART).mean(axis=0) for own in parts])
-        wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+        wholes, parts = zip(*(cut(whole, page, length // PART) for page in pages), strict=True)
         try:
             vectors = embedder.encode(list(wholes), max_length=length)
         except InputError as error:
             found[length] = str(error)
             continue
+        wanted = np.stack([teacher.encode(own, max_length=PART).mean(axis=0) for own in parts])
+        wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
         cosines = vectors @ wanted.T
         nearest = float((cosines.argmax(axis=1) == np.arange(len(pages))).mean())
         found[length] = {"cosine": float(np.diagonal(cosines).mean()), "nearest": nearest}
@@ -224,10 +228,11 @@ def main():
     pages, pairs = [row["text"] for row in lines("held.jsonl")], lines("held-pairs.jsonl")
     scored, teacher = read_scored([str(given.sts)]), Embedder.from_pretrained(TEACHER)
     models = {"teacher": teacher}
-    models |= {name: Embedder.from_pretrained(FOLDER / name) for name in given.only}
+    last = [name for name in given.only if not name.endswith("-first")]
+    models |= {name: Embedder.from_pretrained(FOLDER / name) for name in last}
     result = {
         "machine": machine(),
-        "versions": versions(),
+        "software": describe_software(),
         "runs": runs,
         "sts": {name: correlation(own.encode, scored) for name, own in models.items()},
         "titles": {name: found_ends(own, pairs) for name, own in models.items()},
