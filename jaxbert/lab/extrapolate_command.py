@@ -19,9 +19,10 @@ from jaxbert.corpus.files import (
 )
 from jaxbert.errors import InputError
 from jaxbert.lab.curves import draw
-from jaxbert.lab.extrapolate import Experiment, Result, Setting
+from jaxbert.lab.extrapolate import Experiment, Result
 from jaxbert.lab.material import Material, material, read
 from jaxbert.lab.schemes import Scheme, scheme
+from jaxbert.lab.setting import Setting
 from jaxbert.lab.table import Table, as_json, of_json, shown, write
 from jaxbert.process import interrupts, streams
 

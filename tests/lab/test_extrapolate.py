@@ -15,9 +15,10 @@ from flax import nnx
 from jaxbert import cli
 from jaxbert.errors import InputError
 from jaxbert.lab import extrapolate_command
-from jaxbert.lab.extrapolate import Experiment, Result, Setting, answers, questions
+from jaxbert.lab.extrapolate import Experiment, Result, answers, questions
 from jaxbert.lab.material import BEFORE, BEHIND, MASK, OTHER, apart, characters, material, tokens
 from jaxbert.lab.schemes import NAMED, Asymmetric, scheme
+from jaxbert.lab.setting import Setting
 from jaxbert.lab.table import Spread, Table, read, shown, write
 
 ROOT = Path(__file__).parents[2]
