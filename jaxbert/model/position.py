@@ -81,7 +81,8 @@ class Bias(Module):
     def upper_tile(self, queries: PositionRange, keys: PositionRange) -> Float[Array, "*any"]:
         """An upper bound of all terms between queries and keys in these ranges, which broadcast.
 
-        It is upper of their distance, unless the bias depends on more than the distance.
+        It is upper of their distance, unless the bias depends on more than the distance. A subclass
+        that changes the terms changes its bounds too.
         """
         return self.upper(distance_between(queries, keys))
 

@@ -204,7 +204,9 @@ class SumBias(Bias):
         return self.first(pos_q, pos_k) + self.second(pos_q, pos_k)
 
     def score(self, scores: HeadScores, pos_q: QueryPositions, pos_k: KeyPositions) -> HeadScores:
-        """The scores after the first bias, then the second."""
+        """The scores plus both terms; or after the first bias's score, then the second's."""
+        if self.additive:
+            return super().score(scores, pos_q, pos_k)
         return self.second.score(self.first.score(scores, pos_q, pos_k), pos_q, pos_k)
 
     @property
@@ -223,7 +225,9 @@ class SumBias(Bias):
     def upper_score(
         self, largest: Float[Array, "*any"], queries: PositionRange, keys: PositionRange
     ) -> Float[Array, "*any"]:
-        """The second's bound for scores up to the first's."""
+        """The sum of the bounds; or the second's bound for scores up to the first's."""
+        if self.additive:
+            return super().upper_score(largest, queries, keys)
         between = self.first.upper_score(largest, queries, keys)
         if not self.second.additive:  # its bound may not hold below 0
             between = jnp.maximum(between, 0.0)

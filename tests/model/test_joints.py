@@ -317,6 +317,20 @@ def test_an_order_of_scores_is_kept_in_a_sum():
     assert SumBias(learned_slopes(), learned_slopes()).additive
 
 
+class HalfSum(SumBias):
+    """Half of a sum, by its own term."""
+
+    def __call__(self, pos_q, pos_k):
+        return super().__call__(pos_q, pos_k) / 2
+
+
+def test_a_subclass_of_a_sum_may_change_the_term():
+    (q, k, _), _ = draw(3)
+    half = HalfSum(learned_slopes(), learned_slopes())
+    got, expected = (attention_scores(q, k, bias, row(T)) for bias in (half, learned_slopes()))
+    close(got, expected, FUNCTION)
+
+
 class SteepCap(AlibiBias):
     """ALiBi with a bound, as its terms have, and a score for which that is none."""
 
