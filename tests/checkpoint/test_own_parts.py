@@ -89,6 +89,17 @@ class Square(nnx.Module):
         return (x @ self.weight[...].astype(x.dtype)) ** 2 * self.scale.astype(x.dtype)[None, None]
 
 
+class Scaled(Square):
+    """A setting that is a scalar of NumPy, which is no leaf of an nnx.Module."""
+
+    def __init__(self, rngs, factor):
+        super().__init__(rngs)
+        self.factor = factor
+
+    def __call__(self, x):
+        return super().__call__(x) * self.factor
+
+
 class Negative(Embeddings):
     def __call__(self, inputs, scheme):
         return -super().__call__(inputs, scheme)
@@ -265,6 +276,15 @@ def test_other_code_than_was_saved_is_refused(saved, case):
     parts, words = WRONG[case]
     with pytest.raises(CheckpointError, match=words):
         Encoder.from_pretrained(saved, parts=parts())
+
+
+def test_a_scalar_of_numpy_is_a_setting(tmp_path):
+    two, three = ({"feed_forward": partial(Scaled, factor=np.float32(x))} for x in (2, 3))
+    mine = Encoder(CONFIG, rngs=nnx.Rngs(0), **two)
+    mine.save_pretrained(tmp_path, parts=two)
+    same(mine, Encoder.from_pretrained(tmp_path, parts=two))
+    with pytest.raises(CheckpointError, match=r"feed_forward.factor is 3.0 in the parts .* 2.0 in"):
+        Encoder.from_pretrained(tmp_path, parts=three)
 
 
 def test_arrays_that_the_parts_passed_do_not_have_are_refused(saved):

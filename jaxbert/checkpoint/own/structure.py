@@ -50,7 +50,12 @@ def named(code: Any, path: str) -> str:
 
 
 def is_array(value: Any) -> bool:
-    """Whether a value is a weight or constant, which the file of tensors holds."""
+    """Whether a value is a weight or constant, which the file of tensors holds.
+
+    A NumPy scalar is none: nnx takes it for a setting.
+    """
+    if isinstance(value, np.generic):
+        return False
     return isinstance(value, nnx.Variable) or (hasattr(value, "dtype") and hasattr(value, "shape"))
 
 
@@ -58,6 +63,8 @@ def described(value: Any, path: str) -> Any:
     """A field as JSON; a module as its class and fields. Raises CheckpointError, naming it."""
     if value is None or isinstance(value, bool | int | str):
         return value
+    if isinstance(value, np.generic):
+        return described(value.item(), path)
     if isinstance(value, float):
         return value if math.isfinite(value) else repr(value)
     if is_exact(value):
