@@ -120,19 +120,14 @@ def say_once(text: str) -> None:
 # --- a program ---------------------------------------------------------------------------------
 
 
-def through_cache(
-    lowered: Lowered, devices: Sequence[jax.Device], options: dict[str, bool | str]
-) -> Compiled:
-    """The compiled program, read from the cache or stored there; file errors are logged once.
-
-    options are the compiler's, beside those of the environment.
-    """
+def through_cache(lowered: Lowered, devices: Sequence[jax.Device]) -> Compiled:
+    """The compiled program, read from the cache or stored there; file errors are logged once."""
     text = lowered.as_text()
     cache = folder(os.environ.get(VARIABLE, "")) if wanted() else None
     if cache is None or "callback" in text:  # which is an address in this process
-        return lowered.compile(options)
+        return lowered.compile()
     path, descriptor = cache
-    name = f"{key(text, devices, options)}.program"
+    name = f"{key(text, devices)}.program"
     try:
         stored = read(descriptor, name)
         if stored is not None:
@@ -142,7 +137,7 @@ def through_cache(
         with suppress(OSError):
             os.unlink(name, dir_fd=descriptor)
     start = time.perf_counter()
-    compiled = lowered.compile(options)
+    compiled = lowered.compile()
     if time.perf_counter() - start >= kept_from():
         try:
             write(descriptor, name, serialize_executable.serialize(compiled)[0])
@@ -159,12 +154,11 @@ def kept_from() -> float:
     return 0.0 if seconds == DEFAULT_SECONDS else seconds
 
 
-def key(text: str, devices: Sequence[jax.Device], options: dict[str, bool | str]) -> str:
+def key(text: str, devices: Sequence[jax.Device]) -> str:
     """A hash of all that the compiled program depends on or may depend on."""
     client = devices[0].client
     dependencies = [
         text,
-        sorted(options.items()),
         jax.__version__,
         version("jaxlib"),
         client.platform,

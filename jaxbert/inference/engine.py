@@ -12,10 +12,9 @@ import numpy as np
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import ComputationError, InputError, TextError
 from jaxbert.inference.batches import BatchArrays, count
-from jaxbert.inference.data_parallel import OneDevice, devices_for
+from jaxbert.inference.data_parallel import devices_for
 from jaxbert.inference.forward import token_states, vectors
 from jaxbert.inference.memory import check_memory
-from jaxbert.inference.per_core import on_cores
 from jaxbert.inference.planning import ByText, Planner, by_length
 from jaxbert.inference.programs import Program, on_host, run_jobs
 from jaxbert.inference.snapshot import Snapshot
@@ -58,8 +57,6 @@ class Engine(Generic[Model]):
         self.planner = planner or by_length(platform, encoder.position.limit)
         self.given_devices = devices
         self.devices = devices_for(check_devices(devices), first_weight(encoder.embeddings))
-        if isinstance(self.devices, OneDevice):
-            self.devices = on_cores(self.devices, self.planner, platform)
         self.snapshot = Snapshot(encoder)
         self.dtype = first_weight(encoder.embeddings).dtype
         self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated

@@ -1,7 +1,7 @@
 """The last state of one token in each row, for heads that read no other, such as classifiers.
 
-The last layer's queries, its feed-forward and most of its attention are then of that token alone:
-of six layers and more, five sixths of one are left out (notes/06-cpu.md).
+The queries, the feed-forward and most of the attention of the last layer are then computed for that
+token alone (notes/06-cpu.md).
 """
 
 from functools import partial

@@ -3,14 +3,14 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from jaxbert.inference.batches import BatchArrays
 from jaxbert.inference.compilation_cache import through_cache
 from jaxbert.process import interrupts
 from jaxbert.process.backend import computing, option
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 # Where arrays are put: on a device, or sharded over several; None leaves that to JAX.
 Placement: TypeAlias = jax.Device | NamedSharding | None
 # Programs run without a mesh, also where the user has set one.
-NO_OPTIONS: Mapping[str, bool | str] = MappingProxyType({})
 NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
 
 
@@ -35,19 +34,17 @@ class Program:
         *fixed: Any,
         placement: Placement = None,
         fixed_placement: Placement = None,
-        options: Mapping[str, bool | str] = NO_OPTIONS,
     ) -> None:
         """fixed are the leading arguments of every call, such as the weights.
 
-        They are put on fixed_placement, and those of each call on placement. options are XLA's, for
-        the compiler.
+        They are put on fixed_placement, and those of each call on placement.
         """
         leaves, tree = jax.tree.flatten(fixed)  # once, not in every call
         with jax.transfer_guard("allow"):
             self.fixed = leaves
             if fixed_placement is not None:
                 self.fixed = jax.device_put(leaves, fixed_placement)
-        self.placement, self.options = placement, dict(options)
+        self.placement = placement
         self.function = lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
         self.jitted = jax.jit(self.function)
         self.compiled: dict[tuple[tuple[int, ...], ...], Callable[..., jax.Array]] = {}
@@ -69,9 +66,7 @@ class Program:
                 lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
             devices = devices_of(self.placement)
             self.compiled[shapes] = (
-                through_cache(lowered, devices, self.options)
-                if devices
-                else lowered.compile(self.options)
+                through_cache(lowered, devices) if devices else lowered.compile()
             )
             seconds = time.perf_counter() - start
             self.seconds += seconds
@@ -96,32 +91,30 @@ def devices_of(placement: Placement) -> list[jax.Device]:
 
 
 def run_jobs(
-    program: Callable[..., Any],
-    jobs: Iterable[tuple[np.ndarray, Any]],
+    program: Callable[..., jax.Array],
+    jobs: Iterable[tuple[np.ndarray, BatchArrays]],
     *extra: np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(members, their results [len(members), ...]) of each job, in the order of the jobs.
 
-    Jobs are taken from the iterator one by one, so that a generator runs while the device does; the
-    program says how many may wait for it.
+    Jobs are taken from the iterator one by one, so that a generator runs while the device does.
     """
-    waiting: deque[tuple[np.ndarray, Any]] = deque()
-    ahead = getattr(program, "ahead", AHEAD)
+    waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
     for members, arrays in jobs:
         interrupts.check()
         waiting.append((members, program(arrays, *extra)))
-        if len(waiting) == ahead:
+        if len(waiting) == AHEAD:
             yield result_of(*waiting.popleft())
     while waiting:
         yield result_of(*waiting.popleft())
 
 
-def result_of(members: np.ndarray, result: Any) -> tuple[np.ndarray, np.ndarray]:
+def result_of(members: np.ndarray, result: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """(members, their rows) of a result, once it is there, without the batch's empty rows."""
     return members, on_host(result)[: len(members)]
 
 
-def on_host(result: Any) -> np.ndarray:
+def on_host(result: jax.Array) -> np.ndarray:
     """The result as a NumPy array, once it is there."""
     with jax.transfer_guard("allow"):
         return np.asarray(result)

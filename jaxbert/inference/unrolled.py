@@ -4,6 +4,7 @@ A scan copies each layer's weights out of the stacked arrays in every step: negl
 batch on an accelerator, but most of a short text's time in bfloat16 on a CPU (notes/06-cpu.md).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,12 +22,12 @@ from jaxbert.process.backend import device_of
 class Unrolled(Transformer):
     """embeddings, then layers[0], layers[1], ...: the states that Transformer.forward gives."""
 
-    def __init__(self, encoder: Transformer) -> None:
-        """Take over the weights of an encoder, shared where `unstack_layers` can."""
+    def __init__(self, encoder: Transformer, layers: Sequence[nnx.Module] | None = None) -> None:
+        """Take over an encoder and its layers; None: by unstack_layers, shared where it can."""
         self.config = encoder.config
         self.embeddings = encoder.embeddings
         self.position = encoder.position
-        self.layers = nnx.List(unstack_layers(encoder))
+        self.layers = nnx.List(unstack_layers(encoder) if layers is None else layers)
         self.final_norm = encoder.final_norm
         self.attention = encoder.attention
 
@@ -66,6 +67,22 @@ def unrolled_where_faster(encoder: Transformer, platform: str) -> Transformer:
 
     A subclass with a forward pass, or embeddings, of its own runs those, everywhere.
     """
+    return Unrolled(encoder) if runs_unrolled(encoder, platform) else encoder
+
+
+def sliced_where_faster(encoder: Transformer, platform: str) -> Transformer:
+    """The same within a trace: layers are slices of the stacked weights, which gradients reach.
+
+    Behind a scan the backward pass copies the weights of every layer out of the stacked arrays, and
+    its gradients into others.
+    """
+    if not runs_unrolled(encoder, platform):
+        return encoder
+    return Unrolled(encoder, [encoder.layer(i) for i in range(encoder.config.num_layers)])
+
+
+def runs_unrolled(encoder: Transformer, platform: str) -> bool:
+    """Whether the layers are to be run one by one, in place of the encoder's own forward pass."""
     steps = ("forward", "forward_embeddings")
     own = any(getattr(type(encoder), name) is not getattr(Transformer, name) for name in steps)
-    return Unrolled(encoder) if platform == "cpu" and not own else encoder
+    return platform == "cpu" and not own

@@ -43,7 +43,7 @@ def rows_of(tokens, rows, length):
 
 def vectors(engine, tokens, batches):
     found = [None] * len(tokens)
-    jobs = engine.devices.jobs(batches, tokens)
+    jobs = ((batch.members, batch.fill(tokens)) for batch in batches)
     for members, result in run_jobs(engine.vectors, jobs, np.array(0, np.int32)):
         for member, row in zip(members, result, strict=False):
             found[member] = row

@@ -84,7 +84,6 @@ def main():
     options = parser.parse_args()
     embedder = Embedder.from_pretrained(hub.installed_package(), dtype=options.dtype)
     program, b, t = embedder.engine.vectors, options.rows, options.length
-    program = getattr(program, "together", program)  # that of all cores, where there are several
     words = np.random.default_rng(0).integers(1000, 30000, (b, t)).astype(np.int32)
     arrays = (Padded(np.arange(b), b, t).fill(list(words)), np.array(0, np.int32))
     seconds = least(program, arrays, options.rounds)

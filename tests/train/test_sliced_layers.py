@@ -6,10 +6,10 @@ from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 from jaxbert import Encoder
+from jaxbert.inference.unrolled import Unrolled, sliced_where_faster
 from jaxbert.model.layer_variants import PreNormLayer
 from jaxbert.train.dropout import dropout
 from jaxbert.train.objectives import inputs_of, texts_of
-from jaxbert.train.one_by_one import OneByOne, one_by_one
 from jaxbert.train.trainable import value_and_grad
 from tests.models import make
 from tests.tolerances import ENCODER, close
@@ -17,6 +17,11 @@ from tests.train.models import CONFIG, close_gradients, texts
 
 TEXTS = texts(0, 5)
 KEY = jax.random.key(3)
+
+
+def sliced(encoder):
+    """The encoder as a CPU runs it."""
+    return sliced_where_faster(encoder, "cpu")
 
 
 def squares(run):
@@ -42,7 +47,7 @@ def test_loss_and_gradients_are_those_of_the_scan():
     encoder, drop = make(CONFIG), lambda encoder, key: dropout(encoder, 0.3, key)
     for before in (lambda encoder, key: encoder, drop):
         scanned = jax.jit(value_and_grad(squares(before)))
-        listed = jax.jit(value_and_grad(squares(lambda e, key, f=before: one_by_one(f(e, key)))))
+        listed = jax.jit(value_and_grad(squares(lambda e, key, f=before: sliced(f(e, key)))))
         (wanted, _), gradients = scanned(encoder, TEXTS, KEY)
         (loss, _), found = listed(encoder, TEXTS, KEY)
         close(loss, wanted, ENCODER)
@@ -50,7 +55,7 @@ def test_loss_and_gradients_are_those_of_the_scan():
 
 
 def test_nothing_is_scanned():
-    objective = squares(lambda encoder, key: one_by_one(encoder))
+    objective = squares(lambda encoder, key: sliced(encoder))
     jaxpr = jax.make_jaxpr(value_and_grad(objective))(make(CONFIG), TEXTS, KEY)
     names = set(primitives(jaxpr.jaxpr))
     assert "scan" not in names
@@ -63,6 +68,7 @@ def test_an_encoder_that_computes_otherwise_is_left_alone():
             return 2 * super().forward(inputs)
 
     own = Own(CONFIG, rngs=nnx.Rngs(0))
-    assert one_by_one(own) is own
+    assert sliced(own) is own
+    assert sliced_where_faster(encoder := make(CONFIG), "tpu") is encoder
     varied = Encoder(CONFIG, rngs=nnx.Rngs(0), layers=[PreNormLayer] * CONFIG.num_layers)
-    assert isinstance(one_by_one(varied), OneByOne)
+    assert isinstance(sliced(varied), Unrolled)
