@@ -180,7 +180,7 @@ class Effect(NamedTuple):
     """What a scheme does at some positions."""
 
     added: jax.Array  # to the states, [1, t, d]
-    turned: jax.Array  # queries and keys less what they were, [2, 1, n, t, h]
+    rotation: jax.Array  # queries and keys less what they were, [2, 1, n, t, h]
     scores: jax.Array  # [1, n, t, s]
     term: jax.Array  # what the bias makes of the scores, less what they were
 
@@ -188,10 +188,10 @@ class Effect(NamedTuple):
 @jax.jit
 def effect(scheme: Position, x: jax.Array, q: jax.Array, k: jax.Array, pos: jax.Array) -> Effect:
     """What a scheme does to states x [1, t, d], queries and keys at positions [1, t]."""
-    turned = scheme.rotate_query(q, pos), scheme.rotate_key(k, pos)
-    scores = attention_scores(*turned, scheme.bias, pos)
-    term = scores - attention_scores(*turned, None, pos)
-    both = jnp.stack([turned[0] - q, turned[1] - k])
+    rotated = scheme.rotate_query(q, pos), scheme.rotate_key(k, pos)
+    scores = attention_scores(*rotated, scheme.bias, pos)
+    term = scores - attention_scores(*rotated, None, pos)
+    both = jnp.stack([rotated[0] - q, rotated[1] - k])
     return Effect(scheme.embed(x, pos) - x, both, scores, term)
 
 
@@ -222,7 +222,7 @@ class Probe(NamedTuple):
     def places(self) -> list[str]:
         """Where the scheme acts: on states, queries and keys, scores."""
         found = self.at(range(self.q.shape[2]))
-        names = {"states": found.added, "queries and keys": found.turned, "scores": found.term}
+        names = {"states": found.added, "queries and keys": found.rotation, "scores": found.term}
         return [name for name, change in names.items() if np.any(np.asarray(change))]
 
 
