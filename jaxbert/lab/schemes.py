@@ -27,7 +27,7 @@ class Asymmetric(Bias):
     """ALiBi that tells left from right: every other head falls 4 times as fast on one side.
 
     Even heads fall faster after the query, odd ones before it; the slopes of the slower side are
-    2^(-8i/m), i = 0 ... m - 1, for the m heads of each kind (notes/10-extrapolation.md).
+    2^(-8i/m), i = 0 ... m - 1, for the m heads of each kind (notes/11-extrapolation.md).
     """
 
     def __init__(self, num_heads: int) -> None:
