@@ -25,16 +25,17 @@ def page_of_file(file: Path) -> str:
     """The text of a file in a block of code, not found by the book's search."""
     name = file.relative_to(ROOT)
     text = file.read_text(encoding="utf-8").rstrip()
-    return f"---\nsearch: {{exclude: true}}\n---\n# {name}\n\n`````{file.suffix[1:]}\n{text}\n`````\n"
+    head = "---\nsearch: {exclude: true}\nhide: [toc]\n---\n"
+    return f"{head}# {name}\n\n`````{file.suffix[1:]}\n{text}\n`````\n"
 
 
 def page_of_folder(folder: Path) -> str:
     """The folders in a folder, and its files with what each says of itself."""
     lines = [f"# {folder.relative_to(ROOT)}", ""]
     inner = sorted(path for path in folder.iterdir() if (path / "__init__.py").exists())
-    lines += [f"- [{path.name}/]({path.name}/index.md)" for path in inner]
+    lines += [f"- [`{path.name}/`]({path.name}/index.md)" for path in inner]
     for file in sorted(folder.glob("*.py")):
-        lines.append(f"- [{file.name}]({file.name}.md): {first_sentence(file)}")
+        lines.append(f"- [`{file.name}`]({file.name}.md): {first_sentence(file)}")
     return "\n".join(lines) + "\n"
 
 
