@@ -114,6 +114,7 @@ figures: $(VENV)/.figures
 	$(VENV)/bin/python notes/figures/draw.py
 	$(VENV)/bin/python notes/figures/attention.py
 	$(VENV)/bin/python notes/figures/extrapolation.py
+	$(VENV)/bin/python notes/figures/distillation.py
 
 # The chapters and the code as HTML pages, to be read without a server: build/book/index.html.
 book: $(VENV)/.book

@@ -1,7 +1,10 @@
 """Strict switches: shapes checked at every call, no silent broadcasting, promotion or warning."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 # A shell's background job has it ignored, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -10,6 +13,13 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ["JAXBERT_CACHE"] = "off"
+
+# Half of the time would go to compiling what another process of this run has compiled already.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    compiled = tempfile.mkdtemp(prefix="jaxbert-tests-")
+    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled  # workers and commands inherit it
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from jaxtyping import install_import_hook
 
