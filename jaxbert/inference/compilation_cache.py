@@ -17,7 +17,7 @@ import secrets
 import stat
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -120,19 +120,14 @@ def say_once(text: str) -> None:
 # --- a program ---------------------------------------------------------------------------------
 
 
-def through_cache(
-    lowered: Lowered, devices: Sequence[jax.Device], options: Mapping[str, str]
-) -> Compiled:
-    """The compiled program, read from the cache or stored there; file errors are logged once.
-
-    options are those of the compiler that it was lowered with.
-    """
+def through_cache(lowered: Lowered, devices: Sequence[jax.Device]) -> Compiled:
+    """The compiled program, read from the cache or stored there; file errors are logged once."""
     text = lowered.as_text()
     cache = folder(os.environ.get(VARIABLE, "")) if wanted() else None
     if cache is None or "callback" in text:  # which is an address in this process
         return lowered.compile()
     path, descriptor = cache
-    name = f"{key(text, devices, options)}.program"
+    name = f"{key(text, devices)}.program"
     try:
         stored = read(descriptor, name)
         if stored is not None:
@@ -159,7 +154,7 @@ def kept_from() -> float:
     return 0.0 if seconds == DEFAULT_SECONDS else seconds
 
 
-def key(text: str, devices: Sequence[jax.Device], options: Mapping[str, str]) -> str:
+def key(text: str, devices: Sequence[jax.Device]) -> str:
     """A hash of all that the compiled program depends on or may depend on."""
     client = devices[0].client
     dependencies = [
@@ -172,7 +167,6 @@ def key(text: str, devices: Sequence[jax.Device], options: Mapping[str, str]) ->
         cores(),
         [(device.id, device.device_kind) for device in devices],
         [os.environ.get(name) for name in FLAGS],
-        sorted(options.items()),
         sorted((name, repr(getattr(jax.config, name, None))) for name in jax.config.values),
     ]
     return hashlib.sha256("\0".join(map(str, dependencies)).encode()).hexdigest()

@@ -12,7 +12,6 @@ from jax.sharding import NamedSharding
 
 from jaxbert.inference.batches import BatchArrays
 from jaxbert.inference.compilation_cache import through_cache
-from jaxbert.inference.compiler_options import compiler_options
 from jaxbert.process import interrupts
 from jaxbert.process.backend import computing, option
 
@@ -46,9 +45,8 @@ class Program:
             if fixed_placement is not None:
                 self.fixed = jax.device_put(leaves, fixed_placement)
         self.placement = placement
-        self.options = compiler_options(devices_of(placement), leaves)
         self.function = lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
-        self.jitted = jax.jit(self.function, compiler_options=self.options)
+        self.jitted = jax.jit(self.function)
         self.compiled: dict[tuple[tuple[int, ...], ...], Callable[..., jax.Array]] = {}
         self.seconds = 0.0
 
@@ -68,7 +66,7 @@ class Program:
                 lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
             devices = devices_of(self.placement)
             self.compiled[shapes] = (
-                through_cache(lowered, devices, self.options) if devices else lowered.compile()
+                through_cache(lowered, devices) if devices else lowered.compile()
             )
             seconds = time.perf_counter() - start
             self.seconds += seconds

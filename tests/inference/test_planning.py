@@ -115,8 +115,8 @@ def test_a_deterministic_text_alone_runs_with_few_empty_rows_on_a_cpu(monkeypatc
     assert planner.shape(25) == (2, 32)
     assert planner.shape(200)[0] == 1
     chip = by_text("tpu", 512)
-    assert all(chip.shape(t)[0] * chip.shape(t)[1] > 2**14 for t in (9, 100, 512))
-    assert {p.shape(600)[1] for p in (planner, chip)} == {512}
+    assert all(chip.shape(t)[0] * chip.shape(t)[1] > 2**11 for t in (9, 100, 512))
+    assert planner.shape(511)[1] == chip.shape(511)[1] == 512
 
 
 def test_one_short_text_does_not_pay_for_a_full_batch():
