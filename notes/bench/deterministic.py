@@ -15,7 +15,10 @@ import time
 from jaxbert import Embedder
 from jaxbert.inference.planning import ByText
 
-SENTENCE = "How does the length of a sentence change the time that an encoder needs to read it?"
+SENTENCE = (
+    "How does the length of a sentence change the time that an encoder needs to read it on a "
+    "processor?"
+)
 BUDGETS = (512, 128, 64, 48, 32)
 
 
