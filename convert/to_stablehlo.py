@@ -140,7 +140,7 @@ def chosen(asked: str, platform: str, length: int, batch: int | None) -> str:
             raise NotExportedError(f"--attention {asked} cannot be exported for {platform}: {why}")
         return asked
     backend = next((key for key, own in KERNELS.items() if own.platform == platform), platform)
-    usual = implementation(backend, length).name
+    usual = implementation(backend, length, jnp.float32).name
     return "blockwise" if obstacle(usual, platform, batch) else usual
 
 

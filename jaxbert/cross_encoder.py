@@ -25,7 +25,7 @@ from jaxbert.inference.forward import logits
 from jaxbert.inference.inputs import ArrayInput
 from jaxbert.inference.outputs import refuse_torch
 from jaxbert.inference.pair_request import PairRequest, check_labels, typed_pairs
-from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.planning import Planner, by_text
 from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.scoring import (
     Activation,
@@ -44,7 +44,7 @@ from jaxbert.model.head import LabelHead
 from jaxbert.model.transformer import Inputs
 from jaxbert.portable import check_made
 from jaxbert.portable_kinds import PortableScorer
-from jaxbert.process.backend import check_devices
+from jaxbert.process.backend import backend, check_devices
 from jaxbert.process.forked import check_not_forked
 from jaxbert.text.prompts import chosen
 from jaxbert.text.tokenizer import Tokenizer
@@ -140,7 +140,7 @@ class CrossEncoder(PortableScorer):
             opened.stored, dtype=dtype, attention=attention, device=device
         )
         head = load_classifier(opened.stored, device)
-        planner = ByText(longest=encoder.position.limit) if deterministic else None
+        planner = by_text(backend(), encoder.position.limit) if deterministic else None
         aside = left_aside(opened.stored, classifier_names(opened.stored))
         source = Source.of(opened, (encoder, head))
         rest = (settings, planner, devices)

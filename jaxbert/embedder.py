@@ -17,7 +17,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.errors import InputTypeError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
-from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.planning import Planner, by_text
 from jaxbert.inference.quantise import Precision, Ranges
 from jaxbert.inference.request import Request
 from jaxbert.inference.settings import DOCUMENT_PROMPTS
@@ -25,7 +25,7 @@ from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
 from jaxbert.portable import check_made
 from jaxbert.portable_kinds import PortableEmbedder
-from jaxbert.process.backend import check_devices
+from jaxbert.process.backend import backend, check_devices
 from jaxbert.process.forked import check_not_forked
 from jaxbert.text.chunking import Chunker, check_chunks
 from jaxbert.text.tokenizer import Tokenizer
@@ -96,7 +96,7 @@ class Embedder(PortableEmbedder):
         encoder = Encoder.from_checkpoint(
             opened.stored, dtype=dtype, attention=attention, device=device, parts=parts
         )
-        planner = ByText(longest=encoder.position.limit) if deterministic else None
+        planner = by_text(backend(), encoder.position.limit) if deterministic else None
         # Parts of a user's own code are nothing that another process finds in the folder.
         source = None if parts else Source.of(opened, (encoder,))
         return cls(encoder, tokenizer, stack, planner, devices, source=source)

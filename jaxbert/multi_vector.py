@@ -28,7 +28,7 @@ from jaxbert.inference.late_interaction import (
 )
 from jaxbert.inference.late_model import LateModel
 from jaxbert.inference.outputs import LongTexts, refuse_torch
-from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.planning import Planner, by_text
 from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.request import Request
 from jaxbert.inference.similarity import unit_length
@@ -36,7 +36,7 @@ from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend, is_exact
 from jaxbert.model.head import TokenProjection
 from jaxbert.portable import check_made
-from jaxbert.process.backend import check_devices
+from jaxbert.process.backend import backend, check_devices
 from jaxbert.process.forked import check_not_forked
 from jaxbert.text.tokenizer import Tokenizer
 
@@ -115,7 +115,7 @@ class MultiVectorEncoder(LateModel):
         encoder = Encoder.from_checkpoint(
             opened.stored, dtype=dtype, attention=attention, device=device
         )
-        planner = ByText(longest=encoder.position.limit) if deterministic else None
+        planner = by_text(backend(), encoder.position.limit) if deterministic else None
         return cls(encoder, head, tokenizer, settings, planner, devices)
 
     def __reduce__(self) -> Any:

@@ -150,7 +150,7 @@ def test_info(minilm, capsys):
         "22,565,376",
         "mean, then unit length",
         "256 tokens",
-        "dense up to 256 tokens, then blockwise (on cpu)",
+        "dense (folded in bfloat16) up to 256 tokens, then blockwise (on cpu)",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
         "6 x 384 x 12 x 32",
         "left aside in the checkpoint: embeddings.position_ids, pooler.dense.bias",

@@ -18,7 +18,7 @@ from jaxbert.cli.experiments import extrapolate_command
 from jaxbert.cli.training import train_command
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
-ATTENTIONS = ("auto", "dense", "blockwise", "tpu", "gpu")
+ATTENTIONS = ("auto", "dense", "folded", "blockwise", "tpu", "gpu")
 
 
 def parser() -> argparse.ArgumentParser:

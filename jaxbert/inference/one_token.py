@@ -58,7 +58,7 @@ def context(
     q = attention.queries(at(x, index), scheme, at(positions, index))
     _, k, v = attention.heads(x, metadata)
     of_one = one_query_attention(q, k, v, scheme.bias, positions, segments, index)
-    return attention.out(of_one).astype(x.dtype)
+    return attention.joined(of_one).astype(x.dtype)
 
 
 def one_query_attention(

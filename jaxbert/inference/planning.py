@@ -20,6 +20,8 @@ from jaxbert.inference.batches import Batch, Packed, Padded
 SHORTEST = 16
 # Tokens of a batch for each core of a CPU: the arrays then stay in its caches.
 CORE = 256
+# The same where the shape is that of a text: one alone then runs with few empty rows beside it.
+CORE_BY_TEXT = 24
 # Tokens of a batch on an accelerator, where a larger one costs nothing but memory.
 CHIP = 32768
 
@@ -246,6 +248,16 @@ def by_length(backend: str, longest: int | None) -> ByLength:
     if backend == "cpu":
         return ByLength(budget=CORE * cores(), longest=longest)
     return ByLength(budget=CHIP, steps=2, longest=longest)
+
+
+def by_text(backend: str, longest: int | None) -> ByText:
+    """The planner of deterministic models for a backend of jax.default_backend().
+
+    On a CPU it depends on the number of cores, as the bits of a product do.
+    """
+    if backend == "cpu":
+        return ByText(budget=CORE_BY_TEXT * cores(), longest=longest)
+    return ByText(budget=CHIP, most_rows=CHIP // 128, steps=2, longest=longest)
 
 
 def cores() -> int:

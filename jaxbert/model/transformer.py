@@ -68,12 +68,16 @@ class SelfAttention(nnx.Module):
         """Draw the four projections; in most encoders the two norms are the identity."""
         project = components.projection
         self.query, self.key, self.value = (project("btd,dnh->btnh", rngs=rngs) for _ in range(3))
-        self.out = project("bnth,nhd->btd", rngs=rngs)
+        self.out = project("btnh,nhd->btd", rngs=rngs)
         self.query_norm, self.key_norm = components.query_norm(), components.key_norm()
 
     def projected(self, projection: Any, x: Hidden) -> Queries:
         """The queries, keys or values [b, n, t, h] of states, in their dtype."""
         return jnp.swapaxes(projection(x), 1, 2).astype(x.dtype)
+
+    def joined(self, context: Queries) -> Hidden:
+        """The projection of a context [b, n, t, h], whose heads are joined, in float32."""
+        return self.out(jnp.swapaxes(context, 1, 2))
 
     def queries(self, x: Hidden, scheme: Position, positions: Positions) -> Queries:
         """The queries of states at these positions, normed and rotated."""
@@ -91,7 +95,7 @@ class SelfAttention(nnx.Module):
         """The projected context; segments in metadata say which tokens attend to which."""
         scheme, positions, segments, _ = metadata
         context = attention(*self.heads(x, metadata), scheme.bias, positions, segments)
-        return self.out(context).astype(x.dtype)
+        return self.joined(context).astype(x.dtype)
 
 
 class Layer(nnx.Module):

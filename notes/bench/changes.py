@@ -19,7 +19,7 @@ from jaxbert.inference.batches import Padded
 from jaxbert.inference.forward import vectors
 from jaxbert.inference.programs import Program
 from jaxbert.inference.unrolled import Unrolled
-from jaxbert.model.attention import attend
+from jaxbert.model.attention import attend, dense
 from jaxbert.model.attention.dense import LOWEST, attention_mask
 from jaxbert.model.head import PoolingHead
 from jaxbert.model.transformer import SelfAttention
@@ -64,6 +64,7 @@ def variants(dtype):
     erfc.layers.feed_forward.activation = partial(jax.nn.gelu, approximate=False)
     return {
         "as it is": program(*parts()),
+        "attention by products of four axes": program(*parts(dense)),
         "layers in a scan": Program(vectors, *parts()),
         "projection and layout in one einsum": program(*parts()),
         "mask by `where`, not added": program(*parts(chosen)),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxbert.errors import InputError
+from jaxbert.inference import planning
 from jaxbert.inference.batches import Packed, Padded
 from jaxbert.inference.planning import (
     CHIP,
@@ -15,6 +16,7 @@ from jaxbert.inference.planning import (
     Packing,
     bucket,
     by_length,
+    by_text,
     cores,
 )
 
@@ -105,6 +107,16 @@ def test_usual_shapes_are_those_that_plans_have():
     fixed = {(batch.rows, batch.length) for batch in ByText().usual(100)}
     assert fixed == {ByText().shape(length) for length in buckets_up_to(100)}
     assert {b.length for b in ByText(longest=19).usual(19)} == {16, 19}
+
+
+def test_a_deterministic_text_alone_runs_with_few_empty_rows_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(planning, "cores", lambda: 2)
+    planner = by_text("cpu", 512)
+    assert planner.shape(25) == (2, 32)
+    assert planner.shape(200)[0] == 1
+    chip = by_text("tpu", 512)
+    assert all(chip.shape(t)[0] * chip.shape(t)[1] > 2**11 for t in (9, 100, 512))
+    assert planner.shape(511)[1] == chip.shape(511)[1] == 512
 
 
 def test_one_short_text_does_not_pay_for_a_full_batch():

@@ -10,7 +10,7 @@ import pytest
 from jaxbert.cli.options import ATTENTIONS as NAMES
 from jaxbert.errors import InputError
 from jaxbert.model import attention
-from jaxbert.model.attention import ATTENTIONS, SHORT, attend, blockwise, dense, named, plan
+from jaxbert.model.attention import ATTENTIONS, SHORT, attend, blockwise, dense, folded, named, plan
 from jaxbert.model.position import Alibi, Bias
 from tests.model.test_kernel_tpu import LOOKED_UP
 from tests.model.test_positions import BIASES
@@ -49,6 +49,15 @@ def test_short_texts_take_dense_and_long_ones_blockwise_on_cpu():
     assert program(attend, SHORT) == program(dense, SHORT) != program(blockwise, SHORT)
     assert same(SHORT + 1, blockwise)
     assert program(attend, SHORT + 1) == program(blockwise, SHORT + 1) != program(dense, SHORT + 1)
+
+
+def test_short_texts_in_bfloat16_take_folded_on_cpu():
+    q, k, v, *rest = arguments(17)
+    narrow = [*(x.astype(jnp.bfloat16) for x in (q, k, v)), *rest]
+    texts = [
+        jax.jit(lambda *a, f=f: f(*a)).lower(*narrow).as_text() for f in (attend, folded, dense)
+    ]
+    assert texts[0] == texts[1] != texts[2]
 
 
 @pytest.fixture
@@ -140,8 +149,9 @@ def test_the_choice_is_logged(caplog):
 
 
 def test_the_plan_in_words():
-    assert plan("cpu") == f"dense up to {SHORT} tokens, then blockwise (on cpu)"
-    assert "then tpu" in plan("tpu")
+    short = f"dense (folded in bfloat16) up to {SHORT} tokens"
+    assert plan("cpu") == f"{short}, then blockwise (on cpu)"
+    assert plan("tpu") == f"dense up to {SHORT} tokens, then tpu (on tpu)"
     assert "then gpu" in plan("gpu")
     assert "then blockwise" in plan("METAL")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from jaxbert.model import reference
-from jaxbert.model.attention import Blockwise, blockwise, dense, probabilities
+from jaxbert.model.attention import Blockwise, blockwise, dense, folded, probabilities
 from jaxbert.model.attention.gpu import Gpu
 from jaxbert.model.attention.tpu import Tpu
 from jaxbert.model.position import Alibi, Bias
@@ -20,6 +20,7 @@ B, N, T, H = 2, 3, 7, 5
 BLOCK = 256
 IMPLEMENTATIONS = {
     "dense": dense,
+    "folded": folded,
     "blockwise": blockwise,
     "blockwise, small tiles": Blockwise(queries=3, keys=5),
     "tpu kernel": Tpu(queries=128, keys=128, interpret=True),
@@ -123,7 +124,7 @@ class Halved(Bias):
         return -self.slopes * distance.astype(self.slopes.dtype)
 
 
-@pytest.mark.parametrize("attend", list(IMPLEMENTATIONS.values())[1:3])
+@pytest.mark.parametrize("attend", list(IMPLEMENTATIONS.values())[2:4])
 def test_a_bias_in_bfloat16_has_its_gradient(attend):
     length = 17
     q, k, v = draw(8, t=length)

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jaxbert import Bias, EncoderConfig
-from jaxbert.model.attention import Blockwise, attend, dense
+from jaxbert.model.attention import Blockwise, attend, dense, folded
 from jaxbert.model.attention.dense import (
     LOWEST,
     NO_KEYS,
@@ -81,6 +81,7 @@ def row(length):
 # Tiles so small that each text has several; the queries and keys of none are of equal number.
 IMPLEMENTATIONS = {
     "dense": dense,
+    "folded": folded,
     "auto": attend,
     "blockwise": Blockwise(queries=16, keys=8),
     "tpu": Tpu(queries=8, keys=16, interpret=True),

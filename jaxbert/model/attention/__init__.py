@@ -1,8 +1,8 @@
 """attend(q, k, v, bias, positions, segments): attention by the implementation that suits.
 
-Short texts take the dense definition, long ones blockwise or the kernel of the platform, all with
-the same result. To choose one, pass it: `Encoder.from_pretrained(folder, attention=dense)`, or
-`named("tpu")` for a kernel.
+Short texts take the dense definition (folded in bfloat16 on a CPU), long ones blockwise or the
+kernel of the platform, all with the same result. To choose one, pass it:
+`Encoder.from_pretrained(folder, attention=dense)`, or `named("tpu")` for a kernel.
 """
 
 import logging
@@ -13,6 +13,8 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from jaxbert.errors import InputError
 from jaxbert.model.attention.base import (
@@ -27,6 +29,7 @@ from jaxbert.model.attention.base import (
 )
 from jaxbert.model.attention.blockwise import Blockwise, blockwise
 from jaxbert.model.attention.dense import probabilities
+from jaxbert.model.attention.folded import FoldedAttention, folded
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
@@ -87,10 +90,13 @@ class Kernel:
 KERNELS: Mapping[str, Kernel] = {"tpu": Kernel("tpu", "tpu"), "gpu": Kernel("gpu", "cuda")}
 
 
-def implementation(backend: str, t: int) -> Attention:
-    """The implementation that attend uses for t tokens on a backend of jax.default_backend()."""
+def implementation(backend: str, t: int, dtype: DTypeLike) -> Attention:
+    """The implementation that attend uses for t tokens on a backend of jax.default_backend().
+
+    dtype is that of queries, keys and values.
+    """
     if t <= SHORT:
-        return dense
+        return folded if backend == "cpu" and dtype == jnp.bfloat16 else dense
     return KERNELS.get(backend, blockwise)
 
 
@@ -132,7 +138,7 @@ class Auto:
         arguments = (q, *rest)
         check_arguments(*arguments)
         b, n, t, _ = q.shape
-        chosen = implementation(jax.default_backend(), t)
+        chosen = implementation(jax.default_backend(), t, q.dtype)
         log.info("attention of %d x %d heads x %d tokens: %s", b, n, t, chosen.name)
         if not isinstance(chosen, Kernel):  # on a CPU kernels are not even traced
             return run(chosen, *arguments)
@@ -140,8 +146,10 @@ class Auto:
         return jax.lax.platform_dependent(*arguments, default=partial(run, blockwise), **kernel)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
-        """Bytes of the scores by the implementation that this machine uses."""
-        return implementation(jax.default_backend(), t).score_bytes(b, n, t, bias)
+        """Bytes of the scores by the implementation that this machine uses, in either dtype."""
+        backend, dtypes = jax.default_backend(), (jnp.float32, jnp.bfloat16)
+        chosen = {implementation(backend, t, dtype) for dtype in dtypes}
+        return max(each.score_bytes(b, n, t, bias) for each in chosen)
 
 
 attend = Auto()
@@ -149,16 +157,18 @@ attend = Auto()
 
 def plan(backend: str) -> str:
     """The implementations that attend uses on a backend, as text for a user."""
-    long = implementation(backend, SHORT + 1)
-    return f"dense up to {SHORT} tokens, then {long.name} (on {backend})"
+    wide, narrow = (implementation(backend, 1, dtype) for dtype in (jnp.float32, jnp.bfloat16))
+    short = wide.name if narrow is wide else f"{wide.name} ({narrow.name} in bfloat16)"
+    long = implementation(backend, SHORT + 1, jnp.float32)
+    return f"{short} up to {SHORT} tokens, then {long.name} (on {backend})"
 
 
-IMPLEMENTATIONS: tuple[Attention, ...] = (attend, dense, blockwise, *KERNELS.values())
+IMPLEMENTATIONS: tuple[Attention, ...] = (attend, dense, folded, blockwise, *KERNELS.values())
 ATTENTIONS: Mapping[str, Attention] = {each.name: each for each in IMPLEMENTATIONS}
 
 
 def named(name: str) -> Attention:
-    """The implementation of a name: auto, dense, blockwise, tpu or gpu. Raises InputError."""
+    """The implementation of a name in ATTENTIONS, such as dense. Raises InputError."""
     if name not in ATTENTIONS:
         raise InputError(f"attention {name!r} is unknown; there are {', '.join(ATTENTIONS)}")
     return ATTENTIONS[name]
@@ -166,7 +176,7 @@ def named(name: str) -> Attention:
 
 # The package's classes that compute the definition; those of the kernels by name, since their
 # modules are imported only when used.
-EXACT = (Auto, DenseAttention, Blockwise, Kernel)
+EXACT = (Auto, DenseAttention, FoldedAttention, Blockwise, Kernel)
 EXACT_KERNELS = (("jaxbert.model.attention.tpu", "Tpu"), ("jaxbert.model.attention.gpu", "Gpu"))
 
 
@@ -190,6 +200,7 @@ __all__ = [
     "blockwise",
     "check_heads",
     "dense",
+    "folded",
     "is_exact",
     "name_of",
     "named",

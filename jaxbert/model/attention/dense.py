@@ -78,7 +78,7 @@ def masked_weights(scores: Scores, mask: AttentionMask) -> Scores:
     return jnp.exp(scores - largest_score(scores))
 
 
-def largest_score(scores: Scores) -> Float[Array, "b n t 1"]:
+def largest_score(scores: Float[Array, "*rows t s"]) -> Float[Array, "*rows t 1"]:
     """The maximum over s of masked scores, without a gradient, since it cancels out.
 
     If all keys of a query are masked, scores - maximum would be 0 and exp 1; a maximum of at least
