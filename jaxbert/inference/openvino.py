@@ -1,0 +1,233 @@
+"""OpenVINO as an engine: the encoder as a graph, compiled once for batches of every shape.
+
+engine="openvino", or OpenVino(threads=4) for other settings. It computes on the CPU.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from threading import Lock
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxbert.arguments import integer
+from jaxbert.errors import EngineError, InputError, MissingPackageError
+from jaxbert.graphs.encoder import check_graph
+from jaxbert.graphs.graph import onnx
+from jaxbert.inference.batches import BatchArrays
+from jaxbert.inference.data_parallel import OneDevice
+from jaxbert.inference.graph_programs import arguments, program_graph
+from jaxbert.inference.planning import ByLength, Planner, cores
+from jaxbert.inference.self_check import check_program
+from jaxbert.model.module import first_weight
+from jaxbert.model.transformer import Transformer
+from jaxbert.process.backend import backend, device_of
+
+# Tokens of a batch for each core: the most that was fastest (notes/12-engines.md).
+CORE = {"float32": 512, "bfloat16": 1024}
+PRECISION = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def openvino() -> Any:
+    """The package openvino; MissingPackageError where it is not installed."""
+    try:
+        import openvino as package
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("openvino", "openvino") from error
+    return package
+
+
+@dataclass(frozen=True)
+class OpenVino:
+    """The settings of the engine; None is what suits this machine.
+
+    threads is the cores that compute, streams the batches that run at once, each on an equal share
+    of them.
+    """
+
+    threads: int | None = None
+    streams: int = 1
+    name = "openvino"
+
+    def __post_init__(self) -> None:
+        """Raise InputTypeError and InputError for numbers that cannot be."""
+        if self.threads is not None:
+            integer(self.threads, "threads", 1)
+        integer(self.streams, "streams", 1, self.number)
+
+    @property
+    def number(self) -> int:
+        """The threads, resolved."""
+        return cores() if self.threads is None else self.threads
+
+    def check(self, devices: Sequence[jax.Device] | None) -> None:
+        """Raise MissingPackageError without the extra, InputError for devices, or without a CPU."""
+        openvino(), onnx()
+        if devices is not None:
+            raise InputError(
+                "devices are for the JAX engine, and OpenVINO takes all cores of the CPU; leave "
+                "devices out"
+            )
+        if backend() != "cpu":
+            raise InputError(
+                f"the engine openvino computes on the CPU, and this process on {backend()}; set "
+                "the environment variable JAX_PLATFORMS=cpu"
+            )
+
+    def runner(self, encoder: Transformer) -> Transformer:
+        """The encoder itself, of which a graph is made."""
+        return encoder
+
+    def devices(
+        self, encoder: Transformer, devices: Sequence[jax.Device] | None
+    ) -> "OpenVinoDevice":
+        """What makes and runs programs; NoGraphError for an encoder that has no graph."""
+        self.check(devices)
+        check_graph(encoder)
+        return OpenVinoDevice(self, first_weight(encoder.embeddings))
+
+    def planner(self, encoder: Transformer) -> Planner:
+        """Batches of CORE tokens for each core; short texts share rows."""
+        dtype = str(first_weight(encoder.embeddings).dtype)
+        budget = CORE[dtype] * self.number // self.streams
+        return ByLength(budget=budget, longest=encoder.position.limit)
+
+    def identity(self) -> dict[str, Any]:
+        """Version, processor as OpenVINO sees it, threads and streams: what decides about bits."""
+        core = openvino().Core()
+        return {
+            "version": version("openvino"),
+            "capabilities": sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+            "threads": self.number,
+            "streams": self.streams,
+        }
+
+
+class OpenVinoDevice(OneDevice):
+    """Batches in OpenVINO, as many at once as there are streams, and one that waits."""
+
+    def __init__(self, engine: OpenVino, weight: jax.Array) -> None:
+        """weight is one of the encoder's; its dtype is that of the computation.
+
+        Raises InputError for a dtype that OpenVINO does not compute in on this processor.
+        """
+        super().__init__(device_of(weight))
+        self.engine, self.dtype = engine, str(weight.dtype)
+        self.ahead = engine.streams + 1
+        if self.dtype not in PRECISION:
+            raise InputError(
+                f"dtype is {self.dtype}; with the engine openvino it must be one of: "
+                f"{', '.join(PRECISION)}"
+            )
+        can = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if self.dtype == "bfloat16" and "BF16" not in can:
+            raise InputError(
+                "dtype is bfloat16, which OpenVINO does not multiply on this processor; take "
+                'dtype="float32"'
+            )
+
+    def program(self, function: Callable[..., jax.Array], *fixed: Any) -> "OpenVinoProgram":
+        """The program of function(*fixed, *arrays), for arrays of one batch; not compiled yet.
+
+        Raises NoGraphError for a function or a head that has no graph.
+        """
+        return OpenVinoProgram(self, function, *fixed)
+
+    def settings(self) -> dict[str, Any]:
+        """The properties of a compiled model; nothing that decides about results is left open."""
+        return {
+            "INFERENCE_PRECISION_HINT": PRECISION[self.dtype],
+            "EXECUTION_MODE_HINT": "ACCURACY" if self.dtype == "float32" else "PERFORMANCE",
+            "INFERENCE_NUM_THREADS": self.engine.number,
+            "NUM_STREAMS": self.engine.streams,
+            "ENABLE_CPU_PINNING": False,
+        }
+
+
+class OpenVinoProgram:
+    """A function of forward.py as a compiled model; it counts and times its one compilation."""
+
+    def __init__(
+        self, device: OpenVinoDevice, function: Callable[..., jax.Array], *fixed: Any
+    ) -> None:
+        """fixed are the leading arguments of every call: the encoder, and a head."""
+        self.device, self.function, self.fixed = device, function, fixed
+        self.idle: deque[Any] = deque()  # requests that no batch has
+        self.seconds, self.lock = 0.0, Lock()
+        self.model: Any = None
+
+    @property
+    def compilations(self) -> int:
+        """1 once the model is compiled, whatever shapes have run."""
+        return int(self.model is not None)
+
+    def compile(self, *arrays: Any) -> Any:
+        """The compiled model, for arrays of any shape; it is made, and checked, by the first call.
+
+        Raises EngineError where it does not agree with the JAX encoder.
+        """
+        with self.lock:
+            if self.model is None:
+                start, core = time.perf_counter(), openvino().Core()
+                graph = program_graph(self.function, *self.fixed)
+                with one_sentence():
+                    read = core.read_model(model=graph)
+                    model = core.compile_model(read, "CPU", self.device.settings())
+
+                def run(*given: Any) -> Pending:
+                    return self.begin(model, *given)
+
+                check_program(run, self.function, self.fixed, self.device.first)
+                self.model = model
+                self.seconds += time.perf_counter() - start
+            return self.model
+
+    def __call__(self, batch: BatchArrays, *extra: Any) -> "Pending":
+        """The result of a batch, which is computed while the caller goes on."""
+        return self.begin(self.compile(), batch, *extra)
+
+    def begin(self, model: Any, batch: BatchArrays, *extra: Any) -> "Pending":
+        """The result by a compiled model, on a request that is idle, or a new one."""
+        try:
+            request = self.idle.pop()
+        except IndexError:
+            request = model.create_infer_request()
+        return Pending(self, request, arguments(self.function, batch, *extra))
+
+
+class Pending:
+    """A result that is being computed; as an array it is waited for."""
+
+    def __init__(self, program: OpenVinoProgram, request: Any, given: dict[str, Any]) -> None:
+        """Begin to compute; the arrays stay alive, for OpenVINO reads them where they are."""
+        self.program, self.request, self.given = program, request, given
+        with one_sentence():
+            request.start_async(given, share_inputs=True)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The numbers, once they are there; a copy, for the next batch takes their memory."""
+        if self.request is not None:
+            with one_sentence():
+                self.request.wait()
+                self.result = np.array(self.request.get_output_tensor(0).data)
+            self.program.idle.append(self.request)
+            self.request = self.given = None
+        return self.result if dtype is None else self.result.astype(dtype)
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """A context in which OpenVINO's errors, of many lines, become an EngineError."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = next((line for line in reversed(lines) if line), type(error).__name__)
+        raise EngineError(
+            f'OpenVINO failed ({reason}); take shorter texts or engine="jax"'
+        ) from error
