@@ -24,7 +24,7 @@ from jaxbert.model.transformer import Embeddings, Layer, SelfAttention, Transfor
 # Added to the score of a key that a query may not attend to. It is far below every score and far
 # above the lowest number, so that a row without keys is a softmax of equal numbers, not NaN. It is
 # chosen by Where: written as (mask - 1) * 1e30, OpenVINO gave wrong results in bfloat16.
-MASKED = np.float32(-1e30)
+MASKED = np.array(-1e30, np.float32)
 
 INT = np.int64
 
@@ -122,8 +122,10 @@ def score_bias(graph: Graph, encoder: Transformer, tokens: Tokens) -> str:
 
     With ALiBi it is [b, n, t, s]: computed from positions, once for all layers.
     """
-    q, k = (graph.op("Unsqueeze", x, np.array(a, INT)) for x, a in
-            ((tokens.queries, [1, 3]), (tokens.keys, [1, 2])))
+    q, k = (
+        graph.op("Unsqueeze", x, np.array(a, INT))
+        for x, a in ((tokens.queries, [1, 3]), (tokens.keys, [1, 2]))
+    )
     zero = np.zeros((), np.int32)
     seen = graph.op("And", graph.op("Equal", q, k), graph.op("Greater", k, zero))
     bias = graph.op("Where", seen, np.zeros((), np.float32), MASKED)
@@ -138,7 +140,9 @@ def score_bias(graph: Graph, encoder: Transformer, tokens: Tokens) -> str:
 
 def layer(graph: Graph, own: Layer, x: str, bias: str) -> str:
     """The states after a layer, [b, t, d]."""
-    a = norm(graph, own.attention_norm, graph.op("Add", x, attention(graph, own.attention, x, bias)))
+    a = norm(
+        graph, own.attention_norm, graph.op("Add", x, attention(graph, own.attention, x, bias))
+    )
     r = a
     if isinstance(own.rejoin, SecondResidual):
         r = norm(graph, own.rejoin.norm, graph.op("Add", x, a))

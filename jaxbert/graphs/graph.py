@@ -92,7 +92,9 @@ class Graph:
         graph = helper.make_graph([*self.nodes, *named], "jaxbert", given, made, self.constants)
         opsets = [helper.make_opsetid("", OPSET)]
         # The oldest version of the file format that this version of the operators goes with.
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="jaxbert")
+        model = helper.make_model(
+            graph, opset_imports=opsets, ir_version=9, producer_name="jaxbert"
+        )
         return bytes(model.SerializeToString())
 
 

@@ -27,7 +27,7 @@ def number(value: float) -> np.ndarray:
     return np.array(value, np.float32)
 
 
-# --- pooling: x [m, u, d], weight [m, u, 1] of ones where a token is pooled, else zeros ------------
+# --- pooling: x [m, u, d], weight [m, u, 1] of ones where a token is pooled, else zeros ----------
 
 
 def total(graph: Graph, x: str, weight: str) -> str:
@@ -148,5 +148,3 @@ def token_vectors(graph: Graph, head: TokenProjection, x: str) -> str:
     """The unit vectors [m, u, width] of a TokenProjection."""
     known(head, "the head", TokenProjection)
     return unit_length(graph, projected(graph, head.linear, x, 1))
-
-

@@ -22,7 +22,7 @@ REPLICATED, SHARDED = P(), P(AXIS)  # type: ignore[no-untyped-call]
 
 
 class Devices(Protocol):
-    """The interface of OneDevice, DataParallel and OpenVinoDevice: programs, and arrays for them."""
+    """OneDevice, DataParallel, OpenVinoDevice: programs, and arrays for them."""
 
     first: jax.Device | None  # where pooling alone runs; None: where its arrays are
     ahead: int  # jobs that are begun before the first is waited for

@@ -14,7 +14,6 @@ from jaxbert.errors import ComputationError, InputError, TextError
 from jaxbert.inference.batches import BatchArrays, count
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import token_states, vectors
-from jaxbert.inference.memory import check_memory
 from jaxbert.inference.planning import ByText, Planner
 from jaxbert.inference.programs import AnyProgram, Program, on_host, run_jobs
 from jaxbert.inference.snapshot import Snapshot
@@ -63,7 +62,6 @@ class Engine(Generic[Model]):
         self.dtype = first_weight(encoder.embeddings).dtype
         self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated
         with computing():
-            self.has_bias = encoder.position.bias is not None
             runner = self.kind.runner(encoder)
             head = PoolingHead(stack.pooling, stack.after)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
@@ -186,9 +184,7 @@ class Engine(Generic[Model]):
 
     def check_memory(self, rows: int, length: int) -> None:
         """Raise DeviceMemoryError for a batch that the device cannot hold."""
-        encoder, device = self.encoder, self.devices.first
-        about = (encoder.config, encoder.attention, self.dtype)
-        check_memory(*about, rows, length, self.has_bias, device)
+        self.kind.check_memory(self.encoder, rows, length, self.devices.first)
 
     def pool(self, states: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
         """The vectors [n, width] of n > 0 arrays of states [t_i, d], pooled where masks are true.

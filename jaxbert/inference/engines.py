@@ -12,6 +12,7 @@ import jax
 
 from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.inference.data_parallel import Devices, devices_for
+from jaxbert.inference.memory import check_memory
 from jaxbert.inference.planning import Planner, by_length
 from jaxbert.inference.unrolled import unrolled_where_faster
 from jaxbert.model.module import first_weight
@@ -35,6 +36,11 @@ class AnyEngine(Protocol):
 
     def planner(self, encoder: Transformer) -> Planner:
         """What decides the shapes of batches where the caller does not."""
+
+    def check_memory(
+        self, encoder: Transformer, rows: int, length: int, device: jax.Device | None
+    ) -> None:
+        """Raise DeviceMemoryError for a batch that the device cannot hold."""
 
     def identity(self) -> dict[str, Any]:
         """What decides about the bits of its results, for the record of a run; {} for JAX."""
@@ -60,6 +66,14 @@ class JaxEngine:
         """The default of the platform."""
         return by_length(backend(), encoder.position.limit)
 
+    def check_memory(
+        self, encoder: Transformer, rows: int, length: int, device: jax.Device | None
+    ) -> None:
+        """Refuse what is more than the estimate for the encoder's attention allows."""
+        dtype, has_bias = first_weight(encoder.embeddings).dtype, encoder.position.bias is not None
+        about = (encoder.config, encoder.attention, dtype)
+        check_memory(*about, rows, length, has_bias, device)
+
     def identity(self) -> dict[str, Any]:
         """Nothing beside what every record says of JAX and the processor."""
         return {}
@@ -72,7 +86,7 @@ def openvino() -> AnyEngine:
 
 
 ENGINES: Mapping[str, Callable[[], AnyEngine]] = {"jax": JaxEngine, "openvino": openvino}
-METHODS = ("check", "runner", "devices", "planner", "identity")
+METHODS = ("check", "runner", "devices", "planner", "check_memory", "identity")
 
 
 def chosen_engine(engine: str | AnyEngine) -> AnyEngine:

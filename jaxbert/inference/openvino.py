@@ -3,11 +3,13 @@
 engine="openvino", or OpenVino(threads=4) for other settings. It computes on the CPU.
 """
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 from threading import Lock
 from typing import Any
@@ -22,6 +24,7 @@ from jaxbert.graphs.graph import onnx
 from jaxbert.inference.batches import BatchArrays
 from jaxbert.inference.data_parallel import OneDevice
 from jaxbert.inference.graph_programs import arguments, program_graph
+from jaxbert.inference.memory import check_memory, projections
 from jaxbert.inference.planning import ByLength, Planner, cores
 from jaxbert.inference.self_check import check_program
 from jaxbert.model.module import first_weight
@@ -34,12 +37,29 @@ PRECISION = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def openvino() -> Any:
-    """The package openvino; MissingPackageError where it is not installed."""
+    """The package openvino; MissingPackageError where it is not installed.
+
+    It is imported without openvino_telemetry: with it, an import tells a server of it, in a process
+    that is forked from this one, which JAX's threads do not survive.
+    """
+    with without_module("openvino_telemetry"):
+        try:
+            return import_module("openvino")
+        except ModuleNotFoundError as error:
+            raise MissingPackageError("openvino", "openvino") from error
+
+
+@contextmanager
+def without_module(name: str) -> Iterator[None]:
+    """A context in which a module cannot be imported, unless it has been before."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
     try:
-        import openvino as package
-    except ModuleNotFoundError as error:
-        raise MissingPackageError("openvino", "openvino") from error
-    return package
+        yield
+    finally:
+        del sys.modules[name]
 
 
 @dataclass(frozen=True)
@@ -97,6 +117,21 @@ class OpenVino:
         budget = CORE[dtype] * self.number // self.streams
         return ByLength(budget=budget, longest=encoder.position.limit)
 
+    def check_memory(
+        self, encoder: Transformer, rows: int, length: int, device: jax.Device | None
+    ) -> None:
+        """Raise DeviceMemoryError for a batch that memory cannot hold.
+
+        Scores exist a tile at a time; a position scheme's term is an array [b, n, t, t], and the
+        states inside a feed-forward are of all tokens at once.
+        """
+        config, dtype = encoder.config, first_weight(encoder.embeddings).dtype
+        has_bias = encoder.position.bias is not None
+        inner = projections(config) * config.intermediate_size * dtype.itemsize // 4
+        written_out = WrittenOut(dtype.itemsize)
+        about = (config, written_out, dtype, rows, length, has_bias, device, inner)
+        check_memory(*about, remedy='engine="jax", whose attention needs less')
+
     def identity(self) -> dict[str, Any]:
         """Version, processor as OpenVINO sees it, threads and streams: what decides about bits."""
         core = openvino().Core()
@@ -106,6 +141,25 @@ class OpenVino:
             "threads": self.number,
             "streams": self.streams,
         }
+
+
+@dataclass(frozen=True)
+class WrittenOut:
+    """What is written out of attention: the term of a position scheme, and no scores.
+
+    Measured in notes/12-engines.md. It is for `check_memory` alone.
+    """
+
+    width: int  # of a number
+    name = "graph"
+
+    def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
+        """The term of each row and head, and the distances, which are float32."""
+        return self.width * b * n * t * t + 8 * t * t if bias else 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Nothing, for a graph has its own attention."""
+        raise NotImplementedError("a graph has its own attention")
 
 
 class OpenVinoDevice(OneDevice):
@@ -166,6 +220,10 @@ class OpenVinoProgram:
         """1 once the model is compiled, whatever shapes have run."""
         return int(self.model is not None)
 
+    def prepare(self) -> None:
+        """Compile the model, and compare it with the JAX encoder."""
+        self.compile()
+
     def compile(self, *arrays: Any) -> Any:
         """The compiled model, for arrays of any shape; it is made, and checked, by the first call.
 
@@ -205,7 +263,8 @@ class Pending:
 
     def __init__(self, program: OpenVinoProgram, request: Any, given: dict[str, Any]) -> None:
         """Begin to compute; the arrays stay alive, for OpenVINO reads them where they are."""
-        self.program, self.request, self.given = program, request, given
+        self.program, self.request = program, request
+        self.given: dict[str, Any] | None = given
         with one_sentence():
             request.start_async(given, share_inputs=True)
 

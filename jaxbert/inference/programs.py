@@ -34,6 +34,9 @@ class AnyProgram(Protocol):
     def compilations(self) -> int:
         """How many there have been so far."""
 
+    def prepare(self) -> None:
+        """Do what can be done before there is a batch."""
+
     def compile(self, *arrays: Any) -> Any:
         """Whatever runs arrays of these shapes."""
 
@@ -70,6 +73,9 @@ class Program:
     def compilations(self) -> int:
         """How many shapes have been compiled or read from the cache."""
         return len(self.compiled)
+
+    def prepare(self) -> None:
+        """Nothing, for a program is compiled for the shapes of a batch."""
 
     def compile(self, *arrays: Any) -> Callable[..., jax.Array]:
         """The compiled program for arrays of these shapes; the function itself while jit is off."""
