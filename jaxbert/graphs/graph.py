@@ -68,13 +68,17 @@ class Graph:
     ) -> bytes:
         """The file of a model: inputs by name, with dtype and shape; outputs, with value and shape.
 
-        A size that is free is a str, its name. Raises NoGraphError for what no file can hold.
+        A size that is free is a str, its name. What no output needs is left out, inputs too.
+        Raises NoGraphError for what no file can hold.
         """
         helper = self.onnx.helper
+        nodes, needed = self.needed([value for value, _ in outputs.values()])
+        constants = [constant for constant in self.constants if constant.name in needed]
         dtype = {np.int32: 6, np.int64: 7}  # onnx.TensorProto.INT32 and INT64
         given = [
             helper.make_tensor_value_info(name, dtype[kind], shape)
             for name, (kind, shape) in inputs.items()
+            if name in needed
         ]
         made = [
             helper.make_tensor_value_info(name, self.onnx.TensorProto.FLOAT, shape)
@@ -83,19 +87,28 @@ class Graph:
         named = [
             helper.make_node("Identity", [value], [name]) for name, (value, _) in outputs.items()
         ]
-        size = sum(len(constant.raw_data) for constant in self.constants)
+        size = sum(len(constant.raw_data) for constant in constants)
         if size > LARGEST:
             raise NoGraphError(
                 f"the weights take {size / 2**30:.1f} GiB in float32, and an ONNX file holds less "
                 "than 2; use the JAX engine"
             )
-        graph = helper.make_graph([*self.nodes, *named], "jaxbert", given, made, self.constants)
+        graph = helper.make_graph([*nodes, *named], "jaxbert", given, made, constants)
         opsets = [helper.make_opsetid("", OPSET)]
         # The oldest version of the file format that this version of the operators goes with.
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=9, producer_name="jaxbert"
         )
         return bytes(model.SerializeToString())
+
+    def needed(self, outputs: Sequence[str]) -> tuple[list[Any], set[str]]:
+        """The operators that lead to these values, in their order, and all values that they read."""
+        values, nodes = set(outputs), []
+        for node in reversed(self.nodes):
+            if values.intersection(node.output):
+                values.update(node.input)
+                nodes.append(node)
+        return nodes[::-1], values
 
 
 def floats(weight: Any) -> np.ndarray:

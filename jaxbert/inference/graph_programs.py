@@ -71,7 +71,7 @@ def by_text(graph: Graph, x: str, width: int) -> tuple[str, str]:
 
 
 def arguments(function: Callable[..., Any], batch: BatchArrays, skipped: Any = 0) -> dict[str, Any]:
-    """The inputs of a graph for the arrays of a batch, by name."""
+    """The inputs of a graph for the arrays of a batch, by name; not every graph has all."""
     keys, types = batch.segments, batch.types
     if function is forward.expanded_vectors:
         assert types is not None, "texts without a row that says which tokens are not attended"

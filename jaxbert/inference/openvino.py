@@ -255,7 +255,9 @@ class OpenVinoProgram:
             request = self.idle.pop()
         except IndexError:
             request = model.create_infer_request()
-        return Pending(self, request, arguments(self.function, batch, *extra))
+        given = arguments(self.function, batch, *extra)
+        names = [port.get_any_name() for port in model.inputs]
+        return Pending(self, request, {name: given[name] for name in names})
 
 
 class Pending:
