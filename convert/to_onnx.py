@@ -139,12 +139,13 @@ def described(options: argparse.Namespace, model: Any) -> dict[str, Any]:
     }
 
 
-def copy_descriptions(source: Path, folder: Path) -> None:
-    """Copy all files that describe the model, and none that holds weights."""
+def copy_descriptions(model: Any, folder: Path) -> None:
+    """Copy all files that describe the model, and weights of modules behind the encoder."""
+    source, inside = model.opened.folder, {file.resolve() for file in model.stored.files}
     for file in sorted(source.rglob("*")):
         name = file.relative_to(source).as_posix()
-        weights = name.endswith(".safetensors") or ".safetensors.index." in name
-        if file.is_file() and allowed(name) and (not weights or "/" in name):
+        encoder = file.resolve() in inside or name.endswith(".safetensors.index.json")
+        if file.is_file() and allowed(name) and not encoder:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / name)
 
@@ -182,7 +183,7 @@ def convert(options: argparse.Namespace) -> bool:
         (partial / "onnx" / "model.onnx").write_bytes(file)
         about = json.dumps(described(options, model), indent=2, ensure_ascii=False)
         (partial / "onnx" / "jaxbert.json").write_text(about + "\n", encoding="utf-8")
-        copy_descriptions(model.opened.folder, partial)
+        copy_descriptions(model, partial)
         put_in_place(partial, place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -102,7 +102,7 @@ class Graph:
         return bytes(model.SerializeToString())
 
     def needed(self, outputs: Sequence[str]) -> tuple[list[Any], set[str]]:
-        """The operators that lead to these values, in their order, and all values that they read."""
+        """The operators that lead to these values, in order, and all values that they read."""
         values, nodes = set(outputs), []
         for node in reversed(self.nodes):
             if values.intersection(node.output):

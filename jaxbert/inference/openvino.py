@@ -23,7 +23,7 @@ from jaxbert.graphs.encoder import check_graph
 from jaxbert.graphs.graph import onnx
 from jaxbert.inference.batches import BatchArrays
 from jaxbert.inference.data_parallel import OneDevice
-from jaxbert.inference.graph_programs import arguments, program_graph
+from jaxbert.inference.graph_programs import INPUTS, arguments, program_graph
 from jaxbert.inference.memory import check_memory, projections
 from jaxbert.inference.planning import ByLength, Planner, cores
 from jaxbert.inference.self_check import check_program
@@ -214,6 +214,7 @@ class OpenVinoProgram:
         self.idle: deque[Any] = deque()  # requests that no batch has
         self.seconds, self.lock = 0.0, Lock()
         self.model: Any = None
+        self.inputs: list[str] = []
 
     @property
     def compilations(self) -> int:
@@ -236,6 +237,8 @@ class OpenVinoProgram:
                 with one_sentence():
                     read = core.read_model(model=graph)
                     model = core.compile_model(read, "CPU", self.device.settings())
+                self.idle.clear()  # of a model that was refused
+                self.inputs = input_names(model)
 
                 def run(*given: Any) -> Pending:
                     return self.begin(model, *given)
@@ -256,8 +259,12 @@ class OpenVinoProgram:
         except IndexError:
             request = model.create_infer_request()
         given = arguments(self.function, batch, *extra)
-        names = [port.get_any_name() for port in model.inputs]
-        return Pending(self, request, {name: given[name] for name in names})
+        return Pending(self, request, {name: given[name] for name in self.inputs})
+
+
+def input_names(model: Any) -> list[str]:
+    """The inputs that a graph was made with; OpenVINO gives some of them more names."""
+    return [name for name in INPUTS for port in model.inputs if name in port.get_names()]
 
 
 class Pending:

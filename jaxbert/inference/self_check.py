@@ -47,7 +47,7 @@ def check_program(
     if not off <= TOLERANCE[dtype]:  # NaN is not
         raise EngineError(
             f"the engine's results differ from those of the JAX encoder by {off:.1e} of their "
-            f"length, where {TOLERANCE[dtype]:g} is allowed in {dtype}; use engine=\"jax\", and "
+            f'length, where {TOLERANCE[dtype]:g} is allowed in {dtype}; use engine="jax", and '
             "report it with the versions of both"
         )
 
