@@ -56,7 +56,7 @@ class Graph:
         if key and key in self.shared:
             return self.shared[key]
         name = f"constant_{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(self.onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
         if key:
             self.shared[key] = name
         return name
