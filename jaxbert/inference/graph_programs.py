@@ -84,9 +84,14 @@ def arguments(function: Callable[..., Any], batch: BatchArrays, skipped: Any = 0
         # One text in a row: all its tokens read the same keys, and the mask has one row for them.
         "queries": np.ones((len(keys), 1), np.int32) if alone else np.abs(keys),
         "keys": keys,
-        "token_index": own_index(keys) if batch.token_index is None else batch.token_index,
+        "token_index": own_index(keys) if batch.token_index is None else narrow(batch.token_index),
         "skipped": np.asarray(skipped, np.int32),
     }
+
+
+def narrow(token_index: np.ndarray) -> np.ndarray:
+    """token_index [m, u] with no more columns than the longest of these texts has tokens."""
+    return token_index[:, : max(1, int((token_index >= 0).sum(axis=1).max()))]
 
 
 def own_index(segments: np.ndarray) -> np.ndarray:
