@@ -216,5 +216,5 @@ def activation_name(activation: Any) -> str:
 
 
 def activated(graph: Graph, activation: Any, x: str) -> str:
-    """activation(x), number by number."""
+    """activation(x), applied to each number by itself."""
     return OPERATORS[activation_name(activation)](graph, x)

@@ -31,7 +31,7 @@ class Graph:
     """Operators and constants; a value is known by its name, a str that they give back."""
 
     def __init__(self) -> None:
-        """Begin without operators."""
+        """Begin without operators and constants."""
         self.onnx = onnx()
         self.nodes: list[Any] = []
         self.constants: list[Any] = []

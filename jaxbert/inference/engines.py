@@ -59,7 +59,7 @@ class JaxEngine:
         return unrolled_where_faster(encoder, backend())
 
     def devices(self, encoder: Transformer, devices: Sequence[jax.Device] | None) -> Devices:
-        """OneDevice or DataParallel."""
+        """OneDevice, or DataParallel for several of them."""
         return devices_for(devices, first_weight(encoder.embeddings))
 
     def planner(self, encoder: Transformer) -> Planner:

@@ -82,7 +82,7 @@ class OpenVino:
 
     @property
     def number(self) -> int:
-        """The threads, resolved."""
+        """The threads that compute, however they were given."""
         return cores() if self.threads is None else self.threads
 
     def check(self, devices: Sequence[jax.Device] | None) -> None:

@@ -252,12 +252,7 @@ def test_streams_give_the_same_vectors():
     tokens = [[np.arange(1 + i % 11, dtype=np.int32) for i in range(200)]]
     skipped = np.array(0, np.int32)
     found = [
-        np.concatenate(
-            [
-                rows[np.argsort(members)]
-                for members, rows in engine.run(engine.vectors, tokens, 7, skipped)
-            ]
-        )
+        np.concatenate([rows for _, rows in engine.run(engine.vectors, tokens, 7, skipped)])
         for engine in (one, two)
     ]
     close(found[1], found[0], COMPANY, norms)
