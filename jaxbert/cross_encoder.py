@@ -21,6 +21,7 @@ from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
 from jaxbert.errors import InputError
 from jaxbert.inference.engine import Engine
+from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import logits
 from jaxbert.inference.inputs import ArrayInput
 from jaxbert.inference.outputs import refuse_torch
@@ -74,13 +75,14 @@ class CrossEncoder(PortableScorer):
         devices: Sequence[jax.Device] | None = None,
         *,
         left_aside: Sequence[str] = (),
+        engine: str | AnyEngine = "jax",
         source: Source | None = None,
     ) -> None:
         """Put a model together; planner decides the shapes of batches, None by the backend.
 
-        left_aside names the tensors of its folder that it does not use; source is for
-        from_pretrained and for pickles. Raises InputTypeError for parts of other types,
-        CheckpointError for parts that do not fit.
+        left_aside names the tensors of its folder that it does not use; engine is as in
+        Embedder.from_pretrained; source is for from_pretrained and for pickles. Raises
+        InputTypeError for parts of other types, CheckpointError for parts that do not fit.
         """
         check_made(
             encoder=(encoder, Encoder),
@@ -92,7 +94,7 @@ class CrossEncoder(PortableScorer):
         self.settings, self.tokenizer, self._head = settings, tokenizer, head
         self._mark, self._source = Snapshot(head), source
         self.left_aside = names(left_aside, "left_aside")
-        self.engine = Engine(encoder, Stack(), planner, devices)
+        self.engine = Engine(encoder, Stack(), planner, devices, engine)
         self.scores = self.engine.program(logits, head)
         self.typed = typed_pairs(tokenizer, encoder.config.type_vocab_size)
 
@@ -108,6 +110,7 @@ class CrossEncoder(PortableScorer):
         token: str | None = None,
         ignore_config: Sequence[str] = (),
         devices: Sequence[jax.Device] | None = None,
+        engine: str | AnyEngine = "jax",
     ) -> Self:
         """The cross-encoder of a folder or a hub name, with its activation, length and prompts.
 
@@ -116,9 +119,10 @@ class CrossEncoder(PortableScorer):
         ModelNotFoundError, and CheckpointError, also for a folder of another kind of model.
         """
         devices = check_devices(devices)
+        chosen_engine(engine).check(devices)
         deterministic = flag(deterministic, "deterministic")
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
-        return cls.from_opened(opened, deterministic, dtype, attention, devices)
+        return cls.from_opened(opened, deterministic, dtype, attention, devices, engine)
 
     @classmethod
     def from_opened(
@@ -128,6 +132,7 @@ class CrossEncoder(PortableScorer):
         dtype: DTypeLike = jnp.float32,
         attention: Attend | None = None,
         devices: Sequence[jax.Device] | None = None,
+        engine: str | AnyEngine = "jax",
     ) -> Self:
         """The cross-encoder of an opened model; all that is refused is refused before its weights.
 
@@ -144,7 +149,9 @@ class CrossEncoder(PortableScorer):
         aside = left_aside(opened.stored, classifier_names(opened.stored))
         source = Source.of(opened, (encoder, head))
         rest = (settings, planner, devices)
-        return cls(encoder, head, tokenizer, *rest, left_aside=aside, source=source)
+        made = cls(encoder, head, tokenizer, *rest, left_aside=aside, engine=engine, source=source)
+        made.scores.prepare()
+        return made
 
     @property
     def encoder(self) -> Encoder:

@@ -16,6 +16,7 @@ from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
 from jaxbert.errors import InputTypeError
 from jaxbert.inference.engine import Engine
+from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
 from jaxbert.inference.planning import Planner, by_text
 from jaxbert.inference.quantise import Precision, Ranges
@@ -46,20 +47,22 @@ class Embedder(PortableEmbedder):
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
         *,
+        engine: str | AnyEngine = "jax",
         source: Source | None = None,
     ) -> None:
         """Put a model together; without a stack: means, not normalised, of up to 512 tokens.
 
-        planner decides the shapes of batches. source is for from_pretrained and for pickles: where
-        the encoder's weights came from, so that they are written back as they were and need not
-        travel. A subclass with a constructor of its own passes it on.
+        planner decides the shapes of batches, engine is as in from_pretrained. source is for
+        from_pretrained and for pickles: where the encoder's weights came from, so that they are
+        written back as they were and need not travel. A subclass with a constructor of its own
+        passes both on.
         """
         stack = Stack() if stack is None else stack
         check_made(encoder=(encoder, Encoder), stack=(stack, Stack))
         if not callable(tokenizer):
             raise InputTypeError(f"tokenizer is a {type(tokenizer).__name__}; pass a Tokenizer")
         super().__init__(stack, tokenizer, encoder.config.hidden_size)
-        self.engine = Engine(encoder, self.stack, planner, devices)
+        self.engine = Engine(encoder, self.stack, planner, devices, engine)
         self._source = source
 
     @classmethod
@@ -75,6 +78,7 @@ class Embedder(PortableEmbedder):
         ignore_config: Sequence[str] = (),
         devices: Sequence[jax.Device] | None = None,
         parts: Mapping[str, Any] | None = None,
+        engine: str | AnyEngine = "jax",
     ) -> Self:
         """The model of a folder or a hub name, with its pooling, normalisation and prompts.
 
@@ -85,9 +89,13 @@ class Embedder(PortableEmbedder):
         states between layers; sums, norms, softmax and pooling are float32 in both. bfloat16 is
         faster where the processor multiplies it, and moves components by up to 3e-3 of a vector's
         norm (notes/06-cpu.md), so float32 is the default. parts is as in Encoder.from_pretrained.
-        Raises ModelNotFoundError and CheckpointError.
+        engine is what computes: "jax"; "openvino", which takes the extra of that name, is for BERT
+        and JinaBERT on a CPU, and has compared itself with the JAX encoder before it gives a result
+        (notes/13-engines.md); or an object with their interface. Raises ModelNotFoundError,
+        CheckpointError, and InputError for what the engine cannot run.
         """
-        devices = check_devices(devices)  # before a model is fetched
+        kind, devices = chosen_engine(engine), check_devices(devices)
+        kind.check(devices)  # before a model is fetched
         deterministic = flag(deterministic, "deterministic")
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
         stack = opened.read_stack()
@@ -99,7 +107,9 @@ class Embedder(PortableEmbedder):
         planner = by_text(backend(), encoder.position.limit) if deterministic else None
         # Parts of a user's own code are nothing that another process finds in the folder.
         source = None if parts else Source.of(opened, (encoder,))
-        return cls(encoder, tokenizer, stack, planner, devices, source=source)
+        made = cls(encoder, tokenizer, stack, planner, devices, engine=engine, source=source)
+        made.engine.vectors.prepare()
+        return made
 
     @property
     def encoder(self) -> Encoder:

@@ -87,6 +87,10 @@ class ComputationError(JaxbertError, ArithmeticError):
         return type(self), (self.name, self.text, self.fault)
 
 
+class EngineError(JaxbertError, RuntimeError):
+    """An engine beside JAX that failed, or whose results are not those of the JAX encoder."""
+
+
 class DeviceUnavailableError(JaxbertError, RuntimeError):
     """JAX cannot start on the platform that the environment asks for."""
 
@@ -97,6 +101,22 @@ class ForkedProcessError(JaxbertError, RuntimeError):
 
 class DeviceMemoryError(JaxbertError, MemoryError):
     """Texts that need more memory than the device has, as estimated before compiling."""
+
+
+class MissingPackageError(JaxbertError, ModuleNotFoundError):
+    """A package that an optional feature needs and that is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        """extra is jaxbert's extra that installs the package."""
+        super().__init__(
+            f"{package} is not installed; it comes with jaxbert's extra named {extra}: "
+            f'pip install "jaxbert[{extra}]"'
+        )
+        self.package, self.extra = package, extra
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """Pickling keeps the arguments, so that another process can raise the error again."""
+        return type(self), (self.package, self.extra)
 
 
 class WriteError(JaxbertError, OSError):

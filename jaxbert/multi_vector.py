@@ -18,6 +18,7 @@ from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, InputError, shown
 from jaxbert.inference.batches import count
 from jaxbert.inference.engine import UNIT, Engine
+from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import expanded_vectors, token_vectors
 from jaxbert.inference.late_interaction import (
     TokenPrecision,
@@ -56,6 +57,8 @@ class MultiVectorEncoder(LateModel):
         settings: LateSettings,
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
+        *,
+        engine: str | AnyEngine = "jax",
     ) -> None:
         """Put a model together; planner decides the shapes of batches, None by the backend.
 
@@ -78,7 +81,7 @@ class MultiVectorEncoder(LateModel):
                 f"attention is {shown(encoder.attention)}, but queries have tokens to which none "
                 "attends, which takes an attention of the package; pass attention=None"
             )
-        self.engine = Engine(encoder, Stack(), planner, devices)
+        self.engine = Engine(encoder, Stack(), planner, devices, engine)
         plain = self.engine.program(token_vectors, head)
         expanded = self.engine.program(expanded_vectors, head)
         self.programs = {side: expanded if own.flags else plain for side, own in self.sides.items()}
@@ -95,6 +98,7 @@ class MultiVectorEncoder(LateModel):
         token: str | None = None,
         ignore_config: Sequence[str] = (),
         devices: Sequence[jax.Device] | None = None,
+        engine: str | AnyEngine = "jax",
     ) -> Self:
         """The model of a folder or a hub name, with its markers, lengths and skipped words.
 
@@ -105,6 +109,7 @@ class MultiVectorEncoder(LateModel):
         folder of another kind of model.
         """
         devices = check_devices(devices)
+        chosen_engine(engine).check(devices)
         deterministic = flag(deterministic, "deterministic")
         opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
         device = devices[0] if devices else None
@@ -116,12 +121,16 @@ class MultiVectorEncoder(LateModel):
             opened.stored, dtype=dtype, attention=attention, device=device
         )
         planner = by_text(backend(), encoder.position.limit) if deterministic else None
-        return cls(encoder, head, tokenizer, settings, planner, devices)
+        made = cls(encoder, head, tokenizer, settings, planner, devices, engine=engine)
+        for program in dict.fromkeys(made.programs.values()):
+            program.prepare()
+        return made
 
     def __reduce__(self) -> Any:
         """A pickle holds the weights; it computes where it is read, on the first device there."""
         parts = (self.encoder, self.head, self.tokenizer, self.settings, self.engine.planner)
-        return _put_together, (type(self), parts, self.sides, self.similarity_fn_name)
+        more = (self.sides, self.similarity_fn_name, self.engine.given_kind)
+        return _put_together, (type(self), parts, *more)
 
     @property
     def encoder(self) -> Encoder:
@@ -301,9 +310,13 @@ def check_unit(text: int, vectors: np.ndarray) -> None:
 
 
 def _put_together(
-    kind: type[MultiVectorEncoder], parts: Any, sides: Any, similarity: str
+    kind: type[MultiVectorEncoder],
+    parts: Any,
+    sides: Any,
+    similarity: str,
+    engine: str | AnyEngine = "jax",
 ) -> MultiVectorEncoder:
     """The model of a pickle."""
-    model = kind(*parts)
+    model = kind(*parts, engine=engine)
     model.sides, model.similarity_fn_name = sides, similarity
     return model

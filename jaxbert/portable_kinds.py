@@ -42,13 +42,15 @@ class PortableEmbedder(Settings, Portable):
         self.engine = self.engine.copied(parts["encoder"])
 
     def _arguments(self) -> dict[str, Any]:
-        """Tokenizer, stack, planner and devices."""
+        """Tokenizer, stack, planner, devices and engine."""
         check_pickles(self.engine.planner, "planner")
+        check_pickles(self.engine.given_kind, "engine")
         return {
             "tokenizer": self.tokenizer,
             "stack": replace(self.stack, prompts=dict(self.stack.prompts)),
             "planner": self.engine.planner,
             "devices": Places.of(self.engine.given_devices),
+            "engine": self.engine.given_kind,
         }
 
     def save_pretrained(
@@ -103,13 +105,15 @@ class PortableScorer(Portable):
         self.engine, self._head = self.engine.copied(parts["encoder"]), parts["head"]
 
     def _arguments(self) -> dict[str, Any]:
-        """Tokenizer, settings, planner and devices."""
+        """Tokenizer, settings, planner, devices and engine."""
         check_pickles(self.engine.planner, "planner")
+        check_pickles(self.engine.given_kind, "engine")
         return {
             "tokenizer": self.tokenizer,
             "settings": replace(self.settings, prompts=dict(self.settings.prompts)),
             "planner": self.engine.planner,
             "devices": Places.of(self.engine.given_devices),
+            "engine": self.engine.given_kind,
             "left_aside": self.left_aside,
         }
 

@@ -265,6 +265,7 @@ CALLS = {
             "encoder": encoder("bert-gelu"),
             "tokenizer": Tokenizer(word_tokenizer(), "right"),
             "stack": Stack(),
+            "engine": "jax",
         },
     ),
     "Embedder.from_pretrained": (
@@ -278,6 +279,7 @@ CALLS = {
             "token": None,
             "ignore_config": (),
             "parts": None,
+            "engine": "jax",
         },
     ),
     "Embedder.encode": (
@@ -384,6 +386,7 @@ CALLS |= {
             "token": None,
             "ignore_config": (),
             "devices": None,
+            "engine": "jax",
         },
     ),
     "CrossEncoder.logits": (
@@ -482,6 +485,7 @@ CALLS |= {
             "token": None,
             "ignore_config": (),
             "devices": None,
+            "engine": "jax",
         },
     ),
     "MultiVectorEncoder.encode": (lambda: multi().encode, lambda: TOKENS | {"task": "query"}),
@@ -550,7 +554,7 @@ COMMANDS = {
     "rank": ["rank", "a", "texts.txt", "--top-k", "3", "--model", "scorer"],
     "fill": ["fill", "a [MASK] b", "--top-k", "3", "--model", "filler"],
     "info": ["info", "model", "--revision", "main"],
-    "verify": ["verify", "model", "--attention", "dense"],
+    "verify": ["verify", "model", "--attention", "dense", "--engine", "jax"],
     "status": ["status", "out.npy"],
     "lab extrapolate": ["lab", "extrapolate", "--scheme", "none", "--texts", "a.txt", "-o", "x"],
     "lab check": ["lab", "check", "mine.py:Scheme", "--heads", "2", "--width", "8"],

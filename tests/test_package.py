@@ -31,7 +31,7 @@ def imported(file):
 
 # A room, or a face beside the rooms, imports only what stands before it.
 ROOMS = (
-    "errors model arguments process checkpoint text inference encoder copying portable "
+    "errors model arguments process checkpoint text graphs inference encoder copying portable "
     "portable_kinds masked_lm cross_encoder multi_vector embedder verify corpus train lab mteb cli"
 ).split()
 

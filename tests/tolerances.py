@@ -41,6 +41,10 @@ ROUNDINGS = 8
 # weights are rounded once.
 BFLOAT16 = 32 * 2.0**-9
 
+# The same two layers in OpenVINO, which rounds the states to bfloat16 where it likes: one rounding
+# more between any two operators.
+GRAPH_BFLOAT16 = 2 * BFLOAT16
+
 # Two ways to compute attention, each of which rounds the probabilities and what comes out.
 BFLOAT16_ROUNDING = 4 * 2.0**-9
 

@@ -8,10 +8,11 @@ from jaxbert.process import interrupts, streams
 
 
 def model_arguments(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that all commands have, as from_pretrained takes them."""
+    """The options that commands have of a model, as from_pretrained takes them."""
     from jaxbert.model.attention import named
 
-    return {
+    engine = {"engine": options.engine} if hasattr(options, "engine") else {}
+    return engine | {
         "name": getattr(options, "name", None) or options.model,
         "revision": options.revision,
         "ignore_config": tuple(options.ignore_config),
@@ -124,16 +125,24 @@ def run_info(options: argparse.Namespace) -> int:
 
 def run_verify(options: argparse.Namespace) -> int:
     """0 if all agrees with the reference and all published values come out, else 1."""
+    from jaxbert.inference.engines import chosen_engine
     from jaxbert.verify import published
+    from jaxbert.verify.engines import verify_engine
     from jaxbert.verify.opened import load_model
     from jaxbert.verify.report import verify_against_published, verify_against_reference
 
     arguments = model_arguments(options)
+    engine = chosen_engine(arguments.pop("engine"))
+    engine.check(None)
     if options.published is not None:
         published.published(options.published)  # an unknown name is refused before any work
     known = options.published or published.identify(arguments["name"])
     model = load_model(**arguments)
     interrupts.check()
+    if engine.name != "jax":
+        text, agreed = verify_engine(model, options.dtype, engine)
+        streams.answer(text)
+        return 0 if agreed else 1
     text, agreed = verify_against_reference(model, options.dtype)
     streams.answer(text)
     interrupts.check()

@@ -18,6 +18,7 @@ from jaxbert.cli.experiments import extrapolate_command
 from jaxbert.cli.training import train_command
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
+ENGINES = ("jax", "openvino")
 ATTENTIONS = ("auto", "dense", "folded", "blockwise", "tpu", "gpu")
 
 
@@ -29,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"jaxbert {__version__}")
     actions = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    embed_options(add(actions, "embed", "a vector for each row of files", run_embed))
+    embed = add(actions, "embed", "a vector for each row of files", run_embed)
+    embed_options(embed)
     status = actions.add_parser("status", help="how far a run of embed is")
     status.add_argument("output", metavar="OUTPUT", help="what embed was given as -o")
     status.set_defaults(action=run_status)
@@ -56,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the hub name whose published values a folder must reproduce (default: as named)",
     )
+    for command in (embed, similarity, rank, verify):
+        command.add_argument(
+            "--engine", choices=ENGINES, default="jax", help="what computes (default: %(default)s)"
+        )
     lab_options(actions)
     return top
 

@@ -75,7 +75,7 @@ def opened(options: Options, parts: RunParts, report: Report) -> Run:
     source = Source(options.inputs, options.reading, own)
     source.check()
     parts.product.check_ours()
-    devices = jax.local_devices()
+    devices = jax.local_devices() if options.model.get("engine", "jax") == "jax" else None
     embedder = Embedder.from_pretrained(**options.model, deterministic=True, devices=devices)
     interrupts.check()
     finish, request = options.vectors.finish(embedder), options.vectors.request(embedder)

@@ -116,6 +116,7 @@ def output_metadata(
         },
         "with_text": with_text,
         "carried": [{"name": own, "type": kind} for own, kind in carried.items()],
+        "engine": {"name": embedder.engine.kind.name} | embedder.engine.kind.identity(),
         "software": describe_software(),
     }
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxbert.inference.batches import Batch, BatchArrays
-from jaxbert.inference.programs import Program
+from jaxbert.inference.programs import AHEAD, AnyProgram, Program
 from jaxbert.process.backend import device_of
 
 AXIS = "device"
@@ -22,11 +22,12 @@ REPLICATED, SHARDED = P(), P(AXIS)  # type: ignore[no-untyped-call]
 
 
 class Devices(Protocol):
-    """The interface of OneDevice and DataParallel: programs, and arrays for them."""
+    """OneDevice, DataParallel, OpenVinoDevice: programs, and arrays for them."""
 
     first: jax.Device | None  # where pooling alone runs; None: where its arrays are
+    ahead: int  # jobs that are begun before the first is waited for
 
-    def program(self, function: Callable[..., jax.Array], *fixed: Any) -> Program:
+    def program(self, function: Callable[..., jax.Array], *fixed: Any) -> AnyProgram:
         """The program of function(*fixed, *arrays), for arrays of `jobs`."""
 
     def jobs(
@@ -44,11 +45,13 @@ class Devices(Protocol):
 class OneDevice:
     """All batches on one device, one after the other."""
 
+    ahead = AHEAD
+
     def __init__(self, device: jax.Device | None) -> None:
         """device is None for weights that are sharded over several devices."""
         self.first = device
 
-    def program(self, function: Callable[..., jax.Array], *fixed: Any) -> Program:
+    def program(self, function: Callable[..., jax.Array], *fixed: Any) -> AnyProgram:
         """The program of function(*fixed, *arrays), where arrays are those of one batch."""
         return Program(function, *fixed, placement=self.first, fixed_placement=self.first)
 
@@ -70,6 +73,8 @@ class OneDevice:
 
 class DataParallel:
     """A batch on each device at once."""
+
+    ahead = AHEAD
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
         """Make a mesh of the devices, with one axis for the stacked batches."""

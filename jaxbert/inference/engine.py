@@ -12,14 +12,12 @@ import numpy as np
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import ComputationError, InputError, TextError
 from jaxbert.inference.batches import BatchArrays, count
-from jaxbert.inference.data_parallel import devices_for
+from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import token_states, vectors
-from jaxbert.inference.memory import check_memory
-from jaxbert.inference.planning import ByText, Planner, by_length
-from jaxbert.inference.programs import Program, on_host, run_jobs
+from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.programs import AnyProgram, Program, on_host, run_jobs
 from jaxbert.inference.snapshot import Snapshot
 from jaxbert.inference.stats import Stats, StatsCounter
-from jaxbert.inference.unrolled import unrolled_where_faster
 from jaxbert.model.head import Normalize, PoolingHead
 from jaxbert.model.module import first_weight
 from jaxbert.model.transformer import Transformer
@@ -46,23 +44,25 @@ class Engine(Generic[Model]):
         stack: Stack,
         planner: Planner | None = None,
         devices: Sequence[jax.Device] | None = None,
+        kind: str | AnyEngine = "jax",
     ) -> None:
         """Put the weights on the devices and make the programs; nothing is compiled yet.
 
-        planner None is the one that suits the backend, devices None the device that the weights
-        are on. Raises InputError for devices of another process.
+        kind is what computes (engines.py). planner None is the one that suits it, devices None the
+        device that the weights are on. Raises InputError for devices of another process, and for
+        what another engine than JAX cannot run.
         """
-        platform = backend()
+        backend()
         self.encoder = encoder  # the programs hold its weights, so these may not change
-        self.planner = planner or by_length(platform, encoder.position.limit)
+        self.given_kind, self.kind = kind, chosen_engine(kind)
+        self.planner = planner or self.kind.planner(encoder)
         self.given_devices = devices
-        self.devices = devices_for(check_devices(devices), first_weight(encoder.embeddings))
+        self.devices = self.kind.devices(encoder, check_devices(devices))
         self.snapshot = Snapshot(encoder)
         self.dtype = first_weight(encoder.embeddings).dtype
         self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated
         with computing():
-            self.has_bias = encoder.position.bias is not None
-            runner = unrolled_where_faster(encoder, platform)
+            runner = self.kind.runner(encoder)
             head = PoolingHead(stack.pooling, stack.after)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
         self.runner = runner
@@ -70,7 +70,7 @@ class Engine(Generic[Model]):
         self.states = self.devices.program(token_states, runner)
         first = self.devices.first
         self.pooled = Program(PoolingHead.__call__, head, placement=first, fixed_placement=first)
-        self.programs = [self.vectors, self.states, self.pooled]
+        self.programs: list[AnyProgram] = [self.vectors, self.states, self.pooled]
         self.counter = StatsCounter()
 
     def copied(self, encoder: Model) -> Self:
@@ -81,7 +81,7 @@ class Engine(Generic[Model]):
             engine.snapshot = Snapshot(encoder)
         return engine
 
-    def program(self, function: Callable[..., jax.Array], *fixed: Any) -> Program:
+    def program(self, function: Callable[..., jax.Array], *fixed: Any) -> AnyProgram:
         """A further program of function(encoder, *fixed, batch), which `stats` counts too."""
         program = self.devices.program(function, self.runner, *fixed)
         self.programs.append(program)
@@ -102,7 +102,7 @@ class Engine(Generic[Model]):
 
     def run(
         self,
-        program: Program,
+        program: AnyProgram,
         windows: Iterable[list[np.ndarray]],
         batch_size: int | None = None,
         *extra: np.ndarray,
@@ -116,7 +116,8 @@ class Engine(Generic[Model]):
         """
         self.check_unchanged()
         extra = tuple(map(self.devices.extra, extra))
-        for members, results in run_jobs(program, self.jobs(windows, batch_size), *extra):
+        jobs = self.jobs(windows, batch_size)
+        for members, results in run_jobs(program, jobs, *extra, ahead=self.devices.ahead):
             for texts, rows in self.devices.rows(members, results):
                 self.check_rows(texts, rows, program is self.vectors and self.unit_length)
                 yield texts, rows
@@ -183,9 +184,7 @@ class Engine(Generic[Model]):
 
     def check_memory(self, rows: int, length: int) -> None:
         """Raise DeviceMemoryError for a batch that the device cannot hold."""
-        encoder, device = self.encoder, self.devices.first
-        about = (encoder.config, encoder.attention, self.dtype)
-        check_memory(*about, rows, length, self.has_bias, device)
+        self.kind.check_memory(self.encoder, rows, length, self.devices.first)
 
     def pool(self, states: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
         """The vectors [n, width] of n > 0 arrays of states [t_i, d], pooled where masks are true.

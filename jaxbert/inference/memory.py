@@ -114,8 +114,12 @@ def check_memory(
     has_bias: bool,
     device: jax.Device | None = None,
     outputs: int = 0,
+    remedy: str = "attention=blockwise if it is dense",
 ) -> None:
-    """Raise DeviceMemoryError for b rows of t tokens that the device cannot hold."""
+    """Raise DeviceMemoryError for b rows of t tokens that the device cannot hold.
+
+    remedy is the last thing that the message advises.
+    """
     most = device_memory(device)
     needed = estimate(config, attention, dtype, b, t, has_bias, outputs)
     if most is None or needed <= most:
@@ -124,5 +128,5 @@ def check_memory(
     raise DeviceMemoryError(
         f"{b} x {t} tokens need about {needed / GIB:.1f} GiB, but the device has "
         f"{most / GIB:.1f} GiB, enough for {b} x {fit}; shorten the texts (max_length), take fewer "
-        "rows (batch_size), or attention=blockwise if it is dense"
+        f"rows (batch_size), or {remedy}"
     )

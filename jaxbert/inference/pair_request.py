@@ -12,7 +12,7 @@ from tqdm import tqdm
 from jaxbert.errors import CheckpointError
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.prefetch import WINDOW, prefetched, spans
-from jaxbert.inference.programs import Program
+from jaxbert.inference.programs import AnyProgram
 from jaxbert.inference.request import errors_numbered_from
 from jaxbert.inference.scoring import Pair
 from jaxbert.text.tokenizer import Tokenizer
@@ -25,7 +25,7 @@ class PairRequest:
     """The checked arguments of one call; pairs are numbered from 0."""
 
     engine: Engine[Any]
-    scores: Program  # from a batch to logits [b, labels]
+    scores: AnyProgram  # from a batch to logits [b, labels]
     labels: int
     tokenizer: Tokenizer
     typed: bool  # the second text of a pair has token type 1

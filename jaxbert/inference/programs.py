@@ -4,7 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import numpy as np
@@ -23,6 +23,25 @@ log = logging.getLogger(__name__)
 Placement: TypeAlias = jax.Device | NamedSharding | None
 # Programs run without a mesh, also where the user has set one.
 NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
+
+
+class AnyProgram(Protocol):
+    """The interface of Program and OpenVinoProgram: a function of batches, compiled when needed."""
+
+    seconds: float  # spent in compilations
+
+    @property
+    def compilations(self) -> int:
+        """How many there have been so far."""
+
+    def prepare(self) -> None:
+        """Do what can be done before there is a batch."""
+
+    def compile(self, *arrays: Any) -> Any:
+        """Whatever runs arrays of these shapes."""
+
+    def __call__(self, *arrays: Any) -> Any:
+        """The result, of which np.asarray waits until it is there."""
 
 
 class Program:
@@ -54,6 +73,9 @@ class Program:
     def compilations(self) -> int:
         """How many shapes have been compiled or read from the cache."""
         return len(self.compiled)
+
+    def prepare(self) -> None:
+        """Nothing, for a program is compiled for the shapes of a batch."""
 
     def compile(self, *arrays: Any) -> Callable[..., jax.Array]:
         """The compiled program for arrays of these shapes; the function itself while jit is off."""
@@ -94,16 +116,18 @@ def run_jobs(
     program: Callable[..., jax.Array],
     jobs: Iterable[tuple[np.ndarray, BatchArrays]],
     *extra: np.ndarray,
+    ahead: int = AHEAD,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(members, their results [len(members), ...]) of each job, in the order of the jobs.
 
-    Jobs are taken from the iterator one by one, so that a generator runs while the device does.
+    Jobs are taken from the iterator one by one, so that a generator runs while the device does;
+    `ahead` of them are begun before the first is waited for.
     """
     waiting: deque[tuple[np.ndarray, jax.Array]] = deque()
     for members, arrays in jobs:
         interrupts.check()
         waiting.append((members, program(arrays, *extra)))
-        if len(waiting) == AHEAD:
+        if len(waiting) == ahead:
             yield result_of(*waiting.popleft())
     while waiting:
         yield result_of(*waiting.popleft())

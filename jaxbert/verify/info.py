@@ -1,6 +1,7 @@
 """What `jaxbert info` says: what a model is for, its sizes, and what of its files is not used."""
 
 import re
+from importlib.metadata import PackageNotFoundError, version
 
 import jax
 
@@ -29,6 +30,7 @@ def describe(model: Model) -> str:
         "position": f"{config.position}, {'any length' if limit is None else f'up to {limit}'}",
         "feed-forward": f"{config.feed_forward}, {config.activation}",
         "attention": attention_title(model.encoder.attention),
+        "engines": engines_title(),
         "parameters": f"{sum(weight.size for weight in model.encoder.weights().values()):,}",
         "stored as": ", ".join(sorted({entry.dtype for entry in stored.entries.values()})),
         "sha256": ", ".join(sha256(file) for file in stored.files),
@@ -38,6 +40,14 @@ def describe(model: Model) -> str:
     lines = [printable(f"{key:<14}{value or 'none'}") for key, value in rows.items()]
     passed_over = [left_aside(model), not_used(model)]
     return "\n".join([*lines, "", layer_table(model.encoder), "", *map(printable, passed_over)])
+
+
+def engines_title() -> str:
+    """What can compute here: JAX, and OpenVINO where it is installed."""
+    try:
+        return f"jax, openvino {version('openvino')}"
+    except PackageNotFoundError:
+        return 'jax (openvino is not installed: pip install "jaxbert[openvino]")'
 
 
 def attention_title(attention: Attend) -> str:

@@ -1,0 +1,1 @@
+"""Encoders and heads as ONNX graphs, for engines outside of JAX and for files."""

@@ -1,0 +1,107 @@
+"""What computes: JAX, or an engine of another library, chosen by name or given as an object.
+
+The JAX encoder is the definition; another engine runs a graph of it (graphs/), and compares itself
+with it before it gives a result.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Protocol
+
+import jax
+
+from jaxbert.errors import InputError, InputTypeError, shown
+from jaxbert.inference.data_parallel import Devices, devices_for
+from jaxbert.inference.memory import check_memory
+from jaxbert.inference.planning import Planner, by_length
+from jaxbert.inference.unrolled import unrolled_where_faster
+from jaxbert.model.module import first_weight
+from jaxbert.model.transformer import Transformer
+from jaxbert.process.backend import backend
+
+
+class AnyEngine(Protocol):
+    """The interface of JaxEngine and OpenVino: how an encoder is run, and in which batches."""
+
+    name: str
+
+    def check(self, devices: Sequence[jax.Device] | None) -> None:
+        """Refuse what needs no model to be refused: a package that is missing, other devices."""
+
+    def runner(self, encoder: Transformer) -> Transformer:
+        """The encoder as the programs take it."""
+
+    def devices(self, encoder: Transformer, devices: Sequence[jax.Device] | None) -> Devices:
+        """What makes programs of the encoder and runs batches; None: where its weights are."""
+
+    def planner(self, encoder: Transformer) -> Planner:
+        """What decides the shapes of batches where the caller does not."""
+
+    def check_memory(
+        self, encoder: Transformer, rows: int, length: int, device: jax.Device | None
+    ) -> None:
+        """Raise DeviceMemoryError for a batch that the device cannot hold."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides about the bits of its results, for the record of a run; {} for JAX."""
+
+
+class JaxEngine:
+    """The encoder itself, compiled by XLA: one device, or a batch on each of several."""
+
+    name = "jax"
+
+    def check(self, devices: Sequence[jax.Device] | None) -> None:
+        """Nothing, for the devices are checked by `check_devices`, and all else is there."""
+
+    def runner(self, encoder: Transformer) -> Transformer:
+        """The encoder, with its layers one by one on a CPU."""
+        return unrolled_where_faster(encoder, backend())
+
+    def devices(self, encoder: Transformer, devices: Sequence[jax.Device] | None) -> Devices:
+        """OneDevice, or DataParallel for several of them."""
+        return devices_for(devices, first_weight(encoder.embeddings))
+
+    def planner(self, encoder: Transformer) -> Planner:
+        """The default of the platform."""
+        return by_length(backend(), encoder.position.limit)
+
+    def check_memory(
+        self, encoder: Transformer, rows: int, length: int, device: jax.Device | None
+    ) -> None:
+        """Refuse what is more than the estimate for the encoder's attention allows."""
+        dtype, has_bias = first_weight(encoder.embeddings).dtype, encoder.position.bias is not None
+        about = (encoder.config, encoder.attention, dtype)
+        check_memory(*about, rows, length, has_bias, device)
+
+    def identity(self) -> dict[str, Any]:
+        """Nothing beside what every record says of JAX and the processor."""
+        return {}
+
+
+def openvino() -> AnyEngine:
+    """The engine of OpenVINO, with its defaults; its module is imported when it is asked for."""
+    engine: AnyEngine = import_module("jaxbert.inference.openvino").OpenVino()
+    return engine
+
+
+ENGINES: Mapping[str, Callable[[], AnyEngine]] = {"jax": JaxEngine, "openvino": openvino}
+METHODS = ("check", "runner", "devices", "planner", "check_memory", "identity")
+
+
+def chosen_engine(engine: str | AnyEngine) -> AnyEngine:
+    """The engine of a name, or the object itself where it has the interface.
+
+    Raises InputError for an unknown name, InputTypeError for another object.
+    """
+    if isinstance(engine, str):
+        if engine not in ENGINES:
+            raise InputError(f"engine is {shown(engine)}; it must be one of: {', '.join(ENGINES)}")
+        return ENGINES[engine]()
+    whole = isinstance(getattr(engine, "name", None), str) and not isinstance(engine, type)
+    if not (whole and all(callable(getattr(engine, method, None)) for method in METHODS)):
+        raise InputTypeError(
+            f"engine is {shown(engine)}; pass a name ({', '.join(ENGINES)}), or an object with the "
+            "interface of jaxbert.inference.engines.AnyEngine"
+        )
+    return engine
