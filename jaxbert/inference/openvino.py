@@ -225,6 +225,9 @@ class OpenVinoProgram:
         """Compile the model, and compare it with the JAX encoder."""
         self.compile()
 
+    def begin(self, *arrays: Any) -> None:
+        """Nothing, for there is one program for all shapes."""
+
     def compile(self, *arrays: Any) -> Any:
         """The compiled model, for arrays of any shape; it is made, and checked, by the first call.
 
@@ -241,7 +244,7 @@ class OpenVinoProgram:
                 self.inputs = input_names(model)
 
                 def run(*given: Any) -> Pending:
-                    return self.begin(model, *given)
+                    return self.started(model, *given)
 
                 check_program(run, self.function, self.fixed, self.device.first)
                 self.model = model
@@ -250,9 +253,9 @@ class OpenVinoProgram:
 
     def __call__(self, batch: BatchArrays, *extra: Any) -> "Pending":
         """The result of a batch, which is computed while the caller goes on."""
-        return self.begin(self.compile(), batch, *extra)
+        return self.started(self.compile(), batch, *extra)
 
-    def begin(self, model: Any, batch: BatchArrays, *extra: Any) -> "Pending":
+    def started(self, model: Any, batch: BatchArrays, *extra: Any) -> "Pending":
         """The result by a compiled model, on a request that is idle, or a new one."""
         try:
             request = self.idle.pop()

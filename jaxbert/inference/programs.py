@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from jaxbert.inference.batches import BatchArrays
-from jaxbert.inference.compilation_cache import through_cache
+from jaxbert.inference.compilation_cache import cores, through_cache
 from jaxbert.process import interrupts
 from jaxbert.process.backend import computing, option
 
@@ -21,6 +22,8 @@ AHEAD = 2
 log = logging.getLogger(__name__)
 # Where arrays are put: on a device, or sharded over several; None leaves that to JAX.
 Placement: TypeAlias = jax.Device | NamedSharding | None
+# Compile programs while others compile or run: XLA compiles one on one core.
+COMPILERS = ThreadPoolExecutor(min(cores(), 4), "jaxbert-compile")
 # Programs run without a mesh, also where the user has set one.
 NO_MESH = jax.sharding.Mesh(np.empty((), object), ())
 
@@ -37,11 +40,23 @@ class AnyProgram(Protocol):
     def prepare(self) -> None:
         """Do what can be done before there is a batch."""
 
+    def begin(self, *arrays: Any) -> None:
+        """Have whatever runs arrays of these shapes compiled, without waiting for it."""
+
     def compile(self, *arrays: Any) -> Any:
         """Whatever runs arrays of these shapes."""
 
     def __call__(self, *arrays: Any) -> Any:
         """The result, of which np.asarray waits until it is there."""
+
+
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+Compiled: TypeAlias = Callable[..., jax.Array]
+
+
+def shapes_of(arrays: Any) -> Shapes:
+    """The shapes of all arrays, in order."""
+    return tuple(np.shape(array) for array in jax.tree.leaves(arrays))
 
 
 class Program:
@@ -66,7 +81,8 @@ class Program:
         self.placement = placement
         self.function = lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
         self.jitted = jax.jit(self.function)
-        self.compiled: dict[tuple[tuple[int, ...], ...], Callable[..., jax.Array]] = {}
+        self.compiled: dict[Shapes, Compiled] = {}
+        self.underway: dict[Shapes, Future[tuple[Compiled, float]]] = {}
         self.seconds = 0.0
 
     @property
@@ -77,20 +93,33 @@ class Program:
     def prepare(self) -> None:
         """Nothing, for a program is compiled for the shapes of a batch."""
 
-    def compile(self, *arrays: Any) -> Callable[..., jax.Array]:
+    def begin(self, *arrays: Any) -> None:
+        """Have the program for arrays of these shapes compiled by another thread, if it is new."""
+        shapes = shapes_of(arrays)
+        known = shapes in self.compiled or shapes in self.underway
+        if not known and not option("jax_disable_jit"):
+            start = time.perf_counter()
+            # Traced here, since the user's settings of JAX may be those of this thread alone.
+            with computing(), jax.set_mesh(NO_MESH):
+                lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
+            self.seconds += time.perf_counter() - start
+            self.underway[shapes] = COMPILERS.submit(self.built, lowered)
+
+    def built(self, lowered: jax.stages.Lowered) -> tuple[Compiled, float]:
+        """The program, and the seconds that it took to compile it or to read it from the cache."""
+        start, devices = time.perf_counter(), devices_of(self.placement)
+        with computing():
+            program = through_cache(lowered, devices) if devices else lowered.compile()
+        return program, time.perf_counter() - start
+
+    def compile(self, *arrays: Any) -> Compiled:
         """The compiled program for arrays of these shapes; the function itself while jit is off."""
         if option("jax_disable_jit"):
             return self.function
-        shapes = tuple(np.shape(array) for array in jax.tree.leaves(arrays))
+        shapes = shapes_of(arrays)
         if shapes not in self.compiled:
-            start = time.perf_counter()
-            with computing(), jax.set_mesh(NO_MESH):
-                lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
-            devices = devices_of(self.placement)
-            self.compiled[shapes] = (
-                through_cache(lowered, devices) if devices else lowered.compile()
-            )
-            seconds = time.perf_counter() - start
+            self.begin(*arrays)
+            self.compiled[shapes], seconds = self.underway.pop(shapes).result()
             self.seconds += seconds
             log.info("program %d, for %s: %.2f s", self.compilations, shapes[0], seconds)
         return self.compiled[shapes]
