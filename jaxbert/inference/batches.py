@@ -21,6 +21,11 @@ def count(tokens: np.ndarray) -> int:
     return tokens.shape[-1]
 
 
+def narrow(token_index: np.ndarray) -> np.ndarray:
+    """token_index [m, u] with no more columns than the longest of these texts has tokens."""
+    return token_index[:, : max(1, int((token_index >= 0).sum(axis=1).max()))]
+
+
 def typed_like(ids: np.ndarray, tokens: Sequence[np.ndarray], members: np.ndarray) -> Any:
     """Types of zeros in the shape of ids where texts have types, else None."""
     has_types = len(members) > 0 and tokens[members[0]].ndim == 2

@@ -70,6 +70,7 @@ class Engine(Generic[Model]):
         self.dtype = first_weight(encoder.embeddings).dtype
         self.width = stack.width(encoder.config.hidden_size)  # of a vector, before it is truncated
         with computing():
+            self.has_bias = encoder.position.bias is not None
             runner = self.kind.runner(encoder)
             head = PoolingHead(stack.pooling, stack.after)
         self.unit_length = bool(stack.after) and isinstance(stack.after[-1], Normalize)
@@ -203,7 +204,7 @@ class Engine(Generic[Model]):
 
     def check_memory(self, rows: int, length: int) -> None:
         """Raise DeviceMemoryError for a batch that the device cannot hold."""
-        self.kind.check_memory(self.encoder, rows, length, self.devices.first)
+        self.kind.check_memory(self.encoder, rows, length, self.has_bias, self.devices.first)
 
     def pool(self, states: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> np.ndarray:
         """The vectors [n, width] of n > 0 arrays of states [t_i, d], pooled where masks are true.

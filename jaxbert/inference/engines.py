@@ -38,9 +38,9 @@ class AnyEngine(Protocol):
         """What decides the shapes of batches where the caller does not."""
 
     def check_memory(
-        self, encoder: Transformer, rows: int, length: int, device: jax.Device | None
+        self, encoder: Transformer, b: int, t: int, has_bias: bool, device: jax.Device | None
     ) -> None:
-        """Raise DeviceMemoryError for a batch that the device cannot hold."""
+        """Raise DeviceMemoryError for b rows of t tokens that the device cannot hold."""
 
     def identity(self) -> dict[str, Any]:
         """What decides about the bits of its results, for the record of a run; {} for JAX."""
@@ -67,12 +67,11 @@ class JaxEngine:
         return by_length(backend(), encoder.position.limit)
 
     def check_memory(
-        self, encoder: Transformer, rows: int, length: int, device: jax.Device | None
+        self, encoder: Transformer, b: int, t: int, has_bias: bool, device: jax.Device | None
     ) -> None:
         """Refuse what is more than the estimate for the encoder's attention allows."""
-        dtype, has_bias = first_weight(encoder.embeddings).dtype, encoder.position.bias is not None
-        about = (encoder.config, encoder.attention, dtype)
-        check_memory(*about, rows, length, has_bias, device)
+        dtype = first_weight(encoder.embeddings).dtype
+        check_memory(encoder.config, encoder.attention, dtype, b, t, has_bias, device)
 
     def identity(self) -> dict[str, Any]:
         """Nothing beside what every record says of JAX and the processor."""

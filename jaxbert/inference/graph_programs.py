@@ -9,7 +9,7 @@ from jaxbert.graphs.encoder import INT, Tokens, no_graph, states
 from jaxbert.graphs.graph import Graph
 from jaxbert.graphs.heads import classified, pooled, token_vectors
 from jaxbert.inference import forward
-from jaxbert.inference.batches import BatchArrays
+from jaxbert.inference.batches import BatchArrays, narrow
 from jaxbert.model.transformer import Transformer
 
 # The inputs of a graph, and their axes: b rows of t tokens that hold m texts of u tokens at most.
@@ -87,11 +87,6 @@ def arguments(function: Callable[..., Any], batch: BatchArrays, skipped: Any = 0
         "token_index": own_index(keys) if batch.token_index is None else narrow(batch.token_index),
         "skipped": np.asarray(skipped, np.int32),
     }
-
-
-def narrow(token_index: np.ndarray) -> np.ndarray:
-    """token_index [m, u] with no more columns than the longest of these texts has tokens."""
-    return token_index[:, : max(1, int((token_index >= 0).sum(axis=1).max()))]
 
 
 def own_index(segments: np.ndarray) -> np.ndarray:

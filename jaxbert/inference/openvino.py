@@ -118,18 +118,17 @@ class OpenVino:
         return ByLength(budget=budget, longest=encoder.position.limit)
 
     def check_memory(
-        self, encoder: Transformer, rows: int, length: int, device: jax.Device | None
+        self, encoder: Transformer, b: int, t: int, has_bias: bool, device: jax.Device | None
     ) -> None:
-        """Raise DeviceMemoryError for a batch that memory cannot hold.
+        """Raise DeviceMemoryError for b rows of t tokens that memory cannot hold.
 
         Scores exist a tile at a time; a position scheme's term is an array [b, n, t, t], and the
         states inside a feed-forward are of all tokens at once.
         """
         config, dtype = encoder.config, first_weight(encoder.embeddings).dtype
-        has_bias = encoder.position.bias is not None
         inner = projections(config) * config.intermediate_size * dtype.itemsize // 4
         written_out = WrittenOut(dtype.itemsize)
-        about = (config, written_out, dtype, rows, length, has_bias, device, inner)
+        about = (config, written_out, dtype, b, t, has_bias, device, inner)
         check_memory(*about, remedy='engine="jax", whose attention needs less')
 
     def identity(self) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from jaxbert import CrossEncoder, Embedder, MultiVectorEncoder, cli
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import EngineError, InputError, InputTypeError, MissingPackageError
 from jaxbert.inference import forward
-from jaxbert.inference.batches import Padded
+from jaxbert.inference.batches import Padded, narrow
 from jaxbert.inference.engines import JaxEngine, chosen_engine
-from jaxbert.inference.graph_programs import arguments, narrow, own_index
+from jaxbert.inference.graph_programs import arguments, own_index
 from jaxbert.inference.planning import Packing
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import encoder, word_tokenizer, write_folder

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import itertools
 import json
 import os
 import pickle
@@ -14,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 for name in ("onnx", "openvino"):  # not imported here: openvino would tell a server of it
     if importlib.util.find_spec(name) is None:
@@ -26,18 +28,29 @@ from jaxbert.graphs import encoder as graphs
 from jaxbert.graphs.graph import NoGraphError
 from jaxbert.inference import forward
 from jaxbert.inference import openvino as module
-from jaxbert.inference.batches import Padded
+from jaxbert.inference.batches import BatchArrays, Padded, narrow
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.openvino import OpenVino
 from jaxbert.inference.planning import ByText
 from jaxbert.inference.self_check import sample
 from jaxbert.model.attention import named
 from jaxbert.model.config import EncoderConfig
-from jaxbert.model.head import POOLINGS, Dense, LabelHead, Normalize, Pooling
+from jaxbert.model.head import POOLINGS, Dense, LabelHead, Normalize, Pooling, PoolingHead
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import CONFIGS, GOLDEN, encoder, make, scored, word_tokenizer, write_folder
 from tests.models import write_late as late_folder
-from tests.tolerances import BFLOAT16, COMPANY, ENCODER, GRAPH_BFLOAT16, MINILM, close, norms, off
+from tests.tolerances import (
+    BFLOAT16,
+    COMPANY,
+    ENCODER,
+    GOLDEN_ENCODER,
+    GRAPH_BFLOAT16,
+    MINILM,
+    VISIBLE,
+    close,
+    norms,
+    off,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -66,25 +79,29 @@ def embedder(name, stack=None, **more):
     return Embedder(encoder(name), tokenizer, stack or Stack(max_length=17), **more)
 
 
+def by_graph(encoder, batch, function=forward.token_states, *fixed, extra=(), precision="f32"):
+    """What the graph gives of a batch, without the engine around it."""
+    core = module.openvino().Core()
+    read = core.read_model(model=module.program_graph(function, encoder, *fixed))
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+    given, request = module.arguments(function, batch, *extra), compiled.create_infer_request()
+    return request.infer({name: given[name] for name in module.input_names(compiled)})[0].copy()
+
+
 def graph_beside_jax(encoder, function=forward.token_states, *fixed, precision="f32"):
     """What the graph and JAX give of a batch of texts alone, texts that share a row, and none.
 
     Without the engine's own check, which compares the same.
     """
     batch = sample(encoder, function is forward.expanded_vectors)
-    core = module.openvino().Core()
-    read = core.read_model(model=module.program_graph(function, encoder, *fixed))
-    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     extra = [np.array(1, np.int32)] if function is forward.vectors else []
-    given = module.arguments(function, batch, *extra)
-    names = module.input_names(compiled)
-    request = compiled.create_infer_request()
-    found = request.infer({name: given[name] for name in names})[0]
+    found = by_graph(encoder, batch, function, *fixed, extra=extra, precision=precision)
     assert np.isfinite(found).all(), "a row without tokens"
     expected = jax.jit(function)(encoder, *fixed, batch, *extra)
-    there = batch.token_index[:4] >= 0
+    there = narrow(batch.token_index[:4]) >= 0
     return (
-        np.asarray(x)[:4][there] if x.ndim == 3 else np.asarray(x)[:4] for x in (found, expected)
+        np.asarray(x)[:4, : there.shape[1]][there] if x.ndim == 3 else np.asarray(x)[:4]
+        for x in (found, expected)
     )
 
 
@@ -103,8 +120,16 @@ GOLDEN_NAMES = (
 
 
 @pytest.mark.parametrize("name", GOLDEN_NAMES)
-def test_the_graph_of_golden_folders_has_the_states_of_the_encoder(name):
-    close(*graph_beside_jax(Encoder.from_pretrained(GOLDEN / name)), ENCODER)
+def test_the_graph_of_golden_folders_has_the_states_of_torch(name):
+    folder = GOLDEN / name
+    golden, encoder = load_file(folder / "golden.safetensors"), Encoder.from_pretrained(folder)
+    mask, types = golden["attention_mask"] != 0, golden.get("token_type_ids")
+    positions = np.arange(mask.shape[1], dtype=np.int32)[None]
+    ids, segments = golden["input_ids"].astype(np.int32), mask.astype(np.int32)
+    types = None if types is None else types.astype(np.int32)
+    found = by_graph(encoder, BatchArrays(ids, segments, positions, None, types))
+    last = golden[f"hidden.{encoder.config.num_layers}"]
+    close(found[mask], last[mask], GOLDEN_ENCODER)
 
 
 @pytest.mark.parametrize("name", ["bert-gelu", "qk-post-norm"])
@@ -133,22 +158,28 @@ def test_expanded_queries_have_tokens_that_none_attends_to(tmp_path):
 # --- heads ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", POOLINGS)
-def test_every_pooling(mode):
-    stack = Stack(Pooling((mode,)), max_length=17)
-    ours, theirs = (embedder("bert-gelu", stack, engine=e) for e in ("openvino", "jax"))
-    close(ours.encode(TEXTS), theirs.encode(TEXTS), COMPANY, norms)
+def heads(encoder, stack):
+    """Vectors by the graph and by JAX, of texts whose first token is not pooled."""
+    head = PoolingHead(stack.pooling, stack.after)
+    return graph_beside_jax(encoder, forward.vectors, head)
 
 
-@pytest.mark.parametrize("activation", ["Tanh", "Identity", "ReLU", "GELU", "SiLU", "Sigmoid"])
-def test_modules_behind_the_pooling(activation):
-    random = np.random.default_rng(3)
-    dense = Dense(
-        random.normal(size=(7, 30)).astype(np.float32), np.ones(7, np.float32), activation
-    )
-    stack = Stack(Pooling(("cls", "max")), (dense, Normalize()), 17)
-    ours, theirs = (embedder("bert-gelu", stack, engine=e) for e in ("openvino", "jax"))
-    close(ours.encode(TEXTS), theirs.encode(TEXTS), COMPANY, norms)
+def test_every_pooling():
+    found, expected = heads(encoder("bert-gelu"), Stack(Pooling(tuple(POOLINGS))))
+    assert found.shape == (4, 15 * 6)
+    for one, other in zip(np.split(found, 6, axis=1), np.split(expected, 6, axis=1), strict=True):
+        close(one, other, COMPANY, norms)
+    for one, other in itertools.combinations(np.split(expected, 6, axis=1), 2):
+        assert off(one, other, norms) > VISIBLE, "two poolings are the same here"
+
+
+def test_modules_behind_the_pooling():
+    random, size = np.random.default_rng(3), (15, 15)
+    steps = []
+    for i, activation in enumerate(["Tanh", "Identity", "ReLU", "GELU", "SiLU", "Sigmoid"]):
+        weight = random.normal(size=size).astype(np.float32)
+        steps += [Dense(weight, None if i == 1 else weight[0], activation), Normalize()]
+    close(*heads(encoder("bert-gelu"), Stack(Pooling(), tuple(steps))), COMPANY, norms)
 
 
 def test_a_prompt_that_is_not_pooled(both):
