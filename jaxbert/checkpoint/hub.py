@@ -247,7 +247,7 @@ def download(
         if folder is not None and lost is None:
             log.warning("%s is taken from %s, whose listing is not known", name, folder)
             return folder
-        reason = without(token, first_line(error))
+        reason, place = without(token, first_line(error)), cache or constants.HF_HUB_CACHE
         # An error of the client may hold the token, and a traceback would show it.
         shows = without(token, str(error)) != str(error)
         found = (
@@ -261,9 +261,8 @@ def download(
             else ""
         )
         raise ModelNotFoundError(
-            f"{name} is not whole in the cache {cache or constants.HF_HUB_CACHE}{found} and could not "
-            f"be fetched ({reason}); pass a folder that holds it, or point HF_HOME at a cache that "
-            f"has it, or try again with a network{package}"
+            f"{name} is not whole in the cache {place}{found} and could not be fetched ({reason}); "
+            "pass a folder that holds it, or point HF_HOME at a cache that has it, or try again with a network{package}"
         ) from (None if shows else error)
 
 

@@ -328,7 +328,7 @@ class SentenceTransformer(Model):
         *more: Any,
         **options: Any,
     ) -> Any:
-        """`encode` with the first prompt of these names; all by name, so that it can be replaced."""
+        """`encode` with the first prompt of these names; all is passed by name."""
         if prompt_name is None and prompt is None:
             prompt_name = next((name for name in names if name in self.prompts), None)
         inputs = texts_given(inputs, options.pop("sentences", None))

@@ -84,9 +84,9 @@ class ConstructorOptions:
         Raises InputTypeError, also for an unknown keyword, and InputError, also for what would
         change the vectors in sentence-transformers and cannot here.
         """
-        for name in given.keys() - ConstructorKeywords.__annotations__.keys():
+        for unknown in given.keys() - ConstructorKeywords.__annotations__.keys():
             raise InputTypeError(
-                f"from_pretrained has no argument {shown(name)}; see its description for those "
+                f"from_pretrained has no argument {shown(unknown)}; see its description for those "
                 "that it has"
             )
         say_what_changes_nothing(given)
