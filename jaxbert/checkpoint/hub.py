@@ -262,7 +262,8 @@ def download(
         )
         raise ModelNotFoundError(
             f"{name} is not whole in the cache {place}{found} and could not be fetched ({reason}); "
-            "pass a folder that holds it, or point HF_HOME at a cache that has it, or try again with a network{package}"
+            "pass a folder that holds it, or point HF_HOME at a cache that has it, or try again "
+            f"with a network{package}"
         ) from (None if shows else error)
 
 

