@@ -117,7 +117,58 @@ def stand_ins(home):
 # --- what does not apply -------------------------------------------------------------------------
 
 # By reason: patterns of the names of tests that sentence-transformers passes.
-NOT_APPLICABLE = {}
+NOT_APPLICABLE = {
+    "spies on the keywords with which encode_query and encode_document call encode": (
+        r"::test_encode_(query|document)\[",
+        "::test_encode_document_prompt_priority",
+        "::test_encode_advanced_parameters",
+    ),
+    "private methods and attributes, modality detection, logs and warnings of loading": (
+        "::test_preprocess_modality_error_messages",
+        "::test_supports_parametrized",
+        "::test_load_module_class_from_ref",
+        "::test_parse_model_config",
+        "::test_get_model_type",
+        "::test_can_flatten_inputs",
+        "::test_load_logs",
+        "::test_prompt_length_calculation",
+        "::test_load_with_model_kwargs",
+        "::test_get_model_kwargs",
+        "::test_use_auth_token",
+        "::test_tokenize_deprecation_warning",
+    ),
+    "functions of tensors and torch's pooling, where no model of ours runs": (
+        "util/test_similarity.py",
+        "util/test_quantization.py",
+        "::test_community_detection",
+        "test_pooling.py::(?!test_pooling_respects|test_pooling_prompt_exclusion)",
+        "::test_BinaryClassificationEvaluator_(find|distance)",
+        "test_information_retrieval_evaluator.py::test_metrics$",
+        "test_nanobeir_evaluator.py",
+        "::test_triplet_evaluator_",
+    ),
+    "modules of torch: passed in, replaced, hooked": (
+        "::test_load_local_without_normalize_directory",
+        "::test_transformers_model_property",
+        "::test_config_",
+        "::test_encode_routes_through_module_call",
+        "::test_empty_modules_raises",
+        "::test_cache_folder_from_env",
+        "::test_dtype_no_parameters",
+        "::test_gradient_checkpointing_enable",
+        "::test_save_with_safe_serialization_fallback",
+        "::test_modules_and_path_combo",
+        "::test_third_party_module",
+        "::test_private_load_with_module_classes",
+    ),
+    "uploads to the hub": ("push_to_hub",),
+    "sparse encoders and cross-encoders": (
+        "CrossEncoder",
+        "cross_encoder",
+        "SparseEncoder",
+        "::test_conversion_",
+    ),
+}
 
 
 def reason_of(test):
