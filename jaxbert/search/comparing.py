@@ -114,7 +114,8 @@ def _merge(
     """What `merged` gives; earlier rows stand first, so that ties keep the lower index."""
     scores, k = COMPARISONS[kind].compare(q, c), found[0].shape[1]
     place = jnp.arange(c.shape[0], dtype=jnp.int32)
-    # Filled rows of the piece are not there; NaN, which no order knows, is found at the end.
+    # What is beyond float32 comes out on top, to be refused; filled rows of the piece never do.
+    scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
     scores = jnp.where(place[None, :] < rows, scores, -jnp.inf)
     indices = jnp.broadcast_to(place[None, :] + first, scores.shape)
     own = best(scores, indices, min(k, c.shape[0]))

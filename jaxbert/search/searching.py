@@ -89,8 +89,7 @@ class Search:
             np.concatenate([np.asarray(block[i]) for block in self.found])[: self.number, :k]
             for i in (0, 1)
         )
-        strange = (indices < 0) | (indices >= self.first)  # no row has such a score
-        if np.isnan(scores).any() or strange.any():
+        if not np.isfinite(scores).all():
             raise InputError(
                 "a score is beyond float32, for the vectors have components of 1e19 and more; "
                 "scale them down"
