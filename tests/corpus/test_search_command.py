@@ -52,7 +52,7 @@ def test_a_text_is_most_like_itself(here, capsys, monkeypatch, suffix, precision
     embed(output, "--precision", precision, *ranges, *(["--with-text"] * (suffix != "npy")))
     lines = search(capsys, "q r s t", output, "--model", "model", "--top-k", "3", *ranges)
     assert len(lines) == 3
-    first = [line for line in lines if "row 4" in line][0]
+    first = next(line for line in lines if "row 4" in line)
     score, *row = first.split("\t")
     assert row == ["row 4"] + ["q r s t"] * (suffix != "npy")
     assert score == lines[0].split("\t")[0]  # bits of few features may be those of another

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from jaxbert import Ranges, quantize_embeddings
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.similarity import similarity
-from jaxbert.search import Bits, Bytes, top_k
-from jaxbert.search import searching
+from jaxbert.search import Bits, Bytes, searching, top_k
 from tests.tolerances import FUNCTION
 
 # Pieces of 8 rows, and no queries together with others: several of both.
