@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxbert.compat import util as util
     from jaxbert.compat.cross_encoder import CrossEncoder as CrossEncoder
     from jaxbert.compat.sentence_transformer import SentenceTransformer as SentenceTransformer
     from jaxbert.compat.similarity_function import SimilarityFunction as SimilarityFunction

@@ -28,7 +28,7 @@ class EmbedderModel(Model):
 
     @property
     def embedder(self) -> Embedder:
-        """The Embedder inside."""
+        """The Embedder that does the work."""
         return self.native
 
     # --- steps -------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ class EmbedderModel(Model):
         return self._steps[0]
 
     def _last_module(self) -> Step:
-        """The last step."""
+        """The last step of the model."""
         return self._steps[-1]
 
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
@@ -84,7 +84,7 @@ class EmbedderModel(Model):
 
     @property
     def similarity_fn_name(self) -> str:
-        """What `similarity` computes."""
+        """What `similarity` computes: cosine, dot, euclidean or manhattan."""
         return self.native.similarity_fn_name
 
     @similarity_fn_name.setter

@@ -121,7 +121,7 @@ class HuggingFaceTokenizer:
         return self(text, text_pair, **options)["input_ids"]
 
     def decode(self, ids: Any, skip_special_tokens: bool = False, **more: Any) -> str:
-        """The text of ids."""
+        """The text that ids stand for."""
         plain = [int(i) for i in np.atleast_1d(as_numpy(ids))]
         return str(self.backend_tokenizer.decode(plain, skip_special_tokens=skip_special_tokens))
 
@@ -154,7 +154,7 @@ class HuggingFaceTokenizer:
 
     @property
     def all_special_ids(self) -> list[int]:
-        """The ids of those."""
+        """The ids of those special tokens."""
         ids: list[int] = self.convert_tokens_to_ids(self.all_special_tokens)
         return ids
 

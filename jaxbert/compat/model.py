@@ -94,7 +94,7 @@ class Model:
         return modality in self.modalities or (several and set(modality) <= set(self.modalities))
 
     def get_backend(self) -> str:
-        """What computes: JAX."""
+        """The library that computes: JAX."""
         return "jax"
 
     # --- devices and processes ---------------------------------------------------------------

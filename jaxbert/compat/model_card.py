@@ -40,7 +40,7 @@ class ModelCardData:
         """Take note of nothing: the model describes itself."""
 
     def set_model_id(self, model_id: str) -> None:
-        """Keep the model's name."""
+        """Keep the name of the model."""
         self.model_id = model_id
 
     def set_base_model(self, model_id: str, revision: str | None = None) -> None:

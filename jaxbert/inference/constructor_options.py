@@ -154,9 +154,10 @@ def say_what_changes_nothing(given: Mapping[str, Any]) -> None:
     """Log what has no effect here; raise InputError for what would have one."""
     if flag(given.get("trust_remote_code", False), "trust_remote_code"):
         log.info("trust_remote_code=True changes nothing: no code of a checkpoint is run here")
-    if given.get("backend", "torch") not in ("torch", "jax"):
+    backend = given.get("backend", "torch")
+    if not isinstance(backend, str) or backend not in ("torch", "jax"):
         raise InputError(
-            f"backend is {shown(given['backend'])}, and models run in JAX here; leave it out"
+            f"backend is {shown(backend)}, and models run in JAX here; leave it out"
         )
     for name, harmless in HARMLESS.items():
         kwargs = given.get(name)

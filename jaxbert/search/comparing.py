@@ -23,7 +23,7 @@ class Comparison(NamedTuple):
 
 
 def unchanged(x: jax.Array) -> jax.Array:
-    """Vectors as they are."""
+    """The vectors, as they are."""
     return x
 
 
@@ -98,7 +98,7 @@ def merged(
 
 @jax.jit(static_argnums=0)
 def _prepare(kind: str, x: jax.Array) -> jax.Array:
-    """What `prepared` gives."""
+    """The vectors that `prepared` gives."""
     return COMPARISONS[kind].prepare(x)
 
 
@@ -111,7 +111,7 @@ def _merge(
     first: jax.Array,
     rows: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """What `merged` gives; earlier rows stand first, so that ties keep the lower index."""
+    """The answer of `merged`; earlier rows stand first, so that ties keep the lower index."""
     scores, k = COMPARISONS[kind].compare(q, c), found[0].shape[1]
     place = jnp.arange(c.shape[0], dtype=jnp.int32)
     # What is beyond float32 comes out on top, to be refused; filled rows of the piece never do.

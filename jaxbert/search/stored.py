@@ -19,7 +19,7 @@ class Floats:
         self.rows = rows_of(vectors, "corpus")
 
     def __len__(self) -> int:
-        """The number of vectors."""
+        """The number of vectors in it."""
         return len(self.rows)
 
     @property
@@ -49,7 +49,7 @@ class Bytes(Floats):
         check_widths(len(self.ranges.low), self.width)
 
     def piece(self, first: int, stop: int) -> np.ndarray:
-        """Some rows as floats."""
+        """Some of the rows as floats."""
         rows = self.rows[first:stop]
         level = rows.astype(np.float32) + (128.5 if rows.dtype == np.int8 else 0.5)
         step = (self.ranges.high - self.ranges.low) / np.float32(STEPS)
@@ -80,7 +80,7 @@ class Bits(Floats):
         return unsigned(queries)
 
     def piece(self, first: int, stop: int) -> np.ndarray:
-        """Some rows as uint8."""
+        """Some of the rows as uint8."""
         return unsigned(self.rows[first:stop])
 
 
