@@ -37,8 +37,8 @@ PLAIN = corpus lab search compat text verify attack parity deviceless \
     students.py train_command.py) \
   $(addprefix checkpoint/test_,folders.py hub.py kinds.py refusals.py replacing.py \
     saving_heads.py) \
-  $(addprefix inference/test_,compilation_cache.py constructor_options.py planning.py programs.py promise.py quantise.py \
-    similarity.py) \
+  $(addprefix inference/test_,compilation_cache.py constructor_options.py planning.py programs.py \
+    promise.py quantise.py similarity.py) \
   $(addprefix process/test_,forked.py interrupts.py streams.py)
 
 tree-mode: $(VENV)/.test

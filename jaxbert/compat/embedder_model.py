@@ -5,7 +5,7 @@ Source: sentence-transformers 6.2, sentence_transformer/model.py and base/model.
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.compat.model import Model, restored
@@ -25,6 +25,12 @@ class EmbedderModel(Model):
         """The fields of a model."""
         super().__init__(embedder, name, model_card_data)
         self._steps = steps_of(self)
+
+    def __copy__(self) -> Self:
+        """A model with settings of its own, which shares weights and programs."""
+        new = super().__copy__()
+        new._steps = steps_of(new)
+        return new
 
     @property
     def embedder(self) -> Embedder:

@@ -60,6 +60,14 @@ class Model:
             "the model of this package"
         )
 
+    def __copy__(self) -> Self:
+        """A model with settings of its own, which shares weights and programs."""
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
+        new.native = copy.copy(self.native)
+        new._tokenizer = HuggingFaceTokenizer(new.native)
+        return new
+
     # --- settings ----------------------------------------------------------------------------
 
     @property

@@ -44,8 +44,9 @@ def is_tensor(value: Any) -> bool:
 
 def as_tensor(array: np.ndarray) -> Any:
     """The tensor of an array, on the device where code for torch expects it."""
-    module = torch()
-    return module.from_numpy(np.ascontiguousarray(array)).to(tensor_device())
+    array = np.ascontiguousarray(array)
+    array = array if array.flags.writeable else array.copy()  # those of JAX are not
+    return torch().from_numpy(array).to(tensor_device())
 
 
 def as_theirs(array: Any) -> Any:

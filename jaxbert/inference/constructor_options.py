@@ -156,9 +156,7 @@ def say_what_changes_nothing(given: Mapping[str, Any]) -> None:
         log.info("trust_remote_code=True changes nothing: no code of a checkpoint is run here")
     backend = given.get("backend", "torch")
     if not isinstance(backend, str) or backend not in ("torch", "jax"):
-        raise InputError(
-            f"backend is {shown(backend)}, and models run in JAX here; leave it out"
-        )
+        raise InputError(f"backend is {shown(backend)}, and models run in JAX here; leave it out")
     for name, harmless in HARMLESS.items():
         kwargs = given.get(name)
         if kwargs is None:

@@ -261,6 +261,9 @@ def test_models_are_pickled_and_copied(model):
         alike(other.encode(TEXTS), model.encode(TEXTS))
         assert other[0].max_seq_length == 17
         assert other.tokenizer.model_max_length == 17
+        other.max_seq_length = 5
+        assert other[0].max_seq_length == other.tokenizer.model_max_length == 5
+        assert model.max_seq_length == 17
 
 
 def test_an_embedder_of_ones_own(folder):

@@ -13,7 +13,7 @@ from tests.models import write_folder
 from tests.tolerances import COMPANY, close, norms
 
 TEXTS = ["a b c", "d e"]
-KIND = "sentence_transformers.models.Transformer"
+KIND = "sentence_transformers.models"
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,11 @@ def test_a_cache_of_ones_own_without_the_hub(tmp_path):
         sentence_bert_config={},
         config_sentence_transformers={},
         tokenizer_config={},
-        modules=[{"idx": 0, "name": "0", "path": "", "type": KIND}],
+        modules=[
+            {"idx": 0, "name": "0", "path": "", "type": f"{KIND}.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{KIND}.Pooling"},
+        ],
+        **{"1_Pooling__config": {"word_embedding_dimension": 15, "pooling_mode_mean_tokens": True}},
     )
     (tmp_path / "models--some--model" / "refs").mkdir()
     (tmp_path / "models--some--model" / "refs" / "main").write_text(commit)
