@@ -86,7 +86,8 @@ def best(scores: jax.Array, indices: jax.Array, k: int) -> tuple[jax.Array, jax.
 
 def prepared(kind: str, x: Any) -> jax.Array:
     """Vectors on the device, made ready once for all that they are compared with."""
-    return _prepare(kind, jnp.asarray(x))
+    x = jnp.asarray(x)
+    return x if COMPARISONS[kind].prepare is unchanged else _prepare(kind, x)
 
 
 def merged(
@@ -114,8 +115,9 @@ def _merge(
     """The answer of `merged`; earlier rows stand first, so that ties keep the lower index."""
     scores, k = COMPARISONS[kind].compare(q, c), found[0].shape[1]
     place = jnp.arange(c.shape[0], dtype=jnp.int32)
-    # What is beyond float32 comes out on top, to be refused; filled rows of the piece never do.
-    scores = jnp.where(jnp.isnan(scores), jnp.inf, scores)
+    # What is not finite comes out on top, to be refused; filled rows of the piece never do. To look
+    # at the vectors themselves would take as long as a product with a hundred queries.
+    scores = jnp.where(jnp.isfinite(scores), scores, jnp.inf)
     scores = jnp.where(place[None, :] < rows, scores, -jnp.inf)
     indices = jnp.broadcast_to(place[None, :] + first, scores.shape)
     own = best(scores, indices, min(k, c.shape[0]))

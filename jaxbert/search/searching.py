@@ -23,9 +23,9 @@ from jaxbert.search.stored import Floats
 
 # Bytes of the arrays that are made for a piece of the corpus and some queries.
 BUDGET = 128 * 2**20
-# Rows of a piece and queries at a time where the budget allows them: a product of these is large
-# enough for the processor's libraries, and its scores (16 MiB) small enough for its caches.
-PIECE, QUERIES = 4096, 1024
+# Rows of a piece, for few queries and for many, and queries at a time, where the budget allows
+# them: measured on a CPU (notes/bench/search.py), where longer pieces leave the caches.
+PIECE, LONG_PIECE, QUERIES = 2048, 4096, 1024
 # Candidates per answer where vectors in fewer bits are searched and then compared in float32.
 OVERSAMPLE = 4
 
@@ -33,10 +33,10 @@ OVERSAMPLE = 4
 def sizes(queries: int, width: int, budget: int) -> tuple[int, int]:
     """(queries at a time, rows of a piece), powers of two whose arrays fit the budget.
 
-    Few queries take longer pieces. Raises InputError for a budget that not even 8 rows fit.
+    Raises InputError for a budget that not even 8 rows fit.
     """
     q = min(QUERIES, 1 << max(0, queries - 1).bit_length())
-    c = PIECE * max(1, min(8, QUERIES // (4 * q)))
+    c = PIECE if q < QUERIES // 4 else LONG_PIECE
     while memory(q, c, width) > budget and max(q, c) > 8:
         q, c = (q // 2, c) if q >= c else (q, c // 2)
     if memory(q, c, width) > budget:
@@ -90,9 +90,10 @@ class Search:
             for i in (0, 1)
         )
         if not np.isfinite(scores).all():
+            row = int(indices[~np.isfinite(scores)][0])
             raise InputError(
-                "a score is beyond float32, for the vectors have components of 1e19 and more; "
-                "scale them down"
+                f"row {row} of the corpus has a score that is not finite in float32: it holds NaN, "
+                "infinity or numbers of 1e19 and more; leave it out, or scale the vectors down"
             )
         return scores, indices.astype(np.int64)
 

@@ -165,13 +165,13 @@ BROKEN = np.where(np.arange(39).reshape(3, 13) == 20, np.nan, 1.0)
     ("arguments", "error", "words"),
     [
         ((BROKEN, whole(5), 1), InputError, "row 1 of queries holds a number that is not finite"),
-        ((whole(5), BROKEN, 1), InputError, "row 1 of corpus holds a number that is not finite"),
+        ((whole(5), BROKEN, 1), InputError, "row 1 of the corpus has a score that is not finite"),
         ((whole(5), whole(5, 11), 1), InputError, "width 13 and a corpus of width 11"),
         ((whole(5), whole(5), 0), InputError, "k is 0"),
         ((whole(5), whole(5), 1.5), InputTypeError, "k is a float"),
         (("text", whole(5), 1), InputTypeError, "queries has dtype"),
         ((np.zeros((1, 2, 3)), whole(5), 1), InputError, "queries has shape"),
-        ((whole(2) * 1e30, whole(5) * 1e30, 1), InputError, "beyond float32"),
+        ((whole(2) * 1e30, whole(5) * 1e30, 1), InputError, "numbers of 1e19 and more"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
