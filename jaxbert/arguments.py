@@ -35,6 +35,13 @@ def as_list(inputs: Iterable[str], name: str = "inputs") -> list[str]:
     return [plain_text(i, text) for i, text in enumerate(texts)]
 
 
+def texts_given(inputs: Any, sentences: Any) -> Any:
+    """The texts of a call, under one of their two names. Raises InputTypeError for both."""
+    if inputs is not None and sentences is not None:
+        raise InputTypeError("inputs and sentences were both given; pass inputs alone")
+    return sentences if inputs is None else inputs
+
+
 def is_table(inputs: object) -> bool:
     """Whether iterating gives names instead of texts: for tables of any library, and mappings.
 

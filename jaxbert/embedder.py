@@ -2,19 +2,20 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from jaxbert.arguments import as_list, flag, integer
+from jaxbert.arguments import as_list, flag, integer, texts_given
 from jaxbert.checkpoint.opening import open_model
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.source import Source
 from jaxbert.encoder import Encoder
 from jaxbert.errors import InputTypeError
+from jaxbert.inference.constructor_options import ConstructorKeywords, ConstructorOptions
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.outputs import LongTexts, OnEmpty, OnLong, Output, check_output, refuse_torch
@@ -79,6 +80,7 @@ class Embedder(PortableEmbedder):
         devices: Sequence[jax.Device] | None = None,
         parts: Mapping[str, Any] | None = None,
         engine: str | AnyEngine = "jax",
+        **theirs: Unpack[ConstructorKeywords],
     ) -> Self:
         """The model of a folder or a hub name, with its pooling, normalisation and prompts.
 
@@ -91,14 +93,24 @@ class Embedder(PortableEmbedder):
         norm (notes/06-cpu.md), so float32 is the default. parts is as in Encoder.from_pretrained.
         engine is what computes: "jax"; "openvino", which takes the extra of that name, is for BERT
         and JinaBERT on a CPU, and has compared itself with the JAX encoder before it gives a result
-        (notes/13-engines.md); or an object with their interface. Raises ModelNotFoundError,
-        CheckpointError, and InputError for what the engine cannot run.
+        (notes/13-engines.md); or an object with their interface. theirs are sentence-transformers'
+        keywords, such as prompts and truncate_dim, which set what the folder says otherwise
+        (inference/constructor_options.py); those that change nothing are logged. Raises
+        ModelNotFoundError, CheckpointError, and InputError for what the engine cannot run.
         """
-        kind, devices = chosen_engine(engine), check_devices(devices)
+        kind, deterministic = chosen_engine(engine), flag(deterministic, "deterministic")
+        options = ConstructorOptions.of(theirs, check_devices(devices))
+        devices = options.devices
         kind.check(devices)  # before a model is fetched
-        deterministic = flag(deterministic, "deterministic")
-        opened = open_model(name, revision=revision, token=token, ignore_config=ignore_config)
-        stack = opened.read_stack()
+        opened = open_model(
+            name,
+            revision=revision,
+            token=token,
+            ignore_config=ignore_config,
+            cache=options.cache,
+            offline=options.offline,
+        )
+        stack = options.stack(opened.read_stack(), opened.stored.config.hidden_size)
         tokenizer = Tokenizer.of_model(opened, stack.lower_case)
         device = devices[0] if devices else None
         encoder = Encoder.from_checkpoint(
@@ -133,16 +145,16 @@ class Embedder(PortableEmbedder):
 
     def encode(
         self,
-        inputs: str | Iterable[str],
+        inputs: str | Iterable[str] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         batch_size: int | None = None,
         show_progress_bar: bool | None = None,
         output_value: Output | None = "sentence_embedding",
-        precision: Precision = "float32",
+        precision: Precision | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | None = None,
+        device: Any = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
         pool: None = None,
@@ -151,10 +163,12 @@ class Embedder(PortableEmbedder):
         max_length: int | None = None,
         on_long: OnLong = "truncate",
         ranges: Ranges | np.ndarray | None = None,
+        sentences: str | Iterable[str] | None = None,
     ) -> Any:
         """One vector per text, an np.ndarray: [n, d] for a list, [d] for one str, [0, d] for none.
 
-        The arguments are those of sentence-transformers, and the last three. prompt (or
+        The arguments are those of sentence-transformers, and max_length, on_long and ranges;
+        sentences is the older name of inputs. prompt (or
         prompts[prompt_name], or the default of the folder) is put before each text. Beyond
         max_length tokens, the folder's if None, texts are cut, special tokens kept; on_long="warn"
         warns of it, "error" refuses. truncate_dim keeps the first features; normalize_embeddings
@@ -170,6 +184,7 @@ class Embedder(PortableEmbedder):
         bit does with deterministic=True.
         """
         refuse_torch(convert_to_numpy, convert_to_tensor, device, pool, chunk_size)
+        inputs = texts_given(inputs, sentences)
         texts = as_list([inputs] if isinstance(inputs, str) else inputs)
         finish = self.finish(truncate_dim, normalize_embeddings, precision, ranges)
         check_output(output_value, finish, len(texts))
@@ -188,7 +203,7 @@ class Embedder(PortableEmbedder):
 
     def encode_query(
         self,
-        inputs: str | Iterable[str],
+        inputs: str | Iterable[str] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         *more: Any,
@@ -201,7 +216,7 @@ class Embedder(PortableEmbedder):
 
     def encode_document(
         self,
-        inputs: str | Iterable[str],
+        inputs: str | Iterable[str] | None = None,
         prompt_name: str | None = None,
         prompt: str | None = None,
         *more: Any,

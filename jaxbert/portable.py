@@ -98,6 +98,10 @@ class Portable:
         )
         self._move(destination(folder))
 
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """`save_pretrained` under the name that it has in older code."""
+        self.save_pretrained(folder)
+
     def _check_class(self) -> None:
         """Refuse a subclass of model or tokenizer that computes anything else."""
         check_own(self, self._home, self._title)

@@ -280,8 +280,23 @@ CALLS = {
             "ignore_config": (),
             "parts": None,
             "engine": "jax",
+            "device": "cpu",
+            "cache_folder": None,
+            "local_files_only": True,
+            "prompts": None,
+            "default_prompt_name": None,
+            "truncate_dim": None,
+            "similarity_fn_name": None,
+            "trust_remote_code": False,
+            "model_kwargs": None,
+            "tokenizer_kwargs": None,
+            "processor_kwargs": None,
+            "config_kwargs": None,
+            "backend": "torch",
         },
     ),
+    "Embedder.to": (lambda: embedder().to, lambda: {"device": "cpu"}),
+    "Embedder.save": (lambda: embedder().save, lambda: {"folder": "saved"}),
     "Embedder.encode": (
         lambda: embedder().encode,
         lambda: {
@@ -302,6 +317,7 @@ CALLS = {
             "max_length": None,
             "on_long": "truncate",
             "ranges": None,
+            "sentences": None,
         },
     ),
     "Embedder.encode_query": (lambda: embedder().encode_query, lambda: {**GIVEN, "prompt": None}),
@@ -375,6 +391,7 @@ CALLS |= {
         lambda: scorer().save_pretrained,
         lambda: {"folder": "saved scorer"},
     ),
+    "CrossEncoder.save": (lambda: scorer().save, lambda: {"folder": "saved scorer"}),
     "CrossEncoder.from_pretrained": (
         lambda: CrossEncoder.from_pretrained,
         lambda: {
@@ -431,6 +448,7 @@ CALLS |= {
         lambda: filler().save_pretrained,
         lambda: {"folder": "saved filler"},
     ),
+    "MaskedLM.save": (lambda: filler().save, lambda: {"folder": "saved filler"}),
     "MaskedLM.from_pretrained": (
         lambda: MaskedLM.from_pretrained,
         lambda: {
@@ -556,6 +574,7 @@ COMMANDS = {
     "info": ["info", "model", "--revision", "main"],
     "verify": ["verify", "model", "--attention", "dense", "--engine", "jax"],
     "status": ["status", "out.npy"],
+    "search": ["search", "a", "out.npy", "--model", "model", "--top-k", "3"],
     "lab extrapolate": ["lab", "extrapolate", "--scheme", "none", "--texts", "a.txt", "-o", "x"],
     "lab check": ["lab", "check", "mine.py:Scheme", "--heads", "2", "--width", "8"],
     # The one text is too short to be masked, so that nothing is trained.

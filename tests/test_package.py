@@ -32,7 +32,8 @@ def imported(file):
 # A room, or a face beside the rooms, imports only what stands before it.
 ROOMS = (
     "errors model arguments process checkpoint text graphs inference encoder copying portable "
-    "portable_kinds masked_lm cross_encoder multi_vector embedder verify corpus train lab mteb cli"
+    "portable_kinds masked_lm cross_encoder multi_vector embedder search compat verify corpus "
+    "train lab mteb cli"
 ).split()
 
 

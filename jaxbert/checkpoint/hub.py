@@ -56,14 +56,19 @@ WITHOUT_OWNER = frozenset(
 
 
 def resolve(
-    name: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache: str | None = None,
+    offline: bool = False,
 ) -> Path:
     """The folder of a model: an existing folder, the installed package, the hub's cache, the hub.
 
     A folder never touches the network. HF_HOME, HF_HUB_OFFLINE and HF_TOKEN are honoured. With a
     revision (branch, tag or commit) the package is passed over, for it has none. A name without an
-    owner is one of sentence-transformers, as it is there. Raises ModelNotFoundError with the ways
-    that remain.
+    owner is one of sentence-transformers, as it is there. cache is a folder to use in place of the
+    hub's cache; offline leaves the hub out. Raises ModelNotFoundError with the ways that remain.
     """
     if not isinstance(name, str | os.PathLike) or not isinstance(os.fspath(name), str):
         raise InputTypeError(f"a model's name is a str or a path, not a {type(name).__name__}")
@@ -77,7 +82,7 @@ def resolve(
     package = installed_package() if name == DEFAULT_MODEL and revision is None else None
     if package is not None:
         return package
-    return cached(name, revision) or download(name, revision, token)
+    return cached(name, revision, cache) or download(name, revision, token, cache, offline)
 
 
 def clean_token(token: str | None) -> str | None:
@@ -140,7 +145,7 @@ def installed_package() -> Path | None:
 # --- the hub's cache ---------------------------------------------------------------------------
 
 
-def snapshot(name: str, revision: str | None) -> Path | None:
+def snapshot(name: str, revision: str | None, cache: str | None = None) -> Path | None:
     """What the hub's cache has of a model: config.json and weights at least, or nothing."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -149,7 +154,11 @@ def snapshot(name: str, revision: str | None) -> Path | None:
         patterns = list(PATTERNS)
         folder = Path(
             snapshot_download(
-                name, revision=revision, local_files_only=True, allow_patterns=patterns
+                name,
+                revision=revision,
+                local_files_only=True,
+                allow_patterns=patterns,
+                cache_dir=cache,
             )
         )
     except LocalEntryNotFoundError:  # also where the cache lists files that it does not hold
@@ -163,25 +172,25 @@ def snapshot(name: str, revision: str | None) -> Path | None:
     return folder
 
 
-def cached(name: str, revision: str | None) -> Path | None:
+def cached(name: str, revision: str | None, cache: str | None = None) -> Path | None:
     """The snapshot in the hub's cache, if it is whole; another program may have fetched a part.
 
     A file that decides about the vectors must be there, or the cache must know that the repository
     has none: without its modules.json a model would be pooled wrongly, and nobody would notice.
     """
-    folder = snapshot(name, revision)
+    folder = snapshot(name, revision, cache)
     if folder is None:
         return None
     if (folder.parents[1] / "trees" / f"{folder.name}.json").is_file():
         return folder  # the client has just compared the folder with the repository's listing
-    return None if any(in_doubt(name, revision, file) for file in DECIDING) else folder
+    return None if any(in_doubt(name, revision, file, cache) for file in DECIDING) else folder
 
 
-def in_doubt(name: str, revision: str | None, file: str) -> bool:
+def in_doubt(name: str, revision: str | None, file: str, cache: str | None = None) -> bool:
     """Whether the cache has no file of this name, and does not know that there is none."""
     from huggingface_hub import try_to_load_from_cache
 
-    return try_to_load_from_cache(name, file, revision=revision) is None
+    return try_to_load_from_cache(name, file, cache, revision) is None
 
 
 def missing(folder: Path) -> str | None:
@@ -207,27 +216,38 @@ def broken_off(folder: Path) -> str | None:
 # --- the hub -----------------------------------------------------------------------------------
 
 
-def download(name: str, revision: str | None, token: str | None) -> Path:
+def download(
+    name: str,
+    revision: str | None,
+    token: str | None,
+    cache: str | None = None,
+    offline: bool = False,
+) -> Path:
     """Fetch the model into the hub's cache; PATTERNS only.
 
-    Where that cannot be done, a snapshot of an older client, which left no listing of the
-    repository, is taken if modules.json and all that it names are there.
+    Where that cannot be done, or must not (offline), a snapshot of an older client, which left no
+    listing of the repository, is taken if modules.json and all that it names are there.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
     try:
         # Without a network snapshot_download would answer with the part that the cache has.
+        if offline:
+            raise ModelNotFoundError("local_files_only=True leaves the hub out")
         HfApi(token=token).model_info(name, revision=revision)
+        patterns = list(PATTERNS)
         return Path(
-            snapshot_download(name, revision=revision, token=token, allow_patterns=list(PATTERNS))
+            snapshot_download(
+                name, revision=revision, token=token, allow_patterns=patterns, cache_dir=cache
+            )
         )
     except Exception as error:  # the client raises many kinds: network, offline, access, names
-        folder = snapshot(name, revision)
+        folder = snapshot(name, revision, cache)
         lost = None if folder is None else missing(folder) or broken_off(folder)
         if folder is not None and lost is None:
             log.warning("%s is taken from %s, whose listing is not known", name, folder)
             return folder
-        reason = without(token, first_line(error))
+        reason, place = without(token, first_line(error)), cache or constants.HF_HUB_CACHE
         # An error of the client may hold the token, and a traceback would show it.
         shows = without(token, str(error)) != str(error)
         found = (
@@ -241,9 +261,9 @@ def download(name: str, revision: str | None, token: str | None) -> Path:
             else ""
         )
         raise ModelNotFoundError(
-            f"{name} is not whole in the cache {constants.HF_HUB_CACHE}{found} and could not be "
-            f"fetched ({reason}); pass a folder that holds it, or point HF_HOME at a cache that "
-            f"has it, or try again with a network{package}"
+            f"{name} is not whole in the cache {place}{found} and could not be fetched ({reason}); "
+            "pass a folder that holds it, or point HF_HOME at a cache that has it, or try again "
+            f"with a network{package}"
         ) from (None if shows else error)
 
 

@@ -76,12 +76,15 @@ def open_model(
     revision: str | None = None,
     token: str | None = None,
     ignore_config: Collection[str] = (),
+    cache: str | None = None,
+    offline: bool = False,
 ) -> OpenedModel:
     """The model of a folder or hub name.
 
-    ignore_config names keys of its JSON files that may be passed over. Raises ModelNotFoundError
+    ignore_config names keys of its JSON files that may be passed over; cache and offline are as in
+    `hub.resolve`. Raises ModelNotFoundError
     where there is no such model, CheckpointError for what is damaged, missing or not understood.
     """
     ignore = names(ignore_config, "ignore_config")
-    folder = hub.resolve(name, revision=revision, token=token)
+    folder = hub.resolve(name, revision=revision, token=token, cache=cache, offline=offline)
     return open_at(os.fspath(name), folder, transformer_folder(folder), ignore)

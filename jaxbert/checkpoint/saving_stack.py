@@ -49,7 +49,7 @@ class StackFiles:
     def check_written(self, room: Path, config: EncoderConfig, ignore: Collection[str]) -> None:
         """Refuse a folder that gives another stack than the one it was made of."""
         again = read_stack(room, config, ignore)
-        for name in (field.name for field in fields(Stack)):
+        for name in (field.name for field in fields(Stack) if field.compare):
             own, other = comparable(getattr(self.stack, name)), comparable(getattr(again, name))
             if name == "prompts":  # those that every model has are added by reading
                 own = Stack().prompts | own

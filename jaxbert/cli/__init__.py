@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from jaxbert.cli.commands import run_status
+from jaxbert.cli.commands import run_search, run_status
 from jaxbert.cli.options import parser
 from jaxbert.errors import JaxbertError, printable
 from jaxbert.process import interrupts, streams
@@ -49,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def answers(options: argparse.Namespace) -> bool:
     """Whether a command says on stdout what it found."""
-    return getattr(options, "output", "-") == "-" or options.action is run_status
+    return getattr(options, "output", "-") == "-" or options.action in (
+        run_status,
+        run_search,
+    )
 
 
 def interrupted(error: KeyboardInterrupt) -> int:

@@ -92,6 +92,14 @@ def run_rank(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_search(options: argparse.Namespace) -> int:
+    """Print the rows of a run's output that are most like a query; the exit status."""
+    from jaxbert.corpus.search_command import search
+
+    interrupts.check()
+    return search(options, model_arguments(options))
+
+
 def run_fill(options: argparse.Namespace) -> int:
     """Print the probability of each word for a mask, and the text with it; the exit status."""
     from jaxbert.masked_lm import MaskedLM

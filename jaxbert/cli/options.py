@@ -10,6 +10,7 @@ from jaxbert.cli.commands import (
     run_info,
     run_lab_check,
     run_rank,
+    run_search,
     run_similarity,
     run_status,
     run_verify,
@@ -45,6 +46,15 @@ def parser() -> argparse.ArgumentParser:
     rank.add_argument("input", nargs="*", help="files of texts, or - for stdin (the default)")
     rank.add_argument("--text-field", default="text", metavar="NAME", help="default: text")
     rank.add_argument("--top-k", type=int, metavar="N", help="default: all")
+
+    search = add(actions, "search", "rows of a run's output by their likeness", run_search, False)
+    search.add_argument("query", metavar="QUERY")
+    search.add_argument("output", metavar="OUTPUT", help="what embed was given as -o")
+    search.add_argument("--top-k", type=int, default=10, metavar="N", help="default: %(default)s")
+    search.add_argument("--prompt", help="put before the query (default: the model's for queries)")
+    search.add_argument("--prompt-name", metavar="NAME", help="a prompt of the model")
+    search.add_argument("--ranges", metavar="FILE", help="of int8 and uint8, those of the run")
+    search.set_defaults(model=None)
 
     fill = add(actions, "fill", "the words for each [MASK] of a text", run_fill, has_default=False)
     fill.add_argument("text", metavar="TEXT", help="a text with [MASK] in it")

@@ -142,6 +142,24 @@ def check_on_empty(on_empty: Any, finish: Finish) -> None:
         )
 
 
+def check_device(device: Any) -> int:
+    """The number in the name of a device, 0 where it has none, from a str or a torch.device.
+
+    Raises InputError unless it names the platform of this process.
+    """
+    name = device if isinstance(device, str) else getattr(device, "type", None)
+    name, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
+    own = getattr(device, "index", None)  # of a torch.device; a method of a str
+    number = str(own) if isinstance(own, int) else number or "0"
+    here = backend()
+    if PLATFORMS.get(name, name) != here or not (number.isascii() and number.isdigit()):
+        raise InputError(
+            f"device is {shown(device)}, but this process computes on {here}; leave it out, and "
+            "choose the platform with the environment variable JAX_PLATFORMS"
+        )
+    return int(number)
+
+
 def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: Any) -> None:
     """Raise InputError for sentence-transformers' arguments about tensors, devices, processes."""
     if flag(tensor, "convert_to_tensor") or not flag(numpy, "convert_to_numpy"):
@@ -149,13 +167,8 @@ def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: 
             "vectors are NumPy arrays here, so leave out convert_to_tensor and convert_to_numpy; "
             "torch.from_numpy(vectors) makes a tensor of them"
         )
-    here = backend()
-    asked = device.split(":")[0] if isinstance(device, str) else ""
-    if device is not None and PLATFORMS.get(asked, asked) != here:
-        raise InputError(
-            f"device is {shown(device)}, but this process computes on {here}; leave it out, and "
-            "choose the platform with the environment variable JAX_PLATFORMS"
-        )
+    if device is not None:
+        check_device(device)
     if pool is not None or chunk_size is not None:
         raise InputError(
             "pool and chunk_size are for sentence-transformers' processes; leave them out, one "

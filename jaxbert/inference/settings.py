@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -10,9 +10,10 @@ from jaxbert.arguments import as_list, choice, flag, integer
 from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, InputTypeError, shown
-from jaxbert.inference.outputs import Finish
+from jaxbert.inference.constructor_options import enum_value
+from jaxbert.inference.outputs import Finish, check_device
 from jaxbert.inference.quantise import Precision, Ranges
-from jaxbert.inference.similarity import similarity, similarity_pairwise
+from jaxbert.inference.similarity import OneScore, similarity, similarity_pairwise
 from jaxbert.text.chunking import Chunker, of_tokens
 from jaxbert.text.prompts import Prompts, chosen
 from jaxbert.text.tokenizer import Tokenizer
@@ -65,7 +66,8 @@ class Settings:
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, name: str) -> None:
-        self.change(similarity=choice(name, "similarity_fn_name", SIMILARITIES))
+        name = choice(enum_value(name), "similarity_fn_name", SIMILARITIES)
+        self.change(similarity=name)
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -129,14 +131,31 @@ class Settings:
     def similarity(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """[n, d] and [m, d] -> [n, m]: cosine, dot, or a negative distance, as the folder says.
 
+        Of two single vectors [d] it is [1, 1], of which float() makes a number.
         Source: sentence-transformers' similarity_fn_name; euclidean and manhattan are negated there
         too, so that larger always means more similar.
         """
-        return similarity(a, b, self.stack.similarity)
+        scores = similarity(a, b, self.stack.similarity)
+        return scores.view(OneScore) if np.ndim(a) == np.ndim(b) == 1 else scores
 
     def similarity_pairwise(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """[n, d] and [n, d] -> [n]: the similarity of each a[i] with b[i]."""
         return similarity_pairwise(a, b, self.stack.similarity)
+
+    # Names that code for sentence-transformers calls.
+
+    def get_max_seq_length(self) -> int:
+        """The most tokens of a text: max_seq_length."""
+        return self.max_seq_length
+
+    def eval(self) -> Self:
+        """The model itself, which has no dropout to switch off."""
+        return self
+
+    def to(self, device: Any) -> Self:
+        """The model itself, where it is; InputError for another platform, see `encode`."""
+        check_device(device)
+        return self
 
     def chunker(self, tokens: int) -> Chunker:
         """A function from a text to chunks of so many tokens that cover it, for `encode_chunks`."""
@@ -156,10 +175,11 @@ class Settings:
         self,
         truncate_dim: int | None,
         normalize: bool,
-        precision: Precision,
+        precision: Precision | None,
         ranges: Ranges | np.ndarray | None,
     ) -> Finish:
-        """The Finish of a call, its arguments checked."""
+        """The Finish of a call, its arguments checked; a precision of None is float32."""
+        precision = "float32" if precision is None else precision
         width, normalize = self.get_embedding_dimension(), flag(normalize, "normalize_embeddings")
         if truncate_dim is not None:
             width = self.check_width(truncate_dim)

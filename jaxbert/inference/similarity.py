@@ -12,6 +12,14 @@ DISTANCES = {"euclidean": "euclidean", "manhattan": "cityblock"}
 SMALLEST_SQUARE, LARGEST_SQUARE = 1e-12, 1e12
 
 
+class OneScore(np.ndarray):
+    """The score [1, 1] of two vectors, a number for float() as it is in sentence-transformers."""
+
+    def __float__(self) -> float:
+        """The one number; TypeError where there are more."""
+        return float(np.asarray(self).item()) if self.size == 1 else float(np.asarray(self))
+
+
 def unit_length(x: np.ndarray) -> np.ndarray:
     """x / ||x|| over the last axis in float32, for vectors of any length; a zero vector stays zero.
 

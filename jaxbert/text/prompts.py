@@ -3,7 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from jaxbert.errors import InputError, InputTypeError, shown
+from jaxbert.errors import InputError, InputTypeError, shown, warn_caller
+
+
+class PromptWarning(UserWarning):
+    """A prompt was named that is not used, for another was given as text."""
 
 
 class Prompts(dict[str, str]):
@@ -97,17 +101,28 @@ def check_str(value: object, title: str) -> None:
         raise InputTypeError(f"{title} is a {type(value).__name__}; pass str")
 
 
+def check_default(default: str | None, prompts: Mapping[str, str]) -> None:
+    """Raise InputError unless the default prompt is among the prompts."""
+    if default is not None and default not in prompts:
+        known = ", ".join(map(repr, prompts)) or "none"
+        raise InputError(f"default_prompt_name is {shown(default)}, but the prompts are: {known}")
+
+
 def chosen(
     prompts: Mapping[str, str], default: str | None, name: str | None, text: str | None
 ) -> str:
     """The prompt that applies: the text, else the one named, else the one named by default.
 
-    Empty where there is none of them. Raises InputTypeError, and InputError for an unknown name.
+    Empty where there is none of them. Warns of a name beside a text, which is used alone. Raises
+    InputTypeError, and InputError for an unknown name.
     """
     for value, title in ((text, "prompt"), (name, "prompt_name")):
         if value is not None:
             check_str(value, title)
     if text is not None:
+        if name is not None:
+            message = "prompt and prompt_name were both given; prompt is used, so leave one out"
+            warn_caller(message, PromptWarning)
         return str.__str__(text)
     name = default if name is None else name
     if name is None:

@@ -1,0 +1,299 @@
+"""SentenceTransformer: an Embedder under the constructor, names and results of theirs.
+
+Source: sentence-transformers 6.2, sentence_transformer/model.py and base/model.py.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from jaxbert.arguments import texts_given
+from jaxbert.compat.embedder_model import EmbedderModel
+from jaxbert.compat.model import (
+    check_devices_argument,
+    check_no_more,
+    dtype_of,
+    length_of,
+    max_length_of,
+    refuse_modules,
+    token_of,
+)
+from jaxbert.compat.tensors import as_numpy, as_tensor, as_theirs, is_tensor
+from jaxbert.embedder import Embedder
+from jaxbert.errors import InputError, shown, warn_caller
+from jaxbert.inference.quantise import DTYPES, FEWEST, Ranges, quantize_embeddings
+from jaxbert.inference.settings import DOCUMENT_PROMPTS
+
+
+class FewVectorsWarning(UserWarning):
+    """Bytes were made by the ranges of few vectors, so that they depend on each other."""
+
+
+class SentenceTransformer(EmbedderModel):
+    """An Embedder that takes and gives what sentence-transformers' class of this name does."""
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        modules: Any = None,
+        device: Any = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        similarity_fn_name: Any = None,
+        cache_folder: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: bool | str | None = None,
+        use_auth_token: bool | str | None = None,
+        truncate_dim: int | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: Any = None,
+        backend: str = "torch",
+        deterministic: bool = False,
+    ) -> None:
+        """Load a model; the arguments are those of sentence-transformers, and deterministic.
+
+        trust_remote_code changes nothing, no code of a checkpoint is run; model_kwargs may ask for
+        dtype "bfloat16"; deterministic is as in Embedder.from_pretrained: equal texts have equal
+        vectors in any company. Raises InputTypeError for modules, and as Embedder.from_pretrained.
+        """
+        refuse_modules(modules)
+        if model_name_or_path is None:
+            raise InputError("there is no model without a name; pass model_name_or_path")
+        dtype, model_kwargs = dtype_of(model_kwargs)
+        length, processor_kwargs = length_of(
+            {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
+        )
+        embedder = Embedder.from_pretrained(
+            model_name_or_path,
+            deterministic=deterministic,
+            dtype=dtype,
+            revision=revision,
+            token=token_of(token or use_auth_token),
+            device=device,
+            prompts=prompts,
+            default_prompt_name=default_prompt_name,
+            similarity_fn_name=similarity_fn_name,
+            cache_folder=cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
+            local_files_only=local_files_only,
+            trust_remote_code=trust_remote_code,
+            model_kwargs=model_kwargs,
+            processor_kwargs=processor_kwargs,
+            config_kwargs=config_kwargs,
+            backend=backend,
+        )
+        self._begin(embedder, os.fspath(model_name_or_path), model_card_data)
+        if length is not None:
+            self.max_seq_length = length
+        if truncate_dim is not None:
+            self.truncate_dim = truncate_dim
+
+    @classmethod
+    def of(cls, embedder: Embedder) -> Self:
+        """The same embedder under these names."""
+        model = cls.__new__(cls)
+        model._begin(embedder, "an Embedder")
+        return model
+
+    # --- texts -> vectors --------------------------------------------------------------------
+
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether the input is one text, or one of what is no text, and no list of them."""
+        if isinstance(inputs, str | Mapping) or is_tensor(inputs):
+            return True
+        if isinstance(inputs, np.ndarray):
+            return inputs.ndim == 0 or inputs.dtype.kind not in "UO"
+        messages = isinstance(inputs, list) and bool(inputs) and isinstance(inputs[0], Mapping)
+        return messages and {"role", "content"} <= set(inputs[0])
+
+    def encode(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        output_value: Any = "sentence_embedding",
+        precision: Any = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: Any = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        pool: Any = None,
+        chunk_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Vectors as an array, a tensor (convert_to_tensor), or a list of tensors (neither).
+
+        output_value "token_embeddings" and None give tensors, arrays without torch. device, pool
+        and chunk_size say where others compute: here it is this process. batch_size is the most
+        rows that run together. Raises InputError for what is not offered, and as Embedder.encode.
+        Differs: no texts give [0, d]; text pairs, dicts and images are refused.
+        """
+        check_devices_argument(device)
+        inputs = texts_given(inputs, kwargs.pop("sentences", None))
+        length = max_length_of(kwargs)
+        check_no_more("encode", kwargs)
+        if precision not in (None, *DTYPES):
+            raise InputError(
+                f"Precision {shown(precision)} is not supported; choose one of {', '.join(DTYPES)}"
+            )
+        single = self.is_singular_input(inputs)
+        if isinstance(inputs, np.ndarray):
+            inputs = inputs.tolist()
+        whole = output_value == "sentence_embedding"
+        found = self.native.encode(
+            [inputs] if single else inputs,
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            output_value,
+            normalize_embeddings=normalize_embeddings and whole,
+            truncate_dim=self._width(truncate_dim),
+            max_length=length,
+        )
+        if not whole:
+            if output_value is None:
+                prefix = self.native.prompt(prompt_name, prompt)
+                found = [self._features(row, prefix) for row in found]
+            found = as_theirs(found)
+        else:
+            found = quantised(found, precision)
+            if convert_to_tensor or not convert_to_numpy:
+                found = as_tensor(found)
+            if not (convert_to_tensor or convert_to_numpy):
+                found = list(found)
+        return found[0] if single else found
+
+    def _features(self, row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+        """All that is known of a text, under the names of sentence-transformers' features."""
+        names = ("input_ids", "attention_mask", "token_embeddings", "sentence_embedding")
+        found: dict[str, Any] = {name: row[name] for name in names}
+        for name in names[:2]:
+            found[name] = found[name].astype(np.int64)
+        found["token_type_ids"] = np.zeros_like(found["input_ids"])
+        if prefix:
+            found["prompt_length"] = self.native.tokenizer.prompt_length(prefix)
+        return {**found, "modality": "text"}
+
+    def encode_query(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """`encode` with the prompt named query, where the model has it and none is given."""
+        return self._encode_as("query", ("query",), inputs, prompt_name, prompt, *more, **options)
+
+    def encode_document(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """`encode` with the prompt named document, passage or corpus: the first that there is."""
+        names = DOCUMENT_PROMPTS
+        return self._encode_as("document", names, inputs, prompt_name, prompt, *more, **options)
+
+    def _encode_as(
+        self,
+        task: str,
+        names: tuple[str, ...],
+        inputs: Any,
+        prompt_name: str | None,
+        prompt: str | None,
+        *more: Any,
+        **options: Any,
+    ) -> Any:
+        """`encode` with the first prompt of these names; all is passed by name."""
+        if prompt_name is None and prompt is None:
+            prompt_name = next((name for name in names if name in self.prompts), None)
+        inputs = texts_given(inputs, options.pop("sentences", None))
+        given = dict(zip(POSITIONAL, more, strict=False)) | options
+        return self.encode(
+            inputs=inputs, prompt_name=prompt_name, prompt=prompt, task=task, **given
+        )
+
+    def encode_multi_process(
+        self,
+        inputs: Any = None,
+        pool: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
+        chunk_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        normalize_embeddings: bool = False,
+        precision: Any = "float32",
+        truncate_dim: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """`encode` in this process, which is the whole pool."""
+        return self.encode(
+            inputs,
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            **options,
+        )
+
+    # --- features ----------------------------------------------------------------------------
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """The features with token_embeddings and sentence_embedding, which they are given too."""
+        check_no_more("forward", kwargs)
+        ids, mask = (np.asarray(as_numpy(features[k])) for k in ("input_ids", "attention_mask"))
+        states = np.asarray(self.native.encoder(ids, mask), np.float32)
+        pooled = mask.astype(bool)
+        if "prompt_length" in features and not self.native.stack.pooling.include_prompt:
+            pooled &= np.cumsum(mask, axis=1) > int(features["prompt_length"])
+        rows = [state[own != 0] for state, own in zip(states, mask, strict=True)]
+        masks = [own[there != 0] for own, there in zip(pooled, mask, strict=True)]
+        vectors = self.native.engine.pool(rows, masks)[:, : self.get_embedding_dimension()]
+        features["token_embeddings"] = as_theirs(states)
+        features["sentence_embedding"] = as_theirs(vectors)
+        return features
+
+    __call__ = forward
+
+
+# The arguments of encode behind the first three.
+POSITIONAL = (
+    "batch_size show_progress_bar output_value precision convert_to_numpy convert_to_tensor device "
+    "normalize_embeddings truncate_dim pool chunk_size"
+).split()
+
+
+def quantised(vectors: np.ndarray, precision: Any) -> np.ndarray:
+    """The vectors in a precision; ranges are those of the vectors, with a warning for few.
+
+    Differs: Embedder.encode refuses fewer than 100 vectors without ranges.
+    """
+    if precision in (None, "float32"):
+        return vectors
+    ranges = None
+    if precision in ("int8", "uint8") and 0 < len(vectors) < FEWEST:
+        ranges = Ranges.of(vectors)
+        warn_caller(
+            f"{precision} was made by the ranges of these {len(vectors)} vectors alone, so their "
+            "bytes cannot be compared with others; use jaxbert.Ranges",
+            FewVectorsWarning,
+        )
+    return quantize_embeddings(vectors, precision, ranges)

@@ -1,0 +1,42 @@
+"""Checks of what is searched and of what is asked for."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxbert.arguments import array
+from jaxbert.errors import InputError
+
+
+def rows_of(vectors: Any, name: str) -> np.ndarray:
+    """Vectors [n, d], or one [d] as [1, d], in the dtype that they have.
+
+    Raises InputTypeError for what is no array of numbers, InputError for other shapes.
+    """
+    rows = array(vectors, name)
+    rows = rows[None] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise InputError(f"{name} has shape {rows.shape}; pass vectors [n, d]")
+    return rows
+
+
+def floats_of(rows: np.ndarray, name: str) -> np.ndarray:
+    """The rows in float32. Raises InputError for a number that is not finite there."""
+    with np.errstate(over="ignore"):
+        floats = rows.astype(np.float32, copy=False)
+    finite = np.isfinite(floats).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"row {int(np.argmin(finite))} of {name} holds a number that is not finite in float32; "
+            "leave it out"
+        )
+    return floats
+
+
+def check_widths(queries: int, corpus: int) -> None:
+    """Raise InputError unless vectors of both widths can be compared."""
+    if queries != corpus:
+        raise InputError(
+            f"queries of width {queries} and a corpus of width {corpus} cannot be compared; embed "
+            "both with one model and one truncate_dim"
+        )

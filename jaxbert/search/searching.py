@@ -1,0 +1,176 @@
+"""The k best of a corpus for each query: exact, a piece of the corpus at a time.
+
+Between pieces only the best [q, k] are kept, so that memory does not grow with the corpus. The
+largest arrays are a piece [c, d] and the scores [q, c] of some queries with it; `sizes` holds them
+within a budget.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbert.arguments import choice, integer
+from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
+from jaxbert.errors import InputError
+from jaxbert.inference.similarity import similarity as score_matrix
+from jaxbert.process.backend import computing
+from jaxbert.search.checks import check_widths, floats_of, rows_of
+from jaxbert.search.comparing import merged, prepared
+from jaxbert.search.stored import Floats
+
+# Bytes of the arrays that are made for a piece of the corpus and some queries.
+BUDGET = 128 * 2**20
+# Rows of a piece, for few queries and for many, and queries at a time, where the budget allows
+# them: measured on a CPU (notes/bench/search.py), where longer pieces leave the caches.
+PIECE, LONG_PIECE, QUERIES = 2048, 4096, 1024
+# Candidates per answer where vectors in fewer bits are searched and then compared in float32.
+OVERSAMPLE = 4
+
+
+def sizes(queries: int, width: int, budget: int) -> tuple[int, int]:
+    """(queries at a time, rows of a piece), powers of two whose arrays fit the budget.
+
+    Raises InputError for a budget that not even 8 rows fit.
+    """
+    q = min(QUERIES, 1 << max(0, queries - 1).bit_length())
+    c = PIECE if q < QUERIES // 4 else LONG_PIECE
+    while memory(q, c, width) > budget and max(q, c) > 8:
+        q, c = (q // 2, c) if q >= c else (q, c // 2)
+    if memory(q, c, width) > budget:
+        raise InputError(
+            f"budget is {budget} bytes, and vectors of width {width} need {memory(q, c, width)}; "
+            "raise it"
+        )
+    return q, c
+
+
+def memory(queries: int, piece: int, width: int) -> int:
+    """Bytes of queries, of a piece twice (as read, and prepared), and of scores with indices."""
+    return 4 * (queries * width + 2 * piece * width + 3 * queries * piece)
+
+
+class Search:
+    """Queries that look at one piece of a corpus after another; `result` is what they found."""
+
+    def __init__(self, queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> None:
+        """queries [q, d] as they are compared, kind a name in COMPARISONS."""
+        self.kind, self.k, self.first = kind, k, 0
+        self.number = len(queries)
+        self.at_once, self.rows = sizes(self.number, queries.shape[1], budget)
+        with computing():
+            blocks = range(0, self.number, self.at_once)
+            self.blocks = [
+                prepared(kind, filled(queries[i : i + self.at_once], self.at_once)) for i in blocks
+            ]
+            nothing = jnp.full((self.at_once, k), -jnp.inf), jnp.full((self.at_once, k), -1)
+            self.found: list[tuple[jax.Array, jax.Array]] = [nothing for _ in self.blocks]
+
+    def look(self, piece: np.ndarray) -> None:
+        """Compare with the next rows of the corpus, however many."""
+        for start in range(0, len(piece), self.rows):
+            some = piece[start : start + self.rows]
+            with computing():
+                c = prepared(self.kind, filled(some, self.rows))
+                for i, q in enumerate(self.blocks):
+                    self.found[i] = merged(self.kind, self.found[i], q, c, self.first, len(some))
+                # The next piece is read while this one is compared, and no third one waits.
+                self.found[-1][0].block_until_ready()
+            self.first += len(some)
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """scores float32 [q, k] and indices int64 [q, k], k being at most the rows looked at."""
+        k = min(self.k, self.first)
+        if not self.found:
+            return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
+        scores, indices = (
+            np.concatenate([np.asarray(block[i]) for block in self.found])[: self.number, :k]
+            for i in (0, 1)
+        )
+        if not np.isfinite(scores).all():
+            row = int(indices[~np.isfinite(scores)][0])
+            raise InputError(
+                f"row {row} of the corpus has a score that is not finite in float32: it holds NaN, "
+                "infinity or numbers of 1e19 and more; leave it out, or scale the vectors down"
+            )
+        return scores, indices.astype(np.int64)
+
+
+def filled(rows: np.ndarray, number: int) -> np.ndarray:
+    """The rows with zeros behind them, so that shapes are few."""
+    if len(rows) == number:
+        return rows
+    return np.concatenate([rows, np.zeros((number - len(rows), rows.shape[1]), rows.dtype)])
+
+
+def top_k(
+    queries: Any,
+    corpus: Any,
+    k: int,
+    *,
+    similarity: str = "cosine",
+    rescore: Any = None,
+    oversample: int = OVERSAMPLE,
+    budget: int = BUDGET,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar rows of a corpus: scores float32 [q, k] falling, indices int64 [q, k].
+
+    queries are [q, d] or [d]. corpus is an array [n, d] of floats or whole numbers, or Bytes or
+    Bits of it; a np.memmap is read a piece at a time. Exact: the answer of a full sort of the
+    float32 scores; equal scores by the lower index. k beyond n is n. similarity is cosine, dot,
+    euclidean or manhattan, the distances negated; Bits have that of their signs, d - 2 differing.
+    With rescore, the vectors [n, d] of the corpus in floats, the oversample * k best are compared
+    again in float32 by the similarity: that is exact in the scores, not in what was left out.
+    budget is in bytes, for the arrays on the device beside queries and answers. Raises
+    InputTypeError, InputError, also for NaN and infinity.
+    """
+    asked = rows_of(queries, "queries")
+    stored = corpus if isinstance(corpus, Floats) else Floats(corpus)
+    choice(similarity, "similarity", SIMILARITIES)
+    k, budget = integer(k, "k", 1), integer(budget, "budget", 1, 2**62)
+    oversample = integer(oversample, "oversample", 1)
+    full = None if rescore is None else rows_of(rescore, "rescore")
+    if full is not None:
+        check_widths(asked.shape[1], full.shape[1])
+        if len(full) != len(stored):
+            raise InputError(f"rescore has {len(full)} vectors, and the corpus {len(stored)}")
+    wanted = min(k, len(stored)) if full is None else min(k * oversample, len(stored))
+    compared = stored.queries(asked)
+    if not wanted:
+        empty = (len(asked), 0)
+        return np.zeros(empty, np.float32), np.zeros(empty, np.int64)
+    search = Search(compared, stored.comparison or similarity, wanted, budget)
+    for first in range(0, len(stored), search.rows):
+        search.look(stored.piece(first, min(first + search.rows, len(stored))))
+    scores, indices = search.result()
+    if full is None:
+        return scores, indices
+    return rescored(floats_of(asked, "queries"), full, indices, k, similarity)
+
+
+def rescored(
+    queries: np.ndarray, corpus: np.ndarray, candidates: np.ndarray, k: int, similarity: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of the candidates [q, m] of each query by their similarity in float32."""
+    found = [
+        best_of(row, np.sort(own), corpus, k, similarity)
+        for row, own in zip(queries, candidates, strict=True)
+    ]
+    return np.stack([scores for scores, _ in found]), np.stack([rows for _, rows in found])
+
+
+def best_of(
+    query: np.ndarray, rows: np.ndarray, corpus: np.ndarray, k: int, similarity: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and rows of the k best for one query; of equal scores the lower row."""
+    scores = score_matrix(query, corpus[rows], similarity)[0]
+    order = np.argsort(-scores, kind="stable")[:k]
+    return scores[order], rows[order]
+
+
+def pieces(number: int, size: int) -> Iterator[tuple[int, int]]:
+    """(first, stop) of pieces of so many rows."""
+    for first in range(0, number, size):
+        yield first, min(first + size, number)

