@@ -232,7 +232,7 @@ def test_a_model_of_the_hub_is_resolved_by_name_and_commit(folder, monkeypatch, 
     shutil.copytree(folder, there)
     asked = []
 
-    def resolve(name, *, revision=None, token=None):
+    def resolve(name, *, revision=None, **more):
         asked.append((name, revision))
         return here if here.exists() else there
 

@@ -82,8 +82,8 @@ def open_model(
     """The model of a folder or hub name.
 
     ignore_config names keys of its JSON files that may be passed over; cache and offline are as in
-    `hub.resolve`. Raises ModelNotFoundError
-    where there is no such model, CheckpointError for what is damaged, missing or not understood.
+    `hub.resolve`. Raises ModelNotFoundError where there is no such model, CheckpointError for what
+    is damaged, missing or not understood.
     """
     ignore = names(ignore_config, "ignore_config")
     folder = hub.resolve(name, revision=revision, token=token, cache=cache, offline=offline)
