@@ -15,7 +15,8 @@ from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError, printable
 from jaxbert.inference.quantise import Ranges
 from jaxbert.process import interrupts, streams
-from jaxbert.search.searching import Search
+from jaxbert.search.few import FewQueries
+from jaxbert.search.searching import Search, search_for
 from jaxbert.search.stored import Bits, Bytes, Floats
 
 # What a query's model must have in common with that of the run; dtype and attention may differ.
@@ -41,12 +42,12 @@ def search(options: argparse.Namespace, model: dict[str, Any]) -> int:
         normalize_embeddings=about["normalize"],
     )
     interrupts.check()
-    search: Search | None = None
+    search: FewQueries | Search | None = None
     for piece in output.pieces():
         rows = stored(piece)
         if search is None:
             kind = rows.comparison or about["similarity"]
-            search = Search(rows.queries(query[None]), kind, k)
+            search = search_for(rows.queries(query[None]), kind, k)
         search.look(rows.piece(0, len(rows)))
         interrupts.check()
     if search is None:

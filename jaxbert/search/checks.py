@@ -40,3 +40,13 @@ def check_widths(queries: int, corpus: int) -> None:
             f"queries of width {queries} and a corpus of width {corpus} cannot be compared; embed "
             "both with one model and one truncate_dim"
         )
+
+
+def check_scores(scores: np.ndarray, indices: np.ndarray) -> None:
+    """Raise InputError for a score that is not finite, and name the row of the corpus."""
+    if not np.isfinite(scores).all():
+        row = int(indices[~np.isfinite(scores)][0])
+        raise InputError(
+            f"row {row} of the corpus has a score that is not finite in float32: it holds NaN, "
+            "infinity or numbers of 1e19 and more; leave it out, or scale the vectors down"
+        )

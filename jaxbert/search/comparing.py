@@ -65,12 +65,18 @@ def signs(q: jax.Array, c: jax.Array) -> jax.Array:
     return bits.astype(jnp.float32)
 
 
+def plus_minus(x: jax.Array) -> jax.Array:
+    """The signs of bits packed in bytes, [n, 8 d] of -1 and 1: their products are `signs`."""
+    return 2.0 * jnp.unpackbits(x, axis=-1).astype(jnp.float32) - 1.0
+
+
 COMPARISONS: dict[str, Comparison] = {
     "cosine": Comparison(unit, cosine),
     "dot": Comparison(unchanged, dot),
     "euclidean": Comparison(unchanged, euclidean),
     "manhattan": Comparison(unchanged, manhattan),
     "bits": Comparison(unchanged, signs),
+    "bits, by products": Comparison(plus_minus, dot),
 }
 
 

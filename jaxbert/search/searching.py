@@ -17,8 +17,9 @@ from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.errors import InputError
 from jaxbert.inference.similarity import similarity as score_matrix
 from jaxbert.process.backend import computing
-from jaxbert.search.checks import check_widths, floats_of, rows_of
+from jaxbert.search.checks import check_scores, check_widths, floats_of, rows_of
 from jaxbert.search.comparing import merged, prepared
+from jaxbert.search.few import FEW, FewQueries
 from jaxbert.search.stored import Floats
 
 # Bytes of the arrays that are made for a piece of the corpus and some queries.
@@ -57,13 +58,18 @@ class Search:
 
     def __init__(self, queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> None:
         """queries [q, d] as they are compared, kind a name in COMPARISONS."""
-        self.kind, self.k, self.first = kind, k, 0
+        # To count the differing bits of a pair takes longer than its product, once a piece is
+        # written out as numbers, which few queries are not worth.
+        many_bits = kind == "bits" and len(queries) > FEW
+        self.kind, self.k, self.first = "bits, by products" if many_bits else kind, k, 0
         self.number = len(queries)
-        self.at_once, self.rows = sizes(self.number, queries.shape[1], budget)
+        width = queries.shape[1] * (8 if many_bits else 1)
+        self.at_once, self.rows = sizes(self.number, width, budget)
         with computing():
             blocks = range(0, self.number, self.at_once)
             self.blocks = [
-                prepared(kind, filled(queries[i : i + self.at_once], self.at_once)) for i in blocks
+                prepared(self.kind, filled(queries[i : i + self.at_once], self.at_once))
+                for i in blocks
             ]
             nothing = jnp.full((self.at_once, k), -jnp.inf), jnp.full((self.at_once, k), -1)
             self.found: list[tuple[jax.Array, jax.Array]] = [nothing for _ in self.blocks]
@@ -89,13 +95,16 @@ class Search:
             np.concatenate([np.asarray(block[i]) for block in self.found])[: self.number, :k]
             for i in (0, 1)
         )
-        if not np.isfinite(scores).all():
-            row = int(indices[~np.isfinite(scores)][0])
-            raise InputError(
-                f"row {row} of the corpus has a score that is not finite in float32: it holds NaN, "
-                "infinity or numbers of 1e19 and more; leave it out, or scale the vectors down"
-            )
+        check_scores(scores, indices)
         return scores, indices.astype(np.int64)
+
+
+def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> Search | FewQueries:
+    """The search that is faster for these queries: on the device, or for a few by NumPy."""
+    fits = memory(FEW, FewQueries.rows, queries.shape[1]) <= budget
+    if 0 < len(queries) <= FEW and kind in FewQueries.kinds and fits:
+        return FewQueries(queries, kind, k)
+    return Search(queries, kind, k, budget)
 
 
 def filled(rows: np.ndarray, number: int) -> np.ndarray:
@@ -141,7 +150,7 @@ def top_k(
     if not wanted:
         empty = (len(asked), 0)
         return np.zeros(empty, np.float32), np.zeros(empty, np.int64)
-    search = Search(compared, stored.comparison or similarity, wanted, budget)
+    search = search_for(compared, stored.comparison or similarity, wanted, budget)
     for first in range(0, len(stored), search.rows):
         search.look(stored.piece(first, min(first + search.rows, len(stored))))
     scores, indices = search.result()

@@ -66,7 +66,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=384)
-    parser.add_argument("--queries", type=int, nargs="*", default=[1, 100, 1000])
+    parser.add_argument("--queries", type=int, nargs="*", default=[1, 16, 100, 1000])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     corpus = unit(options.rows, options.width, 0)

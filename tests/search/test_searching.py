@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jaxbert import Ranges, quantize_embeddings
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.similarity import similarity
-from jaxbert.search import Bits, Bytes, searching, top_k
+from jaxbert.search import Bits, Bytes, few, searching, top_k
 from tests.tolerances import FUNCTION
 
 # Pieces of 8 rows, and no queries together with others: several of both.
@@ -84,6 +84,30 @@ def test_dtypes_that_hold_the_same_numbers_give_the_same_answer(dtype):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("kind", ["cosine", "dot"])
+def test_few_queries_on_the_host_have_the_answer_of_many_on_the_device(kind, monkeypatch):
+    """Exact products, so that all scores are equal in bits but for a cosine's roots."""
+    monkeypatch.setattr(few.FewQueries, "rows", 8)
+    queries, corpus = whole(few.FEW + 1, seed=1), whole(101)
+    corpus[[3, 50, 51]] = 0.0
+    corpus[60:] *= np.float32(2.0**50)  # squares beyond float32
+    many = top_k(queries, corpus, 17, similarity=kind)
+    host = top_k(queries[:-1], corpus, 17, similarity=kind)
+    scale = np.abs(many[0]).max()
+    assert np.abs(many[0][:-1] - host[0]).max() <= FUNCTION * scale
+    if kind == "dot":
+        np.testing.assert_array_equal(many[0][:-1], host[0])
+        np.testing.assert_array_equal(many[1][:-1], host[1])
+
+
+def test_a_search_is_on_the_host_for_few_queries_alone():
+    asked = whole(few.FEW + 1)
+    assert isinstance(searching.search_for(asked[1:], "dot", 3), few.FewQueries)
+    assert isinstance(searching.search_for(asked, "dot", 3), searching.Search)
+    assert isinstance(searching.search_for(asked[1:], "euclidean", 3), searching.Search)
+    assert isinstance(searching.search_for(asked[1:], "dot", 3, SMALL), searching.Search)
+
+
 def test_zero_and_minus_zero_are_equal_scores():
     corpus = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
     scores, rows = top_k(np.array([-0.0, 0.0], np.float32), corpus, 3, similarity="dot")
@@ -138,9 +162,10 @@ def test_bits_are_compared_by_their_signs(precision):
     expected, order = sorted_all(signs[0] @ signs[1].T, 11)
     stored = quantize_embeddings(corpus, precision)
     for asked in (queries, quantize_embeddings(queries, precision)):
-        scores, rows = top_k(asked, Bits(stored), 11)
-        np.testing.assert_array_equal(rows, order)
-        np.testing.assert_array_equal(scores, expected)
+        for times in (1, 7):  # few are compared by their differing bits, many by products
+            scores, rows = top_k(np.tile(asked, (times, 1)), Bits(stored), 11)
+            np.testing.assert_array_equal(rows, np.tile(order, (times, 1)))
+            np.testing.assert_array_equal(scores, np.tile(expected, (times, 1)))
 
 
 def test_rescoring_gives_exact_scores_and_with_all_candidates_the_exact_answer():
