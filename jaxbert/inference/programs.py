@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -82,7 +83,8 @@ class Program:
         self.function = lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
         self.jitted = jax.jit(self.function)
         self.compiled: dict[Shapes, Compiled] = {}
-        self.underway: dict[Shapes, Future[tuple[Compiled, float]]] = {}
+        self.underway: dict[Shapes, Future[None]] = {}
+        self.lock = Lock()  # of both, for threads that call the program at once
         self.seconds = 0.0
 
     @property
@@ -95,33 +97,45 @@ class Program:
 
     def begin(self, *arrays: Any) -> None:
         """Have the program for arrays of these shapes compiled by another thread, if it is new."""
-        shapes = shapes_of(arrays)
-        known = shapes in self.compiled or shapes in self.underway
-        if not known and not option("jax_disable_jit"):
-            start = time.perf_counter()
-            # Traced here, since the user's settings of JAX may be those of this thread alone.
-            with computing(), jax.set_mesh(NO_MESH):
-                lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
-            self.seconds += time.perf_counter() - start
-            self.underway[shapes] = COMPILERS.submit(self.built, lowered)
+        if not option("jax_disable_jit"):
+            self.promised(shapes_of(arrays), arrays)
 
-    def built(self, lowered: jax.stages.Lowered) -> tuple[Compiled, float]:
-        """The program, and the seconds that it took to compile it or to read it from the cache."""
+    def promised(self, shapes: Shapes, arrays: Any) -> Future[None] | None:
+        """What waits for the program of these shapes; None if it is there."""
+        with self.lock:
+            if shapes in self.compiled:
+                return None
+            if shapes not in self.underway:
+                # Traced here, since the user's settings of JAX may be those of this thread alone.
+                with computing(), jax.set_mesh(NO_MESH):
+                    lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
+                self.underway[shapes] = COMPILERS.submit(self.build, shapes, lowered)
+            return self.underway[shapes]
+
+    def build(self, shapes: Shapes, lowered: jax.stages.Lowered) -> None:
+        """Compile the program, or read it from the cache, and keep it."""
         start, devices = time.perf_counter(), devices_of(self.placement)
         with computing():
             program = through_cache(lowered, devices) if devices else lowered.compile()
-        return program, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        with self.lock:
+            self.compiled[shapes] = program
+            self.seconds += seconds
+        log.info("program %d, for %s: %.2f s", self.compilations, shapes[0], seconds)
 
     def compile(self, *arrays: Any) -> Compiled:
         """The compiled program for arrays of these shapes; the function itself while jit is off."""
         if option("jax_disable_jit"):
             return self.function
         shapes = shapes_of(arrays)
-        if shapes not in self.compiled:
-            self.begin(*arrays)
-            self.compiled[shapes], seconds = self.underway.pop(shapes).result()
-            self.seconds += seconds
-            log.info("program %d, for %s: %.2f s", self.compilations, shapes[0], seconds)
+        future = None if shapes in self.compiled else self.promised(shapes, arrays)
+        if future is not None:
+            try:
+                future.result()
+            finally:  # what failed is tried again by the next call
+                with self.lock:
+                    if self.underway.get(shapes) is future:
+                        del self.underway[shapes]
         return self.compiled[shapes]
 
     def __call__(self, *arrays: Any) -> jax.Array:

@@ -1,6 +1,7 @@
 """Programs per shape, results in order, windows of texts, the next one begun."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -46,17 +47,17 @@ def test_a_program_is_compiled_once_per_shape():
 
 def test_a_program_that_was_begun_is_compiled_by_another_thread(monkeypatch):
     """Traced by the caller, since settings of JAX may be those of its thread alone."""
-    threads, own = [], Program.built
+    threads, own = [], Program.build
 
-    def built(self, lowered):
+    def build(self, shapes, lowered):
         threads.append(threading.current_thread())
-        return own(self, lowered)
+        own(self, shapes, lowered)
 
     def negative(x):
         threads.append(threading.current_thread())
         return -x
 
-    monkeypatch.setattr(Program, "built", built)
+    monkeypatch.setattr(Program, "build", build)
     program = Program(negative)
     for _ in range(2):
         program.begin(np.ones(3, np.float32))
@@ -67,21 +68,39 @@ def test_a_program_that_was_begun_is_compiled_by_another_thread(monkeypatch):
 
 
 def test_a_compilation_that_fails_says_so_and_is_tried_again(monkeypatch):
-    own = Program.built
+    own = Program.build
     errors = [MemoryError("no room"), None]
 
-    def built(self, lowered):
+    def build(self, shapes, lowered):
         if error := errors.pop(0):
             raise error
-        return own(self, lowered)
+        own(self, shapes, lowered)
 
-    monkeypatch.setattr(Program, "built", built)
+    monkeypatch.setattr(Program, "build", build)
     program = Program(lambda x: -x)
     program.begin(np.ones(3, np.float32))
     with pytest.raises(MemoryError, match="no room"):
         program(np.ones(3, np.float32))
     assert program.compilations == 0
     np.testing.assert_array_equal(program(np.ones(3, np.float32)), [-1.0, -1.0, -1.0])
+
+
+def test_threads_that_need_one_program_at_once_share_its_compilation(monkeypatch):
+    built, own, begun = [], Program.build, threading.Event()
+
+    def build(self, shapes, lowered):
+        assert begun.wait(60)
+        built.append(shapes)
+        own(self, shapes, lowered)
+
+    monkeypatch.setattr(Program, "build", build)
+    program = Program(lambda x: -x)
+    with ThreadPoolExecutor(5) as pool:
+        results = [pool.submit(program, np.full(7, i, np.float32)) for i in range(5)]
+        begun.set()
+        for i, result in enumerate(results):
+            np.testing.assert_array_equal(result.result(60), np.full(7, -i, np.float32))
+    assert built == [((7,),)]
 
 
 def test_all_shapes_of_a_window_are_begun_before_its_first_batch_runs():
