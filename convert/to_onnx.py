@@ -74,6 +74,11 @@ def exported(model: Any, output: str) -> bytes:
     tokens = Tokens(ids, types, positions, graph.constant(queries), keys)
     x, width = states(graph, model.encoder, tokens), model.encoder.config.hidden_size
     shape: list[Any] = ["batch", "sequence", width]
+    if output == "sentence_embedding" and not model.stack.pooling.include_prompt:
+        raise NotDoneError(
+            "this model does not pool the tokens of prompts, which an ONNX file cannot tell from "
+            "others; take --output last_hidden_state"
+        )
     if output == "sentence_embedding":
         weight = graph.op("Unsqueeze", graph.op("Cast", seen, to=1), tail)  # float32 [b, t, 1]
         x = pooled(graph, PoolingHead(model.stack.pooling, model.stack.after), x, weight)

@@ -1,10 +1,12 @@
 """Strict switches: shapes checked at every call, no silent broadcasting, promotion or warning."""
 
 import atexit
+import gc
 import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 # A shell's background job has it ignored, and so would the commands that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,6 +48,21 @@ settings.register_profile(
     "jaxbert", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("jaxbert")
+
+
+# Linux allows a process 65,530 maps of memory, and each compiled program takes some; beyond, XLA's
+# compiler ends the process with a segmentation fault.
+MAPS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_dropped():
+    """Compiled programs that JAX keeps are dropped behind a module, where there are many."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

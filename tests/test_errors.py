@@ -7,11 +7,11 @@ import pytest
 
 from jaxbert import errors
 from jaxbert.corpus.files import WriteError
-from jaxbert.errors import ComputationError, JaxbertError, printable, shown
+from jaxbert.errors import ComputationError, JaxbertError, MissingPackageError, printable, shown
 from jaxbert.train.run import LossError
 
 # Those whose messages are made of other arguments have tests of their own.
-OWN = {ComputationError, LossError}
+OWN = {ComputationError, LossError, MissingPackageError}
 KINDS = [kind for kind in (*JaxbertError.__subclasses__(), WriteError) if kind not in OWN]
 
 

@@ -176,6 +176,8 @@ class CrossEncoder(Model):
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
         """The documents by falling score, each {"corpus_id", "score"}, with "text" if asked for."""
+        if apply_softmax:
+            raise InputError("rank has one score for each document, and no softmax; leave it out")
         length = max_length_of(kwargs)
         check_no_more("rank", kwargs)
         activation = activation_fn or self.activation_fn

@@ -5,6 +5,7 @@ Source: transformers 5, tokenization_utils_base.py, for names and what they give
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,7 @@ class HuggingFaceTokenizer:
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write the tokenizer's files into a folder, which is made if it is not there."""
         os.makedirs(folder, exist_ok=True)
-        self.backend_tokenizer.save(os.path.join(folder, "tokenizer.json"))
+        self.own.save(Path(folder))
 
     # --- texts -------------------------------------------------------------------------------
 
@@ -198,7 +199,12 @@ class HuggingFaceTokenizer:
         single = isinstance(text, str)
         texts = [text] if single else list(as_numpy(text))
         pairs = None if text_pair is None else [text_pair] if single else list(text_pair)
-        most = (max_length or self.model_max_length) if truncation else None
+        if truncation not in (True, False, None, "longest_first", "do_not_truncate"):
+            raise InputError(
+                f"truncation is {shown(truncation)}; pass True, which cuts the longer of a pair"
+            )
+        cut = truncation in (True, "longest_first")
+        most = (max_length or self.model_max_length) if cut else None
         rows = self.rows(texts, pairs, add_special_tokens, most)
         found: dict[str, list[Any]] = {
             "input_ids": [row.ids for row in rows],

@@ -22,7 +22,7 @@ from jaxbert.compat.model import (
 )
 from jaxbert.compat.tensors import as_numpy, as_tensor, as_theirs, is_tensor
 from jaxbert.embedder import Embedder
-from jaxbert.errors import InputError, shown, warn_caller
+from jaxbert.errors import InputError, InputTypeError, shown, warn_caller
 from jaxbert.inference.quantise import DTYPES, FEWEST, Ranges, quantize_embeddings
 from jaxbert.inference.settings import DOCUMENT_PROMPTS
 
@@ -222,6 +222,8 @@ class SentenceTransformer(EmbedderModel):
         if prompt_name is None and prompt is None:
             prompt_name = next((name for name in names if name in self.prompts), None)
         inputs = texts_given(inputs, options.pop("sentences", None))
+        if len(more) > len(POSITIONAL) or set(POSITIONAL[: len(more)]) & options.keys():
+            raise InputTypeError("an argument was given twice, or too many were; pass them by name")
         given = dict(zip(POSITIONAL, more, strict=False)) | options
         return self.encode(
             inputs=inputs, prompt_name=prompt_name, prompt=prompt, task=task, **given
@@ -260,7 +262,10 @@ class SentenceTransformer(EmbedderModel):
         """The features with token_embeddings and sentence_embedding, which they are given too."""
         check_no_more("forward", kwargs)
         ids, mask = (np.asarray(as_numpy(features[k])) for k in ("input_ids", "attention_mask"))
-        states = np.asarray(self.native.encoder(ids, mask), np.float32)
+        # As `encode` gives them: none for a model that is never given the tokenizer's types.
+        typed = "token_type_ids" in features and self.native.tokenizer.gives_types
+        types = np.asarray(as_numpy(features["token_type_ids"])) if typed else None
+        states = np.asarray(self.native.encoder(ids, mask, types), np.float32)
         pooled = mask.astype(bool)
         if "prompt_length" in features and not self.native.stack.pooling.include_prompt:
             pooled &= np.cumsum(mask, axis=1) > int(features["prompt_length"])

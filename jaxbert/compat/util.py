@@ -62,6 +62,19 @@ def pairwise_dot_score(a: Any, b: Any) -> Any:
     return diagonal("dot", a, b)
 
 
+def pairwise_euclidean_sim(a: Any, b: Any) -> Any:
+    """The negative distances [n] of the pairs of two lists of vectors."""
+    return diagonal("euclidean", a, b)
+
+
+def pairwise_manhattan_sim(a: Any, b: Any) -> Any:
+    """The negative sums of differences [n] of the pairs of two lists of vectors."""
+    return diagonal("manhattan", a, b)
+
+
+pytorch_cos_sim = cos_sim  # its former name in sentence-transformers
+
+
 def normalize_embeddings(embeddings: Any) -> Any:
     """The vectors with length one."""
     return like(embeddings, ours.unit_length(np.asarray(as_numpy(embeddings), np.float32)))
@@ -77,12 +90,22 @@ KINDS |= {manhattan_sim: "manhattan"}
 
 
 def kind_of(score_function: Callable[..., Any]) -> str:
-    """The similarity that a function of this module computes. Raises InputError for another."""
+    """The similarity that a function of this module, or of a model, computes.
+
+    sentence-transformers' functions of the same names count too. Raises InputError for others.
+    """
     name = getattr(score_function, "__name__", "")
-    found = {known.__name__: kind for known, kind in KINDS.items()}.get(name)
-    if found is None:
-        raise InputError("score_function is a function of your own; pass cos_sim or dot_score")
-    return found
+    model: Any = getattr(score_function, "__self__", None)
+    if name == "similarity" and hasattr(model, "similarity_fn_name"):
+        return str(model.similarity_fn_name)
+    theirs = getattr(score_function, "__module__", "").startswith("sentence_transformers.")
+    for known, kind in KINDS.items():
+        if score_function is known or (theirs and name == known.__name__):
+            return kind
+    raise InputError(
+        "score_function is a function of your own; pass cos_sim, dot_score, euclidean_sim, "
+        "manhattan_sim or the similarity of a model"
+    )
 
 
 def semantic_search(

@@ -126,10 +126,13 @@ class Engine(Generic[Model]):
         self.check_unchanged()
         extra = tuple(map(self.devices.extra, extra))
         jobs = self.jobs(windows, batch_size, lambda arrays: program.begin(arrays, *extra))
-        for members, results in run_jobs(program, jobs, *extra, ahead=self.devices.ahead):
-            for texts, rows in self.devices.rows(members, results):
-                self.check_rows(texts, rows, program is self.vectors and self.unit_length)
-                yield texts, rows
+        try:
+            for members, results in run_jobs(program, jobs, *extra, ahead=self.devices.ahead):
+                for texts, rows in self.devices.rows(members, results):
+                    self.check_rows(texts, rows, program is self.vectors and self.unit_length)
+                    yield texts, rows
+        finally:  # else a process that is interrupted would compile to the end before it goes
+            program.cancel()
 
     def check_unchanged(self) -> None:
         """Raise InputError if the encoder's weights are no longer those that the programs hold."""

@@ -77,8 +77,8 @@ class OpenVino:
     def __post_init__(self) -> None:
         """Raise InputTypeError and InputError for numbers that cannot be."""
         if self.threads is not None:
-            integer(self.threads, "threads", 1)
-        integer(self.streams, "streams", 1, self.number)
+            object.__setattr__(self, "threads", integer(self.threads, "threads", 1))
+        object.__setattr__(self, "streams", integer(self.streams, "streams", 1, self.number))
 
     @property
     def number(self) -> int:
@@ -210,7 +210,7 @@ class OpenVinoProgram:
     ) -> None:
         """fixed are the leading arguments of every call: the encoder, and a head."""
         self.device, self.function, self.fixed = device, function, fixed
-        self.idle: deque[Any] = deque()  # requests that no batch has
+        self.idle: deque[Any] = deque(maxlen=device.ahead)  # requests that no batch has
         self.seconds, self.lock = 0.0, Lock()
         self.model: Any = None
         self.inputs: list[str] = []
@@ -226,6 +226,9 @@ class OpenVinoProgram:
 
     def begin(self, *arrays: Any) -> None:
         """Nothing, for there is one program for all shapes."""
+
+    def cancel(self) -> None:
+        """Nothing, for nothing is begun."""
 
     def compile(self, *arrays: Any) -> Any:
         """The compiled model, for arrays of any shape; it is made, and checked, by the first call.

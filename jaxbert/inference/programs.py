@@ -4,7 +4,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
@@ -43,6 +44,9 @@ class AnyProgram(Protocol):
 
     def begin(self, *arrays: Any) -> None:
         """Have whatever runs arrays of these shapes compiled, without waiting for it."""
+
+    def cancel(self) -> None:
+        """Forget what was begun and is not compiled yet, since nobody waits for it."""
 
     def compile(self, *arrays: Any) -> Any:
         """Whatever runs arrays of these shapes."""
@@ -96,8 +100,13 @@ class Program:
         """Nothing, for a program is compiled for the shapes of a batch."""
 
     def begin(self, *arrays: Any) -> None:
-        """Have the program for arrays of these shapes compiled by another thread, if it is new."""
-        if not option("jax_disable_jit"):
+        """Have the program for arrays of these shapes compiled by another thread, if it is new.
+
+        On a GPU that is left for later: XLA times kernels there while it compiles, and chooses
+        among them, so that nothing may run beside it.
+        """
+        on_gpu = any(device.platform == "gpu" for device in devices_of(self.placement))
+        if not (on_gpu or option("jax_disable_jit")):
             self.promised(shapes_of(arrays), arrays)
 
     def promised(self, shapes: Shapes, arrays: Any) -> Future[None] | None:
@@ -123,20 +132,32 @@ class Program:
             self.seconds += seconds
         log.info("program %d, for %s: %.2f s", self.compilations, shapes[0], seconds)
 
+    def cancel(self) -> None:
+        """Forget what was begun but is not being compiled yet, since nobody waits for it."""
+        with self.lock:
+            for shapes, future in list(self.underway.items()):
+                if future.cancel() or (future.done() and future.exception()):
+                    del self.underway[shapes]
+
     def compile(self, *arrays: Any) -> Compiled:
         """The compiled program for arrays of these shapes; the function itself while jit is off."""
         if option("jax_disable_jit"):
             return self.function
         shapes = shapes_of(arrays)
-        future = None if shapes in self.compiled else self.promised(shapes, arrays)
-        if future is not None:
+        while shapes not in self.compiled:
+            if (future := self.promised(shapes, arrays)) is not None:
+                self.wait_for(shapes, future)
+        return self.compiled[shapes]
+
+    def wait_for(self, shapes: Shapes, future: Future[None]) -> None:
+        """Wait for a program; what failed, or was cancelled by another thread, is begun anew."""
+        with suppress(CancelledError):
             try:
                 future.result()
-            finally:  # what failed is tried again by the next call
+            finally:
                 with self.lock:
-                    if self.underway.get(shapes) is future:
+                    if future.done() and self.underway.get(shapes) is future:
                         del self.underway[shapes]
-        return self.compiled[shapes]
 
     def __call__(self, *arrays: Any) -> jax.Array:
         """function(*fixed, *arrays) on the device; new shapes are compiled first.

@@ -9,8 +9,8 @@ from jaxbert.search.checks import check_scores
 
 # Up to so many queries; beyond, XLA's selection of the best of each is faster (notes/07).
 FEW = 32
-# Rows of a piece.
-ROWS = 8192
+# Rows of a piece, and the number of which BLAS computes all alike, on every instruction set.
+ROWS, BLOCK = 8192, 64
 
 
 # Between these a sum of squares is exact enough in float32.
@@ -18,8 +18,15 @@ SMALLEST, LARGEST = 1e-12, 1e12
 
 
 def products(queries: np.ndarray, piece: np.ndarray) -> np.ndarray:
-    """queries [q, d] times the piece [c, d], [q, c]; BLAS is faster with the long side first."""
-    return np.ascontiguousarray((piece @ queries.T).T)
+    """queries [q, d] times the piece [c, d], [q, c]; BLAS is faster with the long side first.
+
+    Rows are filled up to a multiple of BLOCK, since BLAS rounds those at the edge otherwise, and
+    equal rows are to have equal scores.
+    """
+    c, d = piece.shape
+    if more := -c % BLOCK:
+        piece = np.concatenate([piece, np.zeros((more, d), piece.dtype)])
+    return np.ascontiguousarray((piece @ queries.T).T[:, :c])
 
 
 def compared(queries: np.ndarray, piece: np.ndarray, kind: str) -> np.ndarray:
@@ -38,7 +45,6 @@ class FewQueries:
     """Queries that look at one piece of a corpus after another; `result` is what they found."""
 
     kinds: ClassVar[tuple[str, ...]] = ("cosine", "dot")
-    rows: ClassVar[int] = ROWS
 
     def __init__(self, queries: np.ndarray, kind: str, k: int) -> None:
         """queries [q, d] in float32, kind one of `kinds`."""
@@ -46,6 +52,8 @@ class FewQueries:
         self.kind, self.k, self.first = kind, k, 0
         self.scores = [np.zeros(0, np.float32) for _ in queries]
         self.indices = [np.zeros(0, np.int64) for _ in queries]
+        # Huge k are sorted after many rows, since each sort looks at all that is kept.
+        self.rows = max(ROWS, k)
 
     def look(self, piece: np.ndarray) -> None:
         """Compare with the next rows of the corpus, however many."""

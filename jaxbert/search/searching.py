@@ -19,7 +19,7 @@ from jaxbert.inference.similarity import similarity as score_matrix
 from jaxbert.process.backend import computing
 from jaxbert.search.checks import check_scores, check_widths, floats_of, rows_of
 from jaxbert.search.comparing import merged, prepared
-from jaxbert.search.few import FEW, FewQueries
+from jaxbert.search.few import FEW, ROWS, FewQueries
 from jaxbert.search.stored import Floats
 
 # Bytes of the arrays that are made for a piece of the corpus and some queries.
@@ -83,7 +83,8 @@ class Search:
                 for i, q in enumerate(self.blocks):
                     self.found[i] = merged(self.kind, self.found[i], q, c, self.first, len(some))
                 # The next piece is read while this one is compared, and no third one waits.
-                self.found[-1][0].block_until_ready()
+                for scores, _ in self.found[-1:]:
+                    scores.block_until_ready()
             self.first += len(some)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +102,7 @@ class Search:
 
 def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> Search | FewQueries:
     """The search that is faster for these queries: on the device, or for a few by NumPy."""
-    fits = memory(FEW, FewQueries.rows, queries.shape[1]) <= budget
+    fits = memory(FEW, max(ROWS, k), queries.shape[1]) <= budget
     if 0 < len(queries) <= FEW and kind in FewQueries.kinds and fits:
         return FewQueries(queries, kind, k)
     return Search(queries, kind, k, budget)
@@ -147,8 +148,8 @@ def top_k(
             raise InputError(f"rescore has {len(full)} vectors, and the corpus {len(stored)}")
     wanted = min(k, len(stored)) if full is None else min(k * oversample, len(stored))
     compared = stored.queries(asked)
-    if not wanted:
-        empty = (len(asked), 0)
+    if not wanted or not len(asked):
+        empty = (len(asked), min(k, len(stored)))
         return np.zeros(empty, np.float32), np.zeros(empty, np.int64)
     search = search_for(compared, stored.comparison or similarity, wanted, budget)
     for first in range(0, len(stored), search.rows):

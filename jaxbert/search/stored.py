@@ -73,7 +73,7 @@ class Bits(Floats):
 
     def queries(self, queries: np.ndarray) -> np.ndarray:
         """The bits of the queries."""
-        if queries.dtype.kind == "f":
+        if queries.dtype.kind == "f" or queries.dtype.name == "bfloat16":
             queries = quantize_embeddings(floats_of(queries, "queries"), "ubinary")
         elif queries.dtype not in (np.int8, np.uint8):
             raise InputError(f"queries are {queries.dtype}; pass floats, or bits packed in bytes")

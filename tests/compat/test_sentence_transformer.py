@@ -16,7 +16,7 @@ from jaxbert.compat.sentence_transformer import FewVectorsWarning
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.search import top_k
 from tests.models import scored, write_folder
-from tests.tolerances import COMPANY, close, norms
+from tests.tolerances import COMPANY, ENCODER, close, norms
 
 TEXTS = ["a b c", "", "abc de fgh", "z " * 40, "q"]
 WIDTH = 15
@@ -387,3 +387,27 @@ def test_util(model):
     assert mined[0][1:] == [0, 2]
     with pytest.raises(InputError, match="score_function is a function of your own"):
         util.semantic_search(x, x, score_function=max)
+
+
+def test_pairs_have_their_types_in_forward(model):
+    """As one text: the words of both, with the types of the second."""
+    features = model.preprocess([("a b", "c d"), ("e", "f g")])
+    types = np.asarray(features["token_type_ids"])
+    assert types.any()
+    states = model.native.encoder(
+        np.asarray(features["input_ids"]), np.asarray(features["attention_mask"]), types
+    )
+    got = np.asarray(model(features)["token_embeddings"])
+    seen = np.asarray(features["attention_mask"]) != 0
+    close(got[seen], np.asarray(states)[seen], ENCODER)
+
+
+def test_a_score_function_of_ones_own_is_not_taken_for_ours_of_that_name(model):
+    def dot_score(a, b):
+        return -(a @ b.T)
+
+    vectors = np.eye(3, dtype=np.float32)
+    with pytest.raises(InputError, match="a function of your own"):
+        util.semantic_search(vectors, vectors, score_function=dot_score)
+    (best, *_), *_ = util.semantic_search(vectors, vectors, score_function=model.similarity)
+    assert best["corpus_id"] == 0

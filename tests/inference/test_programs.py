@@ -85,6 +85,25 @@ def test_a_compilation_that_fails_says_so_and_is_tried_again(monkeypatch):
     np.testing.assert_array_equal(program(np.ones(3, np.float32)), [-1.0, -1.0, -1.0])
 
 
+def test_what_nobody_waits_for_is_not_compiled(monkeypatch):
+    built, own, go = [], Program.build, threading.Event()
+
+    def build(self, shapes, lowered):
+        assert go.wait(60)
+        built.append(shapes)
+        own(self, shapes, lowered)
+
+    monkeypatch.setattr(Program, "build", build)
+    program = Program(lambda x: -x)
+    for length in range(1, 12):
+        program.begin(np.ones(length, np.float32))
+    program.cancel()
+    go.set()
+    np.testing.assert_array_equal(program(np.ones(11, np.float32)), np.full(11, -1.0))
+    assert ((11,),) in built
+    assert len(built) <= 5  # those that had a thread, and the last
+
+
 def test_threads_that_need_one_program_at_once_share_its_compilation(monkeypatch):
     built, own, begun = [], Program.build, threading.Event()
 
@@ -111,6 +130,9 @@ def test_all_shapes_of_a_window_are_begun_before_its_first_batch_runs():
         def begin(self, batch, *extra):
             assert not called
             begun.append(batch.ids.shape)
+
+        def cancel(self):
+            pass
 
         def __call__(self, batch, *extra):
             called.append(batch.ids.shape)

@@ -87,7 +87,7 @@ def test_dtypes_that_hold_the_same_numbers_give_the_same_answer(dtype):
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
 def test_few_queries_on_the_host_have_the_answer_of_many_on_the_device(kind, monkeypatch):
     """Exact products, so that all scores are equal in bits but for a cosine's roots."""
-    monkeypatch.setattr(few.FewQueries, "rows", 8)
+    monkeypatch.setattr(few, "ROWS", 8)
     queries, corpus = whole(few.FEW + 1, seed=1), whole(101)
     corpus[[3, 50, 51]] = 0.0
     corpus[60:] *= np.float32(2.0**50)  # squares beyond float32
@@ -98,6 +98,24 @@ def test_few_queries_on_the_host_have_the_answer_of_many_on_the_device(kind, mon
     if kind == "dot":
         np.testing.assert_array_equal(many[0][:-1], host[0])
         np.testing.assert_array_equal(many[1][:-1], host[1])
+
+
+@pytest.mark.parametrize("kind", ["cosine", "dot"])
+@pytest.mark.parametrize("queries", [1, 2, few.FEW, few.FEW + 1])
+def test_equal_rows_have_equal_scores_wherever_they_stand(kind, queries):
+    random = np.random.default_rng(queries)
+    for n in (50, 101, 9001):
+        corpus = np.tile(random.normal(size=(1, 384)).astype(np.float32), (n, 1))
+        asked = random.normal(size=(queries, 384)).astype(np.float32)
+        _, rows = top_k(asked, corpus, 7, similarity=kind)
+        np.testing.assert_array_equal(rows, np.tile(np.arange(7), (queries, 1)))
+
+
+def test_no_queries_have_no_answers():
+    bits = Bits(np.zeros((11, 13), np.uint8))
+    for queries, corpus in ((whole(0), whole(11)), (np.zeros((0, 13), np.uint8), bits)):
+        scores, rows = top_k(queries, corpus, 5)
+        assert scores.shape == rows.shape == (0, 5)
 
 
 def test_a_search_is_on_the_host_for_few_queries_alone():

@@ -28,13 +28,12 @@ def folded_attention(
 ) -> Queries:
     """softmax(q k^T / sqrt(h) + bias) v; zeros for queries in segment 0.
 
-    Differs from dense_attention in what is rounded to the dtype of q: q / sqrt(h), and the weights
-    before they are summed, so that those that multiply v have the sum 1.
+    Differs from dense_attention in that weights are rounded to the dtype of v before they are
+    summed, so that those that multiply v have the sum 1.
     """
     b, n, t, h = q.shape
-    scaled = (q.astype(jnp.float32) * h**-0.5).astype(q.dtype)
-    q3, k3, v3 = (x.reshape(b * n, t, h) for x in (scaled, k, v))
-    scores = product("bth,bsh->bts", q3, k3)
+    q3, k3, v3 = (x.reshape(b * n, t, h) for x in (q, k, v))
+    scores = product("bth,bsh->bts", q3, k3) * h**-0.5
     if bias is not None:
         by_head = biased_scores(scores.reshape(b, n, t, t), bias, positions, positions)
         scores = by_head.reshape(b * n, t, t)
