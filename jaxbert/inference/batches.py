@@ -89,8 +89,3 @@ class Packed(NamedTuple):
 
 
 Batch = Padded | Packed
-
-
-def shape(batch: Batch) -> tuple[int, ...]:
-    """The integer fields of a batch, which decide the shapes of its arrays."""
-    return tuple(field for field in batch if isinstance(field, int))

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxbert.inference.batches import Batch, BatchArrays, shape
+from jaxbert.inference.batches import Batch, BatchArrays
 from jaxbert.inference.programs import AHEAD, AnyProgram, Program
 from jaxbert.process.backend import device_of
 
@@ -147,3 +147,8 @@ def device_batches(
             empty = jax.tree.map(np.zeros_like, arrays[0])
             arrays += [empty] * (number - len(chosen))
             yield [batch.members for batch in chosen], jax.tree.map(lambda *a: np.stack(a), *arrays)
+
+
+def shape(batch: Batch) -> tuple[int, ...]:
+    """The integer fields of a batch, which decide the shapes of its arrays."""
+    return tuple(field for field in batch if isinstance(field, int))

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import ComputationError, InputError, TextError
-from jaxbert.inference.batches import Batch, BatchArrays, count, shape
+from jaxbert.inference.batches import BatchArrays, count
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import token_states, vectors
 from jaxbert.inference.planning import ByText, Planner
@@ -33,14 +33,6 @@ UNIT = 1e-3
 def shifted(first: int, members: Any) -> Any:
     """The indices in a window, of one batch or of several, as indices among all texts."""
     return first + members if isinstance(members, np.ndarray) else [first + m for m in members]
-
-
-def first_of_each_shape(batches: Sequence[Batch]) -> list[Batch]:
-    """The batches, without those whose arrays have the shapes of an earlier one."""
-    found: dict[Any, Batch] = {}
-    for batch in batches:
-        found.setdefault((type(batch), *shape(batch)), batch)
-    return list(found.values())
 
 
 class Engine(Generic[Model]):
@@ -125,14 +117,11 @@ class Engine(Generic[Model]):
         """
         self.check_unchanged()
         extra = tuple(map(self.devices.extra, extra))
-        jobs = self.jobs(windows, batch_size, lambda arrays: program.begin(arrays, *extra))
-        try:
-            for members, results in run_jobs(program, jobs, *extra, ahead=self.devices.ahead):
-                for texts, rows in self.devices.rows(members, results):
-                    self.check_rows(texts, rows, program is self.vectors and self.unit_length)
-                    yield texts, rows
-        finally:  # else a process that is interrupted would compile to the end before it goes
-            program.cancel()
+        jobs = self.jobs(windows, batch_size)
+        for members, results in run_jobs(program, jobs, *extra, ahead=self.devices.ahead):
+            for texts, rows in self.devices.rows(members, results):
+                self.check_rows(texts, rows, program is self.vectors and self.unit_length)
+                yield texts, rows
 
     def check_unchanged(self) -> None:
         """Raise InputError if the encoder's weights are no longer those that the programs hold."""
@@ -158,32 +147,21 @@ class Engine(Generic[Model]):
                 raise ComputationError(f"text {text}", text, fault)
 
     def jobs(
-        self,
-        windows: Iterable[list[np.ndarray]],
-        batch_size: int | None,
-        begin: Callable[[BatchArrays], None],
+        self, windows: Iterable[list[np.ndarray]], batch_size: int | None
     ) -> Iterator[tuple[Any, BatchArrays]]:
-        """(indices of texts [m], arrays) of each batch, or of one batch for each device.
-
-        Where a window has several shapes, begin is called with arrays of each before the first
-        batch.
-        """
+        """(indices of texts [m], arrays) of each batch, or of one batch for each device."""
         first = 0
         for tokens in windows:
             self.check_tokens(tokens, first)
             counts = [count(text) for text in tokens]
             batches = self.planner.plan(counts, batch_size)
-            shapes = first_of_each_shape(batches)
-            for batch in shapes:
-                self.check_memory(batch.rows, batch.length)
+            for shape in {(batch.rows, batch.length) for batch in batches}:
+                self.check_memory(*shape)
             self.counter.add(
                 tokens=sum(counts),
                 slots=sum(batch.rows * batch.length for batch in batches),
                 batches=len(batches),
             )
-            for batch in shapes if len(shapes) > 1 else []:
-                for _, arrays in self.devices.jobs([batch], tokens):
-                    begin(arrays)
             for members, arrays in self.devices.jobs(batches, tokens):
                 yield shifted(first, members), arrays
             first += len(tokens)
@@ -230,13 +208,10 @@ class Engine(Generic[Model]):
     def warmup(self, longest: int) -> int:
         """Compile the usual shapes for texts of up to `longest` tokens; how many were new."""
         start, before = time.perf_counter(), self.compilations
-        batches = self.planner.usual(longest)
-        for batch in batches:
+        for batch in self.planner.usual(longest):
             self.check_memory(batch.rows, batch.length)
-        skipped = self.devices.extra(np.array(0, np.int32))
-        shapes = [arrays for _, arrays in self.devices.jobs(batches, [])]
-        for step in (self.vectors.begin, self.vectors.compile):
-            for arrays in shapes:
-                step(arrays, skipped)
+            skipped = self.devices.extra(np.array(0, np.int32))
+            for _, arrays in self.devices.jobs([batch], []):
+                self.vectors.compile(arrays, skipped)
         self.counter.add(seconds=time.perf_counter() - start)
         return self.compilations - before

@@ -224,12 +224,6 @@ class OpenVinoProgram:
         """Compile the model, and compare it with the JAX encoder."""
         self.compile()
 
-    def begin(self, *arrays: Any) -> None:
-        """Nothing, for there is one program for all shapes."""
-
-    def cancel(self) -> None:
-        """Nothing, for nothing is begun."""
-
     def compile(self, *arrays: Any) -> Any:
         """The compiled model, for arrays of any shape; it is made, and checked, by the first call.
 

@@ -1,21 +1,17 @@
 """Programs per shape, results in order, windows of texts, the next one begun."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.inference.batches import BatchArrays
-from jaxbert.inference.engine import Engine
 from jaxbert.inference.planning import ByLength, ByText
 from jaxbert.inference.prefetch import WindowSize, prefetched, text_windows
 from jaxbert.inference.programs import Program, run_jobs
 from jaxbert.inference.stats import Stats, StatsCounter
-from tests.models import encoder
 
 
 @pytest.mark.parametrize("planner", [ByLength(budget=200, packing=None), ByText(budget=200)])
@@ -43,110 +39,6 @@ def test_a_program_is_compiled_once_per_shape():
     assert program.compilations == 2
     assert program.seconds > 0
     assert traces == [(3,), (5,)]
-
-
-def test_a_program_that_was_begun_is_compiled_by_another_thread(monkeypatch):
-    """Traced by the caller, since settings of JAX may be those of its thread alone."""
-    threads, own = [], Program.build
-
-    def build(self, shapes, lowered):
-        threads.append(threading.current_thread())
-        own(self, shapes, lowered)
-
-    def negative(x):
-        threads.append(threading.current_thread())
-        return -x
-
-    monkeypatch.setattr(Program, "build", build)
-    program = Program(negative)
-    for _ in range(2):
-        program.begin(np.ones(3, np.float32))
-    np.testing.assert_array_equal(program(np.ones(3, np.float32)), [-1.0, -1.0, -1.0])
-    assert program.compilations == 1
-    tracing, compiling = threads
-    assert tracing is threading.current_thread() is not compiling
-
-
-def test_a_compilation_that_fails_says_so_and_is_tried_again(monkeypatch):
-    own = Program.build
-    errors = [MemoryError("no room"), None]
-
-    def build(self, shapes, lowered):
-        if error := errors.pop(0):
-            raise error
-        own(self, shapes, lowered)
-
-    monkeypatch.setattr(Program, "build", build)
-    program = Program(lambda x: -x)
-    program.begin(np.ones(3, np.float32))
-    with pytest.raises(MemoryError, match="no room"):
-        program(np.ones(3, np.float32))
-    assert program.compilations == 0
-    np.testing.assert_array_equal(program(np.ones(3, np.float32)), [-1.0, -1.0, -1.0])
-
-
-def test_what_nobody_waits_for_is_not_compiled(monkeypatch):
-    built, own, go = [], Program.build, threading.Event()
-
-    def build(self, shapes, lowered):
-        assert go.wait(60)
-        built.append(shapes)
-        own(self, shapes, lowered)
-
-    monkeypatch.setattr(Program, "build", build)
-    program = Program(lambda x: -x)
-    for length in range(1, 12):
-        program.begin(np.ones(length, np.float32))
-    program.cancel()
-    go.set()
-    np.testing.assert_array_equal(program(np.ones(11, np.float32)), np.full(11, -1.0))
-    assert ((11,),) in built
-    assert len(built) <= 5  # those that had a thread, and the last
-
-
-def test_threads_that_need_one_program_at_once_share_its_compilation(monkeypatch):
-    built, own, begun = [], Program.build, threading.Event()
-
-    def build(self, shapes, lowered):
-        assert begun.wait(60)
-        built.append(shapes)
-        own(self, shapes, lowered)
-
-    monkeypatch.setattr(Program, "build", build)
-    program = Program(lambda x: -x)
-    with ThreadPoolExecutor(5) as pool:
-        results = [pool.submit(program, np.full(7, i, np.float32)) for i in range(5)]
-        begun.set()
-        for i, result in enumerate(results):
-            np.testing.assert_array_equal(result.result(60), np.full(7, -i, np.float32))
-    assert built == [((7,),)]
-
-
-def test_all_shapes_of_a_window_are_begun_before_its_first_batch_runs():
-    engine = Engine(encoder("jinabert-geglu"), Stack(), ByLength(budget=64, packing=None))
-    begun, called = [], []
-
-    class Recorded:
-        def begin(self, batch, *extra):
-            assert not called
-            begun.append(batch.ids.shape)
-
-        def cancel(self):
-            pass
-
-        def __call__(self, batch, *extra):
-            called.append(batch.ids.shape)
-            return np.ones((len(batch.ids), 3), np.float32)
-
-    tokens = [np.full(count, 3, np.int32) for count in (5, 30, 31, 60, 17, 6)]
-    found = dict(
-        (int(text), row)
-        for members, rows in engine.run(Recorded(), [tokens])
-        for text, row in zip(members, rows, strict=True)
-    )
-    assert sorted(found) == list(range(6))
-    assert len(begun) == len(set(begun)) > 2
-    assert set(begun) == set(called)
 
 
 def test_arrays_that_are_not_there_are_another_shape():
