@@ -11,8 +11,6 @@ from jaxbert.search.checks import check_scores
 FEW = 32
 # Rows of a piece, and the number of which BLAS computes all alike, on every instruction set.
 ROWS, BLOCK = 8192, 64
-
-
 # Between these a sum of squares is exact enough in float32.
 SMALLEST, LARGEST = 1e-12, 1e12
 
@@ -34,11 +32,11 @@ def compared(queries: np.ndarray, piece: np.ndarray, kind: str) -> np.ndarray:
     if kind == "dot":
         return products(queries, piece)
     squares = np.einsum("cd,cd->c", piece, piece)
-    if ((squares > SMALLEST) & (squares < LARGEST)).all():
-        scores = products(queries, piece) / np.sqrt(squares)
-    else:
-        scores = products(queries, unit_length(piece))
-    return np.clip(scores, -1.0, 1.0)
+    outside = ~((squares > SMALLEST) & (squares < LARGEST))
+    if outside.any():  # of these rows alone, so that no row's score depends on another row
+        piece = np.where(outside[:, None], unit_length(piece), piece)
+        squares = np.where(outside, np.float32(1.0), squares)
+    return np.clip(products(queries, piece) / np.sqrt(squares), -1.0, 1.0)
 
 
 class FewQueries:

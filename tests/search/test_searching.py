@@ -111,6 +111,16 @@ def test_equal_rows_have_equal_scores_wherever_they_stand(kind, queries):
         np.testing.assert_array_equal(rows, np.tile(np.arange(7), (queries, 1)))
 
 
+def test_the_score_of_a_row_does_not_depend_on_a_huge_one_beside_it():
+    random = np.random.default_rng(0)
+    corpus = np.tile(random.normal(size=(1, 384)).astype(np.float32), (2 * few.ROWS, 1))
+    corpus[few.ROWS + 5] = -1e30 * corpus[0]  # in the second piece alone, and last of all
+    for query in random.normal(size=(5, 384)).astype(np.float32):
+        query *= np.sign(query @ corpus[0])
+        _, rows = top_k(query, corpus, 7)
+        np.testing.assert_array_equal(rows, [np.arange(7)])
+
+
 def test_no_queries_have_no_answers():
     bits = Bits(np.zeros((11, 13), np.uint8))
     for queries, corpus in ((whole(0), whole(11)), (np.zeros((0, 13), np.uint8), bits)):

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from jaxbert.model.attention.base import dense
+from jaxbert.model.attention.base import DenseAttention
 from jaxbert.model.attention.dense import (
     LOWEST,
     attention_mask,
@@ -19,7 +19,7 @@ from jaxbert.model.attention.dense import (
     product,
     softmax_denominator,
 )
-from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
+from jaxbert.model.axes import Keys, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias
 
 
@@ -46,8 +46,8 @@ def folded_attention(
 
 
 @dataclass(frozen=True)
-class FoldedAttention:
-    """folded_attention as an implementation, with a name and its memory."""
+class FoldedAttention(DenseAttention):
+    """folded_attention as an implementation; its log sum exp is that of dense."""
 
     name: ClassVar[str] = "folded"
 
@@ -62,18 +62,6 @@ class FoldedAttention:
     ) -> Queries:
         """The context [b, n, t, h]; arguments as in folded_attention."""
         return folded_attention(q, k, v, bias, positions, segments)
-
-    def with_lse(
-        self,
-        q: Queries,
-        k: Keys,
-        v: Values,
-        bias: Bias | None,
-        positions: Positions,
-        segments: Segments,
-    ) -> tuple[Queries, Lse]:
-        """The context, and the log sum exp [b, n, t] of the scores, both as dense gives them."""
-        return dense.with_lse(q, k, v, bias, positions, segments)
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
         """Bytes of float32 scores and of a mask, both [b n, t, t], and of the bias [n, t, t]."""
