@@ -67,12 +67,13 @@ isa-%: $(VENV)/.test
 
 # Some minutes of it, for the gate: every set, both numbers of threads and both kinds of products
 # once, with tests that pass through every kind of layer, pooling and batch, and the real weights.
-SHORT = model/test_layers.py model/test_pooling.py test_minilm.py inference/test_speed_paths.py \
+SHORT = model/test_layers.py model/test_pooling.py inference/test_speed_paths.py \
   model/test_encoder.py::test_golden_states \
   model/test_encoder.py::test_states_agree_with_the_reference \
   model/test_attention.py::test_agrees_with_the_reference_under_any_mask \
   test_embedder.py::test_by_default_company_moves_a_vector_by_less_than_is_promised \
-  test_embedder.py::test_real_weights_keep_the_promises_too
+  test_embedder.py::test_real_weights_keep_the_promises_too \
+  test_minilm.py::test_stored_sentence_transformers_vectors
 
 isa-short:
 	$(MAKE) isa ISA="SSE4_2-1 AVX2-2 AVX512-1-plain" ISA_TESTS="$(SHORT:%=tests/%)"
@@ -92,7 +93,7 @@ peers: $(BENCH)/.bench
 
 # Kills processes at random moments; JAXBERT_KILLS says how often.
 faults: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m faults tests/corpus/test_faults.py
+	$(VENV)/bin/python -m pytest -m faults tests/corpus
 
 # Spoils 20,000 model folders and 60 runs, and judges what comes of them: ten minutes.
 attack: $(VENV)/.test

@@ -574,6 +574,10 @@ COMMANDS = {
     "info": ["info", "model", "--revision", "main"],
     "verify": ["verify", "model", "--attention", "dense", "--engine", "jax"],
     "status": ["status", "out.npy"],
+    "bench": [
+        *("bench", "model", "--seconds", "0.01", "--texts", "texts.txt", "--picture", "x.png"),
+        *("--json", "x.json"),
+    ],
     "search": ["search", "a", "out.npy", "--model", "model", "--top-k", "3"],
     "lab extrapolate": ["lab", "extrapolate", "--scheme", "none", "--texts", "a.txt", "-o", "x"],
     "lab check": ["lab", "check", "mine.py:Scheme", "--heads", "2", "--width", "8"],

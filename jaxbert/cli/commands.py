@@ -159,6 +159,14 @@ def run_verify(options: argparse.Namespace) -> int:
     return 0 if agreed and reproduced else 1
 
 
+def run_bench(options: argparse.Namespace) -> int:
+    """Time a model by each engine and dtype that runs here."""
+    interrupts.check()
+    from jaxbert.bench import command
+
+    return command.run_bench(options)
+
+
 def run_lab_check(options: argparse.Namespace) -> int:
     """0 if a scheme of the user's own has no fault, else 1."""
     from jaxbert.lab.command import run_check

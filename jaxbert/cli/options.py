@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxbert import __version__
 from jaxbert.cli.commands import (
+    run_bench,
     run_embed,
     run_fill,
     run_info,
@@ -18,6 +19,7 @@ from jaxbert.cli.commands import (
 from jaxbert.cli.experiments import extrapolate_command
 from jaxbert.cli.training import train_command
 
+FORMATS = ("text", "jsonl", "csv", "parquet")
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 ENGINES = ("jax", "openvino")
 ATTENTIONS = ("auto", "dense", "folded", "blockwise", "tpu", "gpu")
@@ -72,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--engine", choices=ENGINES, default="jax", help="what computes (default: %(default)s)"
         )
+    bench_command(actions)
     lab_options(actions)
     return top
 
@@ -96,7 +99,7 @@ def embed_options(embed: argparse.ArgumentParser) -> None:
     give = embed.add_argument
     give("input", nargs="*", help="files, patterns, .gz, or - for stdin (the default)")
     give("-o", "--output", required=True, help="OUT.npy, .parquet, .jsonl; - is JSONL on stdout")
-    give("--format", choices=("text", "jsonl", "csv", "parquet"), help="default: by the name")
+    give("--format", choices=FORMATS, help="default: by the name")
     give("--text-field", "--text-column", default="text", metavar="NAME", help="default: text")
     give("--id-field", "--id-column", metavar="NAME", help="default: id, where it can serve")
     give("--no-ids", dest="id_field", action="store_const", const="", help="number the rows")
@@ -117,6 +120,23 @@ def embed_options(embed: argparse.ArgumentParser) -> None:
     give("--quiet", action="store_true", help="no progress")
 
 
+def bench_command(actions: Any) -> None:
+    """`jaxbert bench MODEL`: all engines and number formats that run here, in turns."""
+    about = "the speed of a model by each engine and dtype: a table and a picture"
+    bench = actions.add_parser("bench", help=about, description=about)
+    bench.set_defaults(action=run_bench)
+    bench.add_argument("name", metavar="MODEL", nargs="?", help="folder or hub name")
+    model_options(bench)
+    give = bench.add_argument
+    inputs: dict[str, Any] = {"nargs": "+", "metavar": "INPUT"}
+    give("--texts", **inputs, help="files, patterns, .gz (default: paragraphs of Python's help)")
+    give("--format", choices=FORMATS, help="default: by the name")
+    give("--text-field", default="text", metavar="NAME", help="default: text")
+    give("--seconds", type=float, default=60, metavar="S", help="for all (default: %(default)s)")
+    give("--picture", default="bench.png", metavar="FILE.png", help="default: %(default)s")
+    give("--json", metavar="FILE", help="write the numbers too")
+
+
 def add(
     actions: Any,
     name: str,
@@ -125,13 +145,23 @@ def add(
     positional: bool = False,
     has_default: bool = True,
 ) -> argparse.ArgumentParser:
-    """A command with the options that all commands have; not all can take the default model."""
-    from jaxbert.checkpoint import hub
-
+    """A command with the options that most commands have; not all can take the default model."""
     command: argparse.ArgumentParser = actions.add_parser(name, help=about, description=about)
     command.set_defaults(action=action)
     if positional:
         command.add_argument("name", metavar="MODEL", nargs="?", help="folder or hub name")
+    model_options(command, has_default)
+    command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    command.add_argument(
+        "--attention", choices=ATTENTIONS, default="auto", help="default: by length and platform"
+    )
+    return command
+
+
+def model_options(command: argparse.ArgumentParser, has_default: bool = True) -> None:
+    """Which model is opened, and what of its files is passed over."""
+    from jaxbert.checkpoint import hub
+
     default = hub.DEFAULT_MODEL if has_default else None
     about_default = " (default: %(default)s)" if has_default else ", which must be given"
     command.add_argument("--model", default=default, help=f"folder or hub name{about_default}")
@@ -143,8 +173,3 @@ def add(
         metavar="KEY",
         help="a key of the model's JSON files to pass over; may be repeated",
     )
-    command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    command.add_argument(
-        "--attention", choices=ATTENTIONS, default="auto", help="default: by length and platform"
-    )
-    return command

@@ -45,7 +45,7 @@ def describe(model: Model) -> str:
 def engines_title() -> str:
     """What can compute here: JAX, and OpenVINO where it is installed."""
     try:
-        return f"jax, openvino {version('openvino')}"
+        return f"jax, openvino {version('openvino')} (jaxbert bench compares them)"
     except PackageNotFoundError:
         return 'jax (openvino is not installed: pip install "jaxbert[openvino]")'
 

@@ -361,6 +361,7 @@ def killed(at, after, *arguments):
     return subprocess.run(given, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("parts_are_removed", [False, True], ids=["kept", "removed"])
 def test_old_vectors_never_stand_for_new_ones(model, lines, tmp_path, parts_are_removed, capsys):
     """Killed before and after each rename at the output's names, with an older output there."""
