@@ -38,7 +38,6 @@ from jaxbert.inference.scoring import (
     softmax,
 )
 from jaxbert.inference.snapshot import Snapshot
-from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
 from jaxbert.model.config import LARGEST
 from jaxbert.model.head import LabelHead
@@ -154,11 +153,6 @@ class CrossEncoder(PortableScorer):
         return made
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder, whose weights the compiled programs hold."""
-        return self.engine.encoder
-
-    @property
     def head(self) -> LabelHead:
         """The classifier, whose weights the compiled programs hold; to exchange it, make another.
 
@@ -181,16 +175,6 @@ class CrossEncoder(PortableScorer):
         most = self.encoder.position.limit or LARGEST
         length = integer(tokens, "max_seq_length", 1, most)
         self.settings = replace(self.settings, max_length=length)
-
-    @property
-    def compilations(self) -> int:
-        """How many shapes have been compiled or read from the cache so far."""
-        return self.engine.compilations
-
-    @property
-    def stats(self) -> Stats:
-        """What has been scored so far; subtract an earlier one to see what was done since."""
-        return self.engine.stats
 
     def logits(
         self,

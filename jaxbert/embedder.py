@@ -23,7 +23,6 @@ from jaxbert.inference.planning import Planner, by_text
 from jaxbert.inference.quantise import Precision, Ranges
 from jaxbert.inference.request import Request
 from jaxbert.inference.settings import DOCUMENT_PROMPTS
-from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend
 from jaxbert.portable import check_made
 from jaxbert.portable_kinds import PortableEmbedder
@@ -122,26 +121,6 @@ class Embedder(PortableEmbedder):
         made = cls(encoder, tokenizer, stack, planner, devices, engine=engine, source=source)
         made.engine.vectors.prepare()
         return made
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder; to exchange it, make another Embedder."""
-        return self.engine.encoder
-
-    @property
-    def planner(self) -> Planner:
-        """What decides the shapes of batches."""
-        return self.engine.planner
-
-    @property
-    def compilations(self) -> int:
-        """How many shapes have been compiled, or read from the cache, so far."""
-        return self.engine.compilations
-
-    @property
-    def stats(self) -> Stats:
-        """What has been embedded so far; subtract an earlier one to see what was done since."""
-        return self.engine.stats
 
     def encode(
         self,

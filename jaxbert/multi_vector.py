@@ -28,12 +28,12 @@ from jaxbert.inference.late_interaction import (
     token_lists,
 )
 from jaxbert.inference.late_model import LateModel
+from jaxbert.inference.on_engine import OnEngine
 from jaxbert.inference.outputs import LongTexts, refuse_torch
 from jaxbert.inference.planning import Planner, by_text
 from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.request import Request
 from jaxbert.inference.similarity import unit_length
-from jaxbert.inference.stats import Stats
 from jaxbert.model.attention import Attend, is_exact
 from jaxbert.model.head import TokenProjection
 from jaxbert.portable import check_made
@@ -42,7 +42,7 @@ from jaxbert.process.forked import check_not_forked
 from jaxbert.text.tokenizer import Tokenizer
 
 
-class MultiVectorEncoder(LateModel):
+class MultiVectorEncoder(OnEngine[Encoder], LateModel):
     """An encoder with a projection of every token's state, for queries and documents.
 
     Source: ColBERT, arXiv:2004.12832; the names of methods and arguments are those of
@@ -131,21 +131,6 @@ class MultiVectorEncoder(LateModel):
         parts = (self.encoder, self.head, self.tokenizer, self.settings, self.engine.planner)
         more = (self.sides, self.similarity_fn_name, self.engine.given_kind)
         return _put_together, (type(self), parts, *more)
-
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder, whose weights the compiled programs hold."""
-        return self.engine.encoder
-
-    @property
-    def compilations(self) -> int:
-        """How many shapes have been compiled or read from the cache so far."""
-        return self.engine.compilations
-
-    @property
-    def stats(self) -> Stats:
-        """What has been encoded so far; subtract an earlier one to see what was done since."""
-        return self.engine.stats
 
     def encode_query(
         self,

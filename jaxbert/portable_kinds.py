@@ -21,7 +21,7 @@ from jaxbert.checkpoint.source import inside
 from jaxbert.checkpoint.tensors import Checkpoint
 from jaxbert.copying import Places
 from jaxbert.encoder import Encoder, maker
-from jaxbert.inference.engine import Engine
+from jaxbert.inference.on_engine import OnEngine
 from jaxbert.inference.settings import Settings
 from jaxbert.inference.snapshot import Snapshot
 from jaxbert.model.copyable import check_pickles
@@ -31,10 +31,22 @@ from jaxbert.text.special_tokens import mask_word
 from jaxbert.text.tokenizer import Tokenizer
 
 
-class PortableEmbedder(Settings, Portable):
-    """An encoder, run by an engine, with a stack of settings."""
+class PortableOnEngine(OnEngine[Encoder], Portable):
+    """An encoder that an engine runs, with the engine's own part of what is copied and pickled."""
 
-    engine: Engine[Encoder]
+    def _engine_arguments(self) -> dict[str, Any]:
+        """Planner, devices and engine, as a constructor takes them; errors for what cannot move."""
+        check_pickles(self.engine.planner, "planner")
+        check_pickles(self.engine.given_kind, "engine")
+        return {
+            "planner": self.engine.planner,
+            "devices": Places.of(self.engine.given_devices),
+            "engine": self.engine.given_kind,
+        }
+
+
+class PortableEmbedder(Settings, PortableOnEngine):
+    """An encoder, run by an engine, with a stack of settings."""
 
     def _take(self, parts: Mapping[str, Any]) -> None:
         """Run with a copy of the encoder, and check changes of prompts by the own default."""
@@ -43,15 +55,8 @@ class PortableEmbedder(Settings, Portable):
 
     def _arguments(self) -> dict[str, Any]:
         """Tokenizer, stack, planner, devices and engine."""
-        check_pickles(self.engine.planner, "planner")
-        check_pickles(self.engine.given_kind, "engine")
-        return {
-            "tokenizer": self.tokenizer,
-            "stack": replace(self.stack, prompts=dict(self.stack.prompts)),
-            "planner": self.engine.planner,
-            "devices": Places.of(self.engine.given_devices),
-            "engine": self.engine.given_kind,
-        }
+        stack = replace(self.stack, prompts=dict(self.stack.prompts))
+        return {"tokenizer": self.tokenizer, "stack": stack, **self._engine_arguments()}
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], *, parts: Mapping[str, Any] | None = None
@@ -83,10 +88,9 @@ class PortableEmbedder(Settings, Portable):
         return StackFiles(self.stack)
 
 
-class PortableScorer(Portable):
+class PortableScorer(PortableOnEngine):
     """An encoder and a classifier, run by an engine, with settings of their own."""
 
-    engine: Engine[Encoder]
     settings: CrossEncoderSettings
     left_aside: tuple[str, ...]
     _head: LabelHead
@@ -106,15 +110,11 @@ class PortableScorer(Portable):
 
     def _arguments(self) -> dict[str, Any]:
         """Tokenizer, settings, planner, devices and engine."""
-        check_pickles(self.engine.planner, "planner")
-        check_pickles(self.engine.given_kind, "engine")
         return {
             "tokenizer": self.tokenizer,
             "settings": replace(self.settings, prompts=dict(self.settings.prompts)),
-            "planner": self.engine.planner,
-            "devices": Places.of(self.engine.given_devices),
-            "engine": self.engine.given_kind,
             "left_aside": self.left_aside,
+            **self._engine_arguments(),
         }
 
     @classmethod
