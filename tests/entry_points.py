@@ -67,6 +67,9 @@ def looped():
     return one
 
 
+# The most tokens of a text: a warm-up without a length compiles what such texts need.
+LENGTH = 37
+
 # Values of every kind that might be passed by mistake; none is a right value of anything that the
 # calls below take, unless the call is one that takes it.
 BROKEN = {
@@ -155,7 +158,9 @@ def vectors(n=3):
 
 @functools.cache
 def one():
-    return Embedder(encoder("jinabert-geglu"), Tokenizer(word_tokenizer(), "right"))
+    model = Embedder(encoder("jinabert-geglu"), Tokenizer(word_tokenizer(), "right"))
+    model.max_seq_length = LENGTH
+    return model
 
 
 def embedder():
