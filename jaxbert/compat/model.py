@@ -165,9 +165,15 @@ class Model:
     # --- the rest ----------------------------------------------------------------------------
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> Encoding:
-        """Ids, masks and token types of texts or pairs, padded: tensors if torch is installed."""
+        """Ids, masks and token types of texts or pairs, padded: tensors if torch is installed.
+
+        Raises InputTypeError for a bare str.
+        Differs: sentence-transformers takes the letters of a bare str for texts.
+        """
         length = max_length_of(kwargs)
         check_no_more("preprocess", kwargs)
+        if isinstance(inputs, str):
+            raise InputTypeError("inputs is a str; pass a list of texts, such as [text]")
         texts = [with_prompt(prompt, item) for item in inputs] if prompt else list(inputs)
         if not texts:
             return Encoding()

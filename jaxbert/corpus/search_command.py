@@ -43,11 +43,13 @@ def search(options: argparse.Namespace, model: dict[str, Any]) -> int:
     )
     interrupts.check()
     search: FewQueries | Search | None = None
+    filled = 0
     for piece in output.pieces():
         rows = stored(piece)
         if search is None:
             kind = rows.comparison or about["similarity"]
             search = search_for(rows.queries(query[None]), kind, k)
+            filled = rows.filled(query[None])
         search.look(rows.piece(0, len(rows)))
         interrupts.check()
     if search is None:
@@ -57,7 +59,7 @@ def search(options: argparse.Namespace, model: dict[str, Any]) -> int:
     for score, number in zip(scores, numbers.tolist(), strict=True):
         row = found[number]
         text = f"\t{printable(row['text'])}" if "text" in row else ""
-        streams.answer(f"{score:.6f}\t{printable(str(row['id']))}{text}")
+        streams.answer(f"{score - filled:.6f}\t{printable(str(row['id']))}{text}")
     return 0
 
 

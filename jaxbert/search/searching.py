@@ -17,7 +17,14 @@ from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.errors import InputError
 from jaxbert.inference.similarity import similarity as score_matrix
 from jaxbert.process.backend import computing
-from jaxbert.search.checks import check_scores, check_widths, floats_of, rows_of
+from jaxbert.search.checks import (
+    bits_of,
+    check_scores,
+    check_widths,
+    floats_of,
+    in_float32,
+    rows_of,
+)
 from jaxbert.search.comparing import merged, prepared
 from jaxbert.search.few import FEW, ROWS, FewQueries
 from jaxbert.search.stored import Floats
@@ -56,8 +63,16 @@ def memory(queries: int, piece: int, width: int) -> int:
 class Search:
     """Queries that look at one piece of a corpus after another; `result` is what they found."""
 
-    def __init__(self, queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> None:
-        """queries [q, d] as they are compared, kind a name in COMPARISONS."""
+    def __init__(self, queries: Any, kind: str, k: int, budget: int = BUDGET) -> None:
+        """queries [q, d] as they are compared, kind a similarity, or "bits" for packed uint8.
+
+        Raises InputTypeError and InputError as `top_k` does.
+        """
+        self.of_bits = choice(kind, "kind", (*SIMILARITIES, "bits")) == "bits"
+        k, budget = integer(k, "k", 1), integer(budget, "budget", 1, 2**62)
+        queries = rows_of(queries, "queries")
+        queries = (bits_of if self.of_bits else floats_of)(queries, "queries")
+        self.width = queries.shape[1]  # of the vectors as they are given
         # To count the differing bits of a pair takes longer than its product, once a piece is
         # written out as numbers, which few queries are not worth.
         many_bits = kind == "bits" and len(queries) > FEW
@@ -74,8 +89,14 @@ class Search:
             nothing = jnp.full((self.at_once, k), -jnp.inf), jnp.full((self.at_once, k), -1)
             self.found: list[tuple[jax.Array, jax.Array]] = [nothing for _ in self.blocks]
 
-    def look(self, piece: np.ndarray) -> None:
-        """Compare with the next rows of the corpus, however many."""
+    def look(self, piece: Any) -> None:
+        """Compare with the next rows [n, d] of the corpus, however many.
+
+        Raises InputTypeError and InputError as `top_k` does.
+        """
+        piece = rows_of(piece, "piece")
+        check_widths(self.width, piece.shape[1])
+        piece = bits_of(piece, "piece") if self.of_bits else in_float32(piece)
         for start in range(0, len(piece), self.rows):
             some = piece[start : start + self.rows]
             with computing():
@@ -130,7 +151,8 @@ def top_k(
     queries are [q, d] or [d]. corpus is an array [n, d] of floats or whole numbers, or Bytes or
     Bits of it; a np.memmap is read a piece at a time. Exact: the answer of a full sort of the
     float32 scores; equal scores by the lower index. k beyond n is n. similarity is cosine, dot,
-    euclidean or manhattan, the distances negated; Bits have that of their signs, d - 2 differing.
+    euclidean or manhattan, the distances negated; Bits have that of their signs, d - 2 differing,
+    where d is the number of features.
     With rescore, the vectors [n, d] of the corpus in floats, the oversample * k best are compared
     again in float32 by the similarity: that is exact in the scores, not in what was left out.
     budget is in bytes, for the arrays on the device beside queries and answers. Raises
@@ -156,7 +178,7 @@ def top_k(
         search.look(stored.piece(first, min(first + search.rows, len(stored))))
     scores, indices = search.result()
     if full is None:
-        return scores, indices
+        return scores - np.float32(stored.filled(asked)), indices
     return rescored(floats_of(asked, "queries"), full, indices, k, similarity)
 
 

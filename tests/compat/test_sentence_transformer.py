@@ -282,6 +282,8 @@ def test_features_go_through_the_model(model):
     features = model.tokenize(["a b"], prompt="x ")
     alike(model(features)["sentence_embedding"], model.encode(["a b"], prompt="x "))
     assert model.preprocess([]) == {}
+    with pytest.raises(InputTypeError, match=r"pass a list of texts, such as \[text\]"):
+        model.preprocess("hello")
 
 
 def test_evaluators_find_what_they_call(model, tmp_path):
@@ -340,6 +342,55 @@ def test_the_tokenizer_in_the_manner_of_transformers(model):
         tokenizer([3])
 
 
+def test_words_that_were_split_before_are_one_text(model):
+    tokenizer = model.tokenizer
+    whole = tokenizer("a b c")["input_ids"]
+    words = {"is_split_into_words": True}
+    assert tokenizer([["a", "b", "c"]], **words)["input_ids"] == [whole]
+    assert tokenizer(["a", "b", "c"], **words)["input_ids"] == whole
+    pair = tokenizer("a b", "c d")["input_ids"]
+    assert tokenizer(["a", "b"], ["c", "d"], **words)["input_ids"] == pair
+    assert tokenizer([["a b", "c d"]])["input_ids"] == [pair]
+    assert tokenizer([(["a", "b"], ["c", "d"])], **words)["input_ids"] == [pair]
+    mixed = tokenizer([("a b", "c d"), "a b c"], truncation=True, max_length=6)["input_ids"]
+    assert mixed == [tokenizer("a", "c d")["input_ids"], whole]
+    for inputs in ([["a", "b", "c"]], [["a"]], [[]], [None]):
+        with pytest.raises(InputTypeError, match="lists of words with is_split_into_words=True"):
+            tokenizer(inputs)
+    with pytest.raises(InputTypeError, match=r"text 1 is \['a'\]"):
+        tokenizer(["a b", ["a"]], ["c", "d"])
+    with pytest.raises(InputTypeError, match="text 1 is 'a b'"):
+        tokenizer([["a"], "a b"], **words)
+    with pytest.raises(InputTypeError, match="text is a int"):
+        tokenizer(3)
+    with pytest.raises(InputError, match="2 texts cannot be paired with 1"):
+        tokenizer(["a", "b"], ["c"])
+    assert tokenizer([])["input_ids"] == []
+
+
+def test_rows_are_filled_up(model):
+    pad = model.tokenizer.pad
+    assert pad({"input_ids": [[1, 2], [3]]}) == {
+        "input_ids": [[1, 2], [3, 0]],
+        "attention_mask": [[1, 1], [1, 0]],
+    }
+    assert pad([{"input_ids": [1, 2]}, {"input_ids": [3]}])["input_ids"] == [[1, 2], [3, 0]]
+    assert pad({"input_ids": [1, 2]}) == {"input_ids": [1, 2], "attention_mask": [1, 1]}
+    assert pad({"input_ids": [[1]]}, "max_length", 3)["input_ids"] == [[1, 0, 0]]
+    assert pad({"input_ids": [[1], [2, 3, 4]]}, pad_to_multiple_of=2, return_tensors="np")[
+        "input_ids"
+    ].shape == (2, 4)
+    for rows in ([], {"input_ids": []}):
+        with pytest.raises(InputError, match="there are no rows to fill up"):
+            pad(rows)
+    with pytest.raises(InputTypeError, match=r"rows are \[3\]"):
+        pad([3])
+    with pytest.raises(InputError, match="padding is 'some'"):
+        pad({"input_ids": [[1]]}, padding="some")
+    with pytest.raises(InputError, match="has no argument verbose"):
+        pad({"input_ids": [[1]]}, verbose=True)
+
+
 def test_its_files(model, tmp_path):
     model.tokenizer.save_pretrained(tmp_path / "tokenizer")
     held = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
@@ -383,6 +434,17 @@ def test_util(model):
     assert util.pairwise_dot_score(x, x).shape == (23,)
     assert util.normalize_embeddings(x).shape == util.truncate_embeddings(x, 99).shape
     assert util.community_detection(np.ones((11, 3)), min_community_size=3) == [list(range(11))]
+    assert util.semantic_search([], []) == [[]]
+    assert util.semantic_search(x[:2], []) == util.semantic_search(x[:2], x[:0]) == [[], []]
+    assert util.semantic_search(x[:0], x) == []
+    for given in ([[1.0, 2.0]], [x[0]]):
+        with pytest.raises(InputTypeError, match="pass an array or a tensor"):
+            util.truncate_embeddings(given, 1)
+    for name, words in (("mine_hard_negatives", "takes a model"), ("batch_to_device", "torch's")):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'; .*{words}.*cos_sim"):
+            getattr(util, name)
+    assert not hasattr(util, "__wrapped__")
+    assert all(hasattr(util, name) for name in util.NAMES)
     mined = util.paraphrase_mining(model, ["a b", "c", "a b", "d e"], top_k=1)
     assert mined[0][1:] == [0, 2]
     with pytest.raises(InputError, match="score_function is a function of your own"):

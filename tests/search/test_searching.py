@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jaxbert import Ranges, quantize_embeddings
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.similarity import similarity
-from jaxbert.search import Bits, Bytes, few, searching, top_k
+from jaxbert.search import Bits, Bytes, Search, few, searching, top_k
 from tests.tolerances import FUNCTION
 
 # Pieces of 8 rows, and no queries together with others: several of both.
@@ -196,6 +196,29 @@ def test_bits_are_compared_by_their_signs(precision):
             np.testing.assert_array_equal(scores, np.tile(expected, (times, 1)))
 
 
+@pytest.mark.parametrize("queries", [5, few.FEW + 5])
+def test_bits_that_only_fill_a_byte_do_not_count(queries):
+    """21 features are 3 bytes, and the last 3 bits of these are 0 in all vectors."""
+    corpus, asked = embedded(97, 5)[:, :21], embedded(queries, 6)[:, :21]
+    signs = [np.where(x > 0, 1.0, -1.0) for x in (asked, corpus)]
+    expected, order = sorted_all(signs[0] @ signs[1].T, 11)
+    stored, bits = (quantize_embeddings(x, "ubinary") for x in (corpus, asked))
+    for query, own in (
+        (asked, Bits(stored)),
+        (asked, Bits(stored, features=21)),
+        (bits, Bits(stored, features=21)),
+    ):
+        scores, rows = top_k(query, own, 11)
+        np.testing.assert_array_equal(rows, order)
+        np.testing.assert_array_equal(scores, expected)
+    np.testing.assert_array_equal(top_k(bits, Bits(stored), 11)[0], expected + 3)
+    for features in (16, 25, 0):
+        with pytest.raises(InputError):
+            Bits(stored, features=features)
+    with pytest.raises(InputError, match="queries of width 22"):
+        top_k(embedded(1, 1)[:, :22], Bits(stored, features=21), 1)
+
+
 def test_rescoring_gives_exact_scores_and_with_all_candidates_the_exact_answer():
     corpus, queries = embedded(131, 7), embedded(5, 8)
     bits = Bits(quantize_embeddings(corpus, "ubinary"))
@@ -231,6 +254,31 @@ BROKEN = np.where(np.arange(39).reshape(3, 13) == 20, np.nan, 1.0)
 def test_refusals(arguments, error, words):
     with pytest.raises(error, match=words):
         top_k(*arguments, similarity="dot")
+
+
+def test_a_search_of_ones_own_checks_what_it_is_given():
+    corpus, queries = whole(53), whole(3, seed=1)
+    search = Search(queries.astype(np.float64), "dot", 5)
+    for piece in (corpus[:17].astype(np.float16), corpus[17:].tolist()):
+        search.look(piece)
+    for found, expected in zip(search.result(), sorted_all(queries @ corpus.T, 5), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    bits = quantize_embeddings(embedded(7, 1), "ubinary")
+    for arguments, error, words in (
+        ((BROKEN, "dot", 3), InputError, "row 1 of queries holds"),
+        ((queries, "cosin", 3), InputError, "kind is 'cosin'"),
+        ((queries, "bits, by products", 3), InputError, "kind is 'bits, by products'"),
+        ((queries, "bits", 3), InputTypeError, "queries are float32, and packed bits are uint8"),
+        ((queries, "dot", 0), InputError, "k is 0"),
+        ((queries, "dot", 3, 0.5), InputTypeError, "budget is a float"),
+        (("text", "dot", 3), InputTypeError, "queries has dtype"),
+    ):
+        with pytest.raises(error, match=words):
+            Search(*arguments)
+    with pytest.raises(InputError, match="queries of width 13 and a corpus of width 11"):
+        search.look(whole(5, 11))
+    with pytest.raises(InputTypeError, match="piece are float32"):
+        Search(bits, "bits", 3).look(embedded(5, 1)[:, :3])
 
 
 def test_refusals_of_stored_vectors():
