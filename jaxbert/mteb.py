@@ -53,6 +53,8 @@ class MtebEncoder:
     ) -> np.ndarray:
         """One vector per text of a DataLoader, [n, d]; all texts go through one call of `encode`.
 
+        Equal texts are embedded once: else their vectors would differ in the last bits, and metrics
+        that sort by score, such as nAUC, would order the ties by these.
         The prompt is the model's one for the task, else for the task's type, else for queries or
         documents. options are those of `Embedder.encode`, from mteb's encode_kwargs;
         mteb always passes batch_size, 32 by default, which is low for an accelerator. Raises
@@ -66,8 +68,11 @@ class MtebEncoder:
             "query": self.embedder.encode_query,
             "document": self.embedder.encode_document,
         }[None if prompt_type is None else prompt_type.value]
-        vectors: np.ndarray = encode(texts, prompt_name=prompt_name, **options)
-        return vectors
+        if options.get("precision") in (None, "float32"):
+            places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+            vectors: np.ndarray = encode(list(places), prompt_name=prompt_name, **options)
+            return vectors[[places[text] for text in texts]]
+        return encode(texts, prompt_name=prompt_name, **options)  # by ranges of all of them
 
     def similarity(self, a: np.ndarray, b: np.ndarray) -> Any:
         """[n, d] and [m, d] -> [n, m]; one number for two single vectors [d].
