@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxbert.arguments import choice
+from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError, JaxbertError
+from jaxbert.inference.similarity import similarity, similarity_pairwise
 
 
 class MtebMissingError(JaxbertError, ImportError):
@@ -80,12 +83,21 @@ class MtebEncoder:
         Differs from `Embedder.similarity`, which gives [1, 1]: mteb makes a float of it, which
         NumPy 2.4 refuses.
         """
-        matrix = self.embedder.similarity(a, b)
+        matrix = similarity(a, b, self.similarity_kind())
         return matrix[0, 0] if np.ndim(a) == np.ndim(b) == 1 else matrix
 
     def similarity_pairwise(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """[n, d] and [n, d] -> [n]: the similarity of each a[i] with b[i]."""
-        return self.embedder.similarity_pairwise(a, b)
+        return similarity_pairwise(a, b, self.similarity_kind())
+
+    def similarity_kind(self) -> str:
+        """The similarity that mteb_model_meta names, by which mteb's indices search too.
+
+        Raises InputError for one that compares no vectors of texts.
+        """
+        named = self.mteb_model_meta.similarity_fn_name
+        kind = self.embedder.similarity_fn_name if named is None else named.value
+        return choice(kind, "similarity_fn_name", SIMILARITIES)
 
 
 def mteb_objects() -> SimpleNamespace:

@@ -235,6 +235,23 @@ def test_similarity_is_that_of_the_model(mteb, embedder, name):
     assert encoder.mteb_model_meta.similarity_fn_name.value == name
 
 
+def test_similarity_follows_the_description_as_the_indices_of_mteb_do(mteb, encoder, embedder):
+    from mteb.models.model_meta import ScoringFunction
+
+    vectors = embedder.encode(TEXTS)
+    changed = {"similarity_fn_name": ScoringFunction.EUCLIDEAN}
+    encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update=changed)
+    expected = -np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
+    close(encoder.similarity(vectors, vectors), expected, FUNCTION, largest(expected))
+    encoder.mteb_model_meta.similarity_fn_name = ScoringFunction.MAX_SIM
+    with pytest.raises(InputError, match="similarity_fn_name is 'MaxSim'"):
+        encoder.similarity(vectors, vectors)
+    encoder.mteb_model_meta.similarity_fn_name = None
+    np.testing.assert_array_equal(
+        encoder.similarity(vectors, vectors), embedder.similarity(vectors, vectors)
+    )
+
+
 def test_the_description(mteb, embedder):
     embedder.truncate_dim = 7
     meta = MtebEncoder(embedder, NAME, "5f").mteb_model_meta
