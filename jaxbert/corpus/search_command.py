@@ -15,7 +15,7 @@ from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError, printable
 from jaxbert.inference.quantise import Ranges
 from jaxbert.process import interrupts, streams
-from jaxbert.search.few import FewQueries
+from jaxbert.search.host import HostSearch
 from jaxbert.search.searching import Search, search_for
 from jaxbert.search.stored import Bits, Bytes, Floats
 
@@ -42,7 +42,7 @@ def search(options: argparse.Namespace, model: dict[str, Any]) -> int:
         normalize_embeddings=about["normalize"],
     )
     interrupts.check()
-    search: FewQueries | Search | None = None
+    search: HostSearch | Search | None = None
     filled = 0
     for piece in output.pieces():
         rows = stored(piece)

@@ -12,7 +12,7 @@ from jaxbert.arguments import array, integer
 from jaxbert.errors import InputError
 from jaxbert.inference.similarity import unit_length
 from jaxbert.search.checks import floats_of, in_float32, rows_of
-from jaxbert.search.few import compared
+from jaxbert.search.host import compared
 from jaxbert.search.searching import BUDGET, pieces
 
 # Vectors that are read at a time.

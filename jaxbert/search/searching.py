@@ -16,7 +16,7 @@ from jaxbert.arguments import choice, integer
 from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.errors import InputError
 from jaxbert.inference.similarity import similarity as score_matrix
-from jaxbert.process.backend import computing
+from jaxbert.process.backend import backend, computing
 from jaxbert.search.checks import (
     bits_of,
     check_scores,
@@ -26,7 +26,7 @@ from jaxbert.search.checks import (
     rows_of,
 )
 from jaxbert.search.comparing import merged, prepared
-from jaxbert.search.few import FEW, ROWS, FewQueries
+from jaxbert.search.host import FEW, HostSearch, piece_rows
 from jaxbert.search.stored import Floats
 
 # Bytes of the arrays that are made for a piece of the corpus and some queries.
@@ -38,13 +38,14 @@ PIECE, LONG_PIECE, QUERIES = 2048, 4096, 1024
 OVERSAMPLE = 4
 
 
-def sizes(queries: int, width: int, budget: int) -> tuple[int, int]:
+def sizes(queries: int, width: int, budget: int, piece: int | None = None) -> tuple[int, int]:
     """(queries at a time, rows of a piece), powers of two whose arrays fit the budget.
 
-    Raises InputError for a budget that not even 8 rows fit.
+    piece is the most rows, None those that suit a device. Raises InputError for a budget that not
+    even 8 rows fit.
     """
     q = min(QUERIES, 1 << max(0, queries - 1).bit_length())
-    c = PIECE if q < QUERIES // 4 else LONG_PIECE
+    c = piece or (PIECE if q < QUERIES // 4 else LONG_PIECE)
     while memory(q, c, width) > budget and max(q, c) > 8:
         q, c = (q // 2, c) if q >= c else (q, c // 2)
     if memory(q, c, width) > budget:
@@ -121,12 +122,17 @@ class Search:
         return scores, indices.astype(np.int64)
 
 
-def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> Search | FewQueries:
-    """The search that is faster for these queries: on the device, or for a few by NumPy."""
-    fits = memory(FEW, max(ROWS, k), queries.shape[1]) <= budget
-    if 0 < len(queries) <= FEW and kind in FewQueries.kinds and fits:
-        return FewQueries(queries, kind, k)
+def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> Search | HostSearch:
+    """The search that is faster for these queries: on the device, or on the host by NumPy."""
+    number, width = queries.shape
+    if kind in HostSearch.kinds and on_host(number):
+        return HostSearch(queries, kind, k, *sizes(number, width, budget, piece_rows(number)))
     return Search(queries, kind, k, budget)
+
+
+def on_host(queries: int) -> bool:
+    """Whether NumPy searches for so many queries, where it can."""
+    return queries <= FEW or backend() == "cpu"
 
 
 def filled(rows: np.ndarray, number: int) -> np.ndarray:
