@@ -4,6 +4,7 @@ A product by BLAS takes less time than a copy to a device and back, and what is 
 best k so far is put aside by one comparison, of which XLA's selection of the best knows nothing.
 """
 
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -15,8 +16,10 @@ from jaxbert.search.checks import check_scores
 FEW = 32
 # Rows of a piece for so many queries, and for more: what one core's cache holds of the scores.
 PIECES, LONG_PIECE = {4: 8192, 256: 2048}, 4096
-# The number of rows of which BLAS computes all alike, on every instruction set.
+# The number of rows of which BLAS computes all alike, where it does so at all; see `rounds_alike`.
 BLOCK = 64
+# Numbers of queries for which that is tried.
+TRIED = (4, FEW, 256, 1024)
 # The square of a number that is far from float32's end.
 FINITE = 1e75
 # Between these a sum of squares is exact enough in float32.
@@ -26,6 +29,18 @@ SMALLEST, LARGEST = 1e-12, 1e12
 def piece_rows(queries: int) -> int:
     """The rows of a piece for so many queries."""
     return next((rows for most, rows in PIECES.items() if queries <= most), LONG_PIECE)
+
+
+@cache
+def rounds_alike(queries: int, width: int) -> bool:
+    """Whether BLAS gives equal rows equal products here, for so many queries.
+
+    OpenBLAS' kernels for AVX2 alone (Haswell, Zen 3) round rows by their place, from 8 queries on.
+    """
+    random = np.random.default_rng(0)
+    row, asked = (random.normal(size=(n, width)).astype(np.float32) for n in (1, queries))
+    scores = products(asked, np.repeat(row, 3 * BLOCK, axis=0))
+    return bool((scores == scores[:, :1]).all())
 
 
 def products(queries: np.ndarray, piece: np.ndarray) -> np.ndarray:

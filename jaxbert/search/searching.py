@@ -26,7 +26,7 @@ from jaxbert.search.checks import (
     rows_of,
 )
 from jaxbert.search.comparing import merged, prepared
-from jaxbert.search.host import FEW, HostSearch, piece_rows
+from jaxbert.search.host import FEW, TRIED, HostSearch, piece_rows, rounds_alike
 from jaxbert.search.stored import Floats
 
 # Bytes of the arrays that are made for a piece of the corpus and some queries.
@@ -125,14 +125,15 @@ class Search:
 def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> Search | HostSearch:
     """The search that is faster for these queries: on the device, or on the host by NumPy."""
     number, width = queries.shape
-    if kind in HostSearch.kinds and on_host(number):
+    if kind in HostSearch.kinds and on_host(number, width):
         return HostSearch(queries, kind, k, *sizes(number, width, budget, piece_rows(number)))
     return Search(queries, kind, k, budget)
 
 
-def on_host(queries: int) -> bool:
-    """Whether NumPy searches for so many queries, where it can."""
-    return queries <= FEW or backend() == "cpu"
+def on_host(queries: int, width: int) -> bool:
+    """Whether NumPy searches for so many queries of a width, where it can."""
+    tried = next((number for number in TRIED if queries <= number), TRIED[-1])
+    return (queries <= FEW or backend() == "cpu") and rounds_alike(tried, width)
 
 
 def filled(rows: np.ndarray, number: int) -> np.ndarray:

@@ -24,7 +24,7 @@ def whole(n, d=13, seed=0, high=3):
 @pytest.fixture(params=["host", "device"])
 def place(request, monkeypatch):
     """Where the products are computed."""
-    monkeypatch.setattr(searching, "on_host", lambda queries: request.param == "host")
+    monkeypatch.setattr(searching, "on_host", lambda *given: request.param == "host")
 
 
 def sorted_all(scores, k):
@@ -71,7 +71,7 @@ def test_rounded_scores_are_those_of_a_full_sort(kind, place):
 def test_any_sizes(q, n, k, seed, on_host):
     queries, corpus = whole(q, seed=seed), whole(n, seed=seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searching, "on_host", lambda queries: on_host)
+        patch.setattr(searching, "on_host", lambda *given: on_host)
         scores, rows = top_k(queries, corpus, k, similarity="dot", budget=SMALL)
     expected, order = sorted_all(queries @ corpus.T, k)
     np.testing.assert_array_equal(rows, order)
@@ -108,7 +108,7 @@ def test_the_host_has_the_answer_of_the_device(kind, queries, budget, monkeypatc
     corpus[60:] *= np.float32(2.0**50)  # squares beyond float32
     found = []
     for device in (True, False):
-        monkeypatch.setattr(searching, "on_host", lambda queries, host=not device: host)
+        monkeypatch.setattr(searching, "on_host", lambda *given, host=not device: host)
         found.append(top_k(asked, corpus, 17, similarity=kind, budget=budget))
     scale = np.abs(found[0][0]).max()
     assert np.abs(found[0][0] - found[1][0]).max() <= FUNCTION * scale
@@ -146,6 +146,7 @@ def test_no_queries_have_no_answers():
 
 
 def test_a_search_is_on_the_host_for_few_queries_or_where_jax_computes_there(monkeypatch):
+    monkeypatch.setattr(searching, "rounds_alike", lambda queries, width: True)
     asked = whole(host.FEW + 1)
     assert isinstance(searching.search_for(asked, "dot", 3), host.HostSearch)
     assert isinstance(searching.search_for(asked, "dot", 3, SMALL), host.HostSearch)
@@ -153,6 +154,9 @@ def test_a_search_is_on_the_host_for_few_queries_or_where_jax_computes_there(mon
     monkeypatch.setattr(searching, "backend", lambda: "gpu")
     assert isinstance(searching.search_for(asked, "dot", 3), searching.Search)
     assert isinstance(searching.search_for(asked[1:], "cosine", 3), host.HostSearch)
+    monkeypatch.setattr(searching, "rounds_alike", lambda queries, width: queries < host.FEW)
+    assert isinstance(searching.search_for(asked[:4], "cosine", 3), host.HostSearch)
+    assert isinstance(searching.search_for(asked[:5], "cosine", 3), searching.Search)
 
 
 @pytest.mark.parametrize("k", [1, 7, 200])
