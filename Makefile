@@ -51,7 +51,7 @@ tree-mode: $(VENV)/.test
 # takes products from a library that looks at the processor itself; "plain" does without, for other
 # orders of sums. A program compiled for one set is of no use to another, so none is kept.
 ISA ?= SSE4_2-1 SSE4_2-2 AVX2-1 AVX2-2 AVX512-1 AVX512-2 SSE4_2-2-plain AVX512-1-plain
-NUMERIC = model verify test_chunking.py test_embedder.py test_minilm.py test_surface.py \
+NUMERIC = model search verify test_chunking.py test_embedder.py test_minilm.py test_surface.py \
   $(addprefix checkpoint/test_,saving.py stack.py) \
   $(addprefix inference/test_,data_parallel.py speed_paths.py)
 ISA_TESTS ?= $(NUMERIC:%=tests/%)
