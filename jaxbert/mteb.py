@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxbert.arguments import choice
+from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError, JaxbertError
+from jaxbert.inference.similarity import similarity, similarity_pairwise
 
 
 class MtebMissingError(JaxbertError, ImportError):
@@ -53,6 +56,8 @@ class MtebEncoder:
     ) -> np.ndarray:
         """One vector per text of a DataLoader, [n, d]; all texts go through one call of `encode`.
 
+        Equal texts are embedded once: else their vectors would differ in the last bits, and metrics
+        that sort by score, such as nAUC, would order the ties by these.
         The prompt is the model's one for the task, else for the task's type, else for queries or
         documents. options are those of `Embedder.encode`, from mteb's encode_kwargs;
         mteb always passes batch_size, 32 by default, which is low for an accelerator. Raises
@@ -66,8 +71,11 @@ class MtebEncoder:
             "query": self.embedder.encode_query,
             "document": self.embedder.encode_document,
         }[None if prompt_type is None else prompt_type.value]
-        vectors: np.ndarray = encode(texts, prompt_name=prompt_name, **options)
-        return vectors
+        if options.get("precision") in (None, "float32"):
+            places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+            vectors: np.ndarray = encode(list(places), prompt_name=prompt_name, **options)
+            return vectors[[places[text] for text in texts]]
+        return encode(texts, prompt_name=prompt_name, **options)  # by ranges of all of them
 
     def similarity(self, a: np.ndarray, b: np.ndarray) -> Any:
         """[n, d] and [m, d] -> [n, m]; one number for two single vectors [d].
@@ -75,12 +83,21 @@ class MtebEncoder:
         Differs from `Embedder.similarity`, which gives [1, 1]: mteb makes a float of it, which
         NumPy 2.4 refuses.
         """
-        matrix = self.embedder.similarity(a, b)
+        matrix = similarity(a, b, self.similarity_kind())
         return matrix[0, 0] if np.ndim(a) == np.ndim(b) == 1 else matrix
 
     def similarity_pairwise(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """[n, d] and [n, d] -> [n]: the similarity of each a[i] with b[i]."""
-        return self.embedder.similarity_pairwise(a, b)
+        return similarity_pairwise(a, b, self.similarity_kind())
+
+    def similarity_kind(self) -> str:
+        """The similarity that mteb_model_meta names, by which mteb's indices search too.
+
+        Raises InputError for one that compares no vectors of texts.
+        """
+        named = self.mteb_model_meta.similarity_fn_name
+        kind = self.embedder.similarity_fn_name if named is None else named.value
+        return choice(kind, "similarity_fn_name", SIMILARITIES)
 
 
 def mteb_objects() -> SimpleNamespace:

@@ -56,6 +56,10 @@ MINILM = 2e-6
 # at most a tenth, random ones, which make a rounding larger, a third of it (notes/02-parity.md).
 COMPANY = 1e-5
 
+# Scores of a benchmark task in two programs in float32, of numbers up to 1: they are made of the
+# order of similarities, which rounding does not change but for ties, and equal texts are none.
+MTEB = 1e-4
+
 # LayerNorm beside a mean or an outlier of some hundreds, which float32 rounds to 2^-16 of it.
 LARGE_MEAN = 1e-4
 

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from jaxbert.errors import InputError, InputTypeError, ModelNotFoundError, shown
+from jaxbert.errors import InputError, InputTypeError, ModelNotFoundError, NotAFolderError, shown
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,9 @@ def is_folder(name: str) -> bool:
         raise ModelNotFoundError("the model's name is empty; pass a folder or owner/model")
     try:
         if Path(name).is_file():
-            raise ModelNotFoundError(f"{name} is a file; pass the folder that it is in")
+            raise NotAFolderError(
+                f"{name} is a file, not a directory; pass the folder that it is in"
+            )
         return Path(name).is_dir()
     except (OSError, ValueError) as error:
         if isinstance(error, ModelNotFoundError):

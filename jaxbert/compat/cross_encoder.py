@@ -5,27 +5,29 @@ Source: sentence-transformers 6.2, cross_encoder/model.py.
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 
 from jaxbert import cross_encoder
 from jaxbert.arguments import integer
 from jaxbert.checkpoint.opening import open_model
-from jaxbert.compat.model import (
-    Model,
+from jaxbert.checkpoint.sentence_transformers.cross_encoder import CrossEncoderSettings
+from jaxbert.compat.keywords import (
     check_devices_argument,
     check_no_more,
     dtype_of,
     length_of,
     max_length_of,
-    refuse_modules,
     token_of,
 )
+from jaxbert.compat.model import Model
 from jaxbert.compat.tensors import as_numpy, as_tensor, has_torch
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.constructor_options import ConstructorOptions
 from jaxbert.inference.scoring import is_pair
+from jaxbert.text.prompts import Prompts, check_default
 
 
 class CrossEncoder(Model):
@@ -59,19 +61,21 @@ class CrossEncoder(Model):
         """Load a model; the arguments are those of sentence-transformers.
 
         activation_fn is a function of tensors, or of arrays where torch is not installed. Raises
-        InputError for another number of labels than the model's, and for prompts.
+        InputError for another number of labels than the model's. prompts stand beside those of the
+        folder; one is put before the first text of a pair. Raises InputTypeError for modules.
         """
-        refuse_modules(modules)
+        if modules is not None:
+            raise InputTypeError("a cross-encoder is not put together of modules; pass its name")
         if model_name_or_path is None:
             raise InputError("there is no model without a name; pass model_name_or_path")
-        if prompts or default_prompt_name:
-            raise InputError("prompts of a cross-encoder are those of its folder; leave them out")
         dtype, model_kwargs = dtype_of(model_kwargs)
         given = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
         length, processor_kwargs = length_of(given)
         options = ConstructorOptions.of(
             {
                 "device": device,
+                "prompts": prompts,
+                "default_prompt_name": default_prompt_name,
                 "cache_folder": cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
                 "local_files_only": local_files_only,
                 "trust_remote_code": trust_remote_code,
@@ -95,15 +99,43 @@ class CrossEncoder(Model):
                 f"num_labels is {num_labels}, but the model has {scorer.num_labels}; leave it out, "
                 "and train another classifier with jaxbert.train"
             )
+        scorer.settings = with_prompts(scorer.settings, options)
         super().__init__(scorer, os.fspath(model_name_or_path), model_card_data)
         self.activation_fn = activation_fn
         if max_length or length:
             self.max_seq_length = int(max_length or length or 0)
 
+    def __copy__(self) -> Self:
+        """A model with settings of its own, which shares weights and programs."""
+        new = super().__copy__()
+        new.prompts = dict(self.prompts)
+        return new
+
     @property
     def num_labels(self) -> int:
         """The scores of a pair."""
         return self.native.num_labels
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The prompts by name; changes count at once."""
+        return self.native.settings.prompts
+
+    @prompts.setter
+    def prompts(self, prompts: Mapping[str, str]) -> None:
+        settings = self.native.settings
+        check_default(settings.default_prompt_name, prompts)
+        self.native.settings = replace(settings, prompts=Prompts(prompts))
+
+    @property
+    def default_prompt_name(self) -> str | None:
+        """The prompt where a call names none."""
+        return self.native.settings.default_prompt_name
+
+    @default_prompt_name.setter
+    def default_prompt_name(self, name: str | None) -> None:
+        check_default(name, self.native.settings.prompts)
+        self.native.settings = replace(self.native.settings, default_prompt_name=name)
 
     @property
     def max_length(self) -> int:
@@ -197,6 +229,16 @@ class CrossEncoder(Model):
             for row in found:
                 row["score"] = as_tensor(np.array([row["score"]], np.float32))[0]
         return found
+
+
+def with_prompts(
+    settings: CrossEncoderSettings, options: ConstructorOptions
+) -> CrossEncoderSettings:
+    """The settings of a folder with the prompts of a constructor. Raises InputError."""
+    prompts = {**settings.prompts, **(options.prompts or {})}
+    default = options.default_prompt_name or settings.default_prompt_name
+    check_default(default, prompts)
+    return replace(settings, prompts=Prompts(prompts), default_prompt_name=default)
 
 
 def of_arrays(activation: Any) -> Any:

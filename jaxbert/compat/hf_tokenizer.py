@@ -3,16 +3,15 @@
 Source: transformers 5, tokenization_utils_base.py, for names and what they give.
 """
 
-import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxbert.arguments import integer
+from jaxbert.compat.hf_vocabulary import Vocabulary
 from jaxbert.compat.tensors import as_numpy, as_tensor
 from jaxbert.errors import InputError, InputTypeError, shown
-from jaxbert.text.tokenizer import SPECIAL, Tokenizer
 
 
 class Encoding(dict[str, Any]):
@@ -32,83 +31,8 @@ class Encoding(dict[str, Any]):
         )
 
 
-class HuggingFaceTokenizer:
+class HuggingFaceTokenizer(Vocabulary):
     """A model's tokenizer under transformers' names; changes of it change what is encoded."""
-
-    is_fast = True
-
-    def __init__(self, model: Any) -> None:
-        """model has a Tokenizer and a max_seq_length."""
-        self._model = model
-        self.padding_side = "right"
-
-    @property
-    def own(self) -> Tokenizer:
-        """The tokenizer that the model uses."""
-        tokenizer: Tokenizer = self._model.tokenizer
-        return tokenizer
-
-    @property
-    def backend_tokenizer(self) -> Any:
-        """The tokenizer of the tokenizers library."""
-        return self.own.backend
-
-    _tokenizer = backend_tokenizer
-
-    @property
-    def truncation_side(self) -> str:
-        """Where long texts are cut."""
-        return self.own.side
-
-    @property
-    def model_max_length(self) -> int:
-        """The most tokens of a text, special tokens included."""
-        return int(self._model.max_seq_length)
-
-    @model_max_length.setter
-    def model_max_length(self, tokens: int) -> None:
-        self._model.max_seq_length = tokens
-
-    @property
-    def name_or_path(self) -> str:
-        """The folder that the files came from; empty if from none."""
-        return str(self.own.folder or "")
-
-    # --- tokens and ids ----------------------------------------------------------------------
-
-    def __len__(self) -> int:
-        """The number of tokens, added ones included."""
-        return int(self.backend_tokenizer.get_vocab_size(with_added_tokens=True))
-
-    @property
-    def vocab_size(self) -> int:
-        """The number of tokens without those that were added."""
-        return int(self.backend_tokenizer.get_vocab_size(with_added_tokens=False))
-
-    def get_vocab(self) -> dict[str, int]:
-        """The ids of all tokens."""
-        vocabulary: dict[str, int] = self.backend_tokenizer.get_vocab(with_added_tokens=True)
-        return vocabulary
-
-    vocab = property(get_vocab)
-
-    def convert_tokens_to_ids(self, tokens: Any) -> Any:
-        """The id of a token, or of each of a list; that of the unknown one for none."""
-        if isinstance(tokens, str):
-            found = self.backend_tokenizer.token_to_id(tokens)
-            return self.unk_token_id if found is None else found
-        return [self.convert_tokens_to_ids(token) for token in tokens]
-
-    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
-        """The token of an id, or of each of a list."""
-        if np.ndim(as_numpy(ids)) == 0:
-            return self.backend_tokenizer.id_to_token(int(ids))
-        special = set(self.all_special_ids) if skip_special_tokens else set()
-        return [
-            self.backend_tokenizer.id_to_token(int(i))
-            for i in as_numpy(ids)
-            if int(i) not in special
-        ]
 
     def tokenize(self, text: str, add_special_tokens: bool = False) -> list[str]:
         """The tokens of one text."""
@@ -121,53 +45,6 @@ class HuggingFaceTokenizer:
         """The ids of one text, or of a pair of them."""
         return self(text, text_pair, **options)["input_ids"]
 
-    def decode(self, ids: Any, skip_special_tokens: bool = False, **more: Any) -> str:
-        """The text that ids stand for."""
-        plain = [int(i) for i in np.atleast_1d(as_numpy(ids))]
-        return str(self.backend_tokenizer.decode(plain, skip_special_tokens=skip_special_tokens))
-
-    def batch_decode(self, ids: Any, **options: Any) -> list[str]:
-        """The text of each row of ids."""
-        return [self.decode(row, **options) for row in ids]
-
-    def special(self, name: str) -> str | None:
-        """The special token of a name, such as cls_token, where the vocabulary has it."""
-        known = self.get_vocab()
-        return next((token for token in SPECIAL[name] if token in known), None)
-
-    def __getattr__(self, name: str) -> Any:
-        """cls_token, cls_token_id and the others: special tokens and their ids, or None."""
-        token = name.removesuffix("_id")
-        if token in SPECIAL:
-            found = self.special(token)
-            if name == token or found is None:
-                return found
-            return self.backend_tokenizer.token_to_id(found)
-        raise AttributeError(
-            f"the tokenizer of jaxbert.compat has no {name}; load one of transformers with "
-            "AutoTokenizer.from_pretrained where you need it"
-        )
-
-    @property
-    def all_special_tokens(self) -> list[str]:
-        """The special tokens that the vocabulary has."""
-        return [token for name in SPECIAL if (token := self.special(name)) is not None]
-
-    @property
-    def all_special_ids(self) -> list[int]:
-        """The ids of those special tokens."""
-        ids: list[int] = self.convert_tokens_to_ids(self.all_special_tokens)
-        return ids
-
-    def num_special_tokens_to_add(self, pair: bool = False) -> int:
-        """How many special tokens are put around a text, or a pair."""
-        return int(self.backend_tokenizer.num_special_tokens_to_add(pair))
-
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the tokenizer's files into a folder, which is made if it is not there."""
-        os.makedirs(folder, exist_ok=True)
-        self.own.save(Path(folder))
-
     # --- texts -------------------------------------------------------------------------------
 
     def __call__(
@@ -179,6 +56,8 @@ class HuggingFaceTokenizer:
         padding: Any = False,
         truncation: Any = False,
         max_length: int | None = None,
+        is_split_into_words: bool = False,
+        pad_to_multiple_of: int | None = None,
         return_tensors: str | None = None,
         return_attention_mask: bool = True,
         return_token_type_ids: bool = True,
@@ -189,23 +68,19 @@ class HuggingFaceTokenizer:
     ) -> Encoding:
         """Ids, token types and masks of texts or pairs: lists, or arrays for return_tensors.
 
-        padding is True or "longest", or "max_length". return_tensors is "pt" or "np". Raises
-        InputError for what is not offered here.
+        padding is True or "longest", or "max_length". return_tensors is "pt" or "np". Where
+        is_split_into_words, a text is a list of its words. Raises InputTypeError for what is
+        neither text nor pair, InputError for what is not offered here.
         """
-        for name in unknown:
-            raise InputError(
-                f"the tokenizer of jaxbert.compat has no argument {name}; leave it out"
-            )
-        single = isinstance(text, str)
-        texts = [text] if single else list(as_numpy(text))
-        pairs = None if text_pair is None else [text_pair] if single else list(text_pair)
+        check_known(unknown)
         if truncation not in (True, False, None, "longest_first", "do_not_truncate"):
             raise InputError(
                 f"truncation is {shown(truncation)}; pass True, which cuts the longer of a pair"
             )
+        inputs, single = inputs_of(text, text_pair, is_split_into_words)
         cut = truncation in (True, "longest_first")
         most = (max_length or self.model_max_length) if cut else None
-        rows = self.rows(texts, pairs, add_special_tokens, most)
+        rows = self.rows(inputs, add_special_tokens, most, is_split_into_words)
         found: dict[str, list[Any]] = {
             "input_ids": [row.ids for row in rows],
             "token_type_ids": [row.type_ids for row in rows],
@@ -221,35 +96,43 @@ class HuggingFaceTokenizer:
             "special_tokens_mask": return_special_tokens_mask,
             "length": return_length,
         }
-        found = {name: own for name, own in found.items() if wanted.get(name, True)}
-        if padding not in (False, None, "do_not_pad") and rows:
-            longest = max(len(row.ids) for row in rows)
-            size = (max_length or self.model_max_length) if padding == "max_length" else longest
-            found = {
-                name: own if name == "length" else [self.padded(row, size, name) for row in own]
-                for name, own in found.items()
-            }
-        if return_tensors is None:
-            return Encoding({name: own[0] if single else own for name, own in found.items()})
-        return Encoding({name: arrays(own, return_tensors) for name, own in found.items()})
+        size = self.size(found["length"], padding, max_length, pad_to_multiple_of)
+        found = {
+            name: own if name == "length" else [self.padded(row, size, name) for row in own]
+            for name, own in found.items()
+            if wanted.get(name, True)
+        }
+        return encoding_of(found, single, return_tensors)
 
-    def rows(
-        self, texts: Sequence[Any], pairs: Sequence[Any] | None, special: bool, most: int | None
-    ) -> list[Any]:
+    def rows(self, inputs: list[Any], special: bool, most: int | None, words: bool) -> list[Any]:
         """What the tokenizers library says of each text, or pair of texts."""
-        inputs: list[Any] = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        for i, item in enumerate(inputs):
-            parts = item if isinstance(item, tuple | list | np.ndarray) else (item,)
-            if not all(isinstance(part, str) for part in parts):
-                raise InputTypeError(f"text {i} is {shown(item)}; pass str, or a pair of str")
-            inputs[i] = tuple(map(str, parts)) if len(parts) > 1 else str(parts[0])
-        paired = bool(inputs) and isinstance(inputs[0], tuple)
-        with self.own.lock:
-            self.own.truncate(most, pair=paired)
+
+        def encode(given: list[Any]) -> list[Any]:
             encodings: list[Any] = self.backend_tokenizer.encode_batch(
-                inputs, add_special_tokens=special
+                given, is_pretokenized=words, add_special_tokens=special
             )
-        return encodings
+            return encodings
+
+        with self.own.lock:
+            self.own.truncate(most, pair=any(isinstance(item, tuple) for item in inputs))
+            return self.own.encoded(encode, inputs)
+
+    def size(
+        self, lengths: Sequence[int], padding: Any, max_length: int | None, multiple: int | None
+    ) -> int:
+        """The tokens up to which rows are filled; 0 where they are left as they are.
+
+        Raises InputError for another padding than transformers has.
+        """
+        if padding in (False, None, "do_not_pad"):
+            return 0
+        if padding not in (True, "longest", "max_length"):
+            raise InputError(
+                f'padding is {shown(padding)}; pass True, "longest", "max_length" or False'
+            )
+        whole = max_length or self.model_max_length
+        size = whole if padding == "max_length" else max(lengths, default=0)
+        return size if multiple is None else size + -size % integer(multiple, MULTIPLE, 1)
 
     def padded(self, row: Sequence[Any], size: int, name: str) -> list[Any]:
         """A row filled up to so many tokens, on the side where this tokenizer pads."""
@@ -258,16 +141,109 @@ class HuggingFaceTokenizer:
         more = [fill] * (size - len(row))
         return [*more, *row] if self.padding_side == "left" else [*row, *more]
 
-    def pad(self, rows: Any, return_tensors: str | None = None, **more: Any) -> Encoding:
-        """Rows of ids that were made before, filled up to the longest."""
-        named = rows if isinstance(rows, dict) else {k: [row[k] for row in rows] for k in rows[0]}
-        size = max(len(row) for row in named["input_ids"])
+    def pad(
+        self,
+        encoded_inputs: Any,
+        padding: Any = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        *,
+        return_tensors: str | None = None,
+        **unknown: Any,
+    ) -> Encoding:
+        """Rows of ids that were made before, filled up to the longest, with their attention_mask.
+
+        They are a dict of lists, or a list of dicts; one row alone gives one row. Raises
+        InputError for no rows, InputTypeError for what holds no input_ids.
+        """
+        check_known(unknown)
+        named, single = named_rows(encoded_inputs)
+        named.setdefault("attention_mask", [[1] * len(row) for row in named["input_ids"]])
+        lengths = [len(row) for row in named["input_ids"]]
+        size = self.size(lengths, padding, max_length, pad_to_multiple_of)
         found = {
             name: [self.padded(list(row), size, name) for row in own] for name, own in named.items()
         }
-        if return_tensors is None:
-            return Encoding(found)
-        return Encoding({name: arrays(own, return_tensors) for name, own in found.items()})
+        return encoding_of(found, single, return_tensors)
+
+
+MULTIPLE = "pad_to_multiple_of"
+WORDS = "is_split_into_words"
+
+
+def check_known(unknown: Mapping[str, Any]) -> None:
+    """Raise InputError for a keyword that the tokenizer here does not have."""
+    for name in unknown:
+        raise InputError(f"the tokenizer of jaxbert.compat has no argument {name}; leave it out")
+
+
+def inputs_of(text: Any, text_pair: Any, words: bool) -> tuple[list[Any], bool]:
+    """Each input as the tokenizers library takes it, and whether it is one and no list.
+
+    A str, or with `words` a list of words, is a text; a tuple of two of them a pair. Raises
+    InputTypeError for anything else.
+    """
+    first = text[0] if isinstance(text, list | tuple) and len(text) else text
+    single = isinstance(first if words else text, str)
+    texts = [text] if single else each_of(text)
+    if text_pair is None:
+        return [one_input(i, item, words) for i, item in enumerate(texts)], single
+    pairs = [text_pair] if single else each_of(text_pair)
+    if len(pairs) != len(texts):
+        raise InputError(f"{len(texts)} texts cannot be paired with {len(pairs)}; pass as many")
+    both = zip(texts, pairs, strict=True)
+    return [tuple(one_text(i, own, words) for own in pair) for i, pair in enumerate(both)], single
+
+
+def each_of(texts: Any) -> list[Any]:
+    """The texts one by one. Raises InputTypeError for what is no list of them."""
+    if not isinstance(texts, list | tuple | np.ndarray):
+        raise InputTypeError(f"text is a {type(texts).__name__}; pass a str or a list of str")
+    return list(texts)
+
+
+def one_input(i: int, item: Any, words: bool) -> Any:
+    """A text, or a pair of them as a tuple."""
+    listed = isinstance(item, list | tuple | np.ndarray)
+    if listed and len(item) == 2 and not (words and isinstance(item[0], str)):
+        return tuple(one_text(i, part, words) for part in item)
+    return one_text(i, item, words)
+
+
+def one_text(i: int, item: Any, words: bool) -> Any:
+    """A text, or the list of its words where they were split before."""
+    listed = isinstance(item, list | tuple | np.ndarray)
+    if words and listed and all(isinstance(word, str) for word in item):
+        return [str(word) for word in item]
+    if words or not isinstance(item, str):
+        raise InputTypeError(
+            f"text {i} is {shown(item)}; pass str, or a pair of str, or lists of words with "
+            f"{WORDS}=True"
+        )
+    return str(item)
+
+
+def named_rows(rows: Any) -> tuple[dict[str, list[Any]], bool]:
+    """The rows by name, and whether it is one alone, from one dict or a list of them."""
+    if isinstance(rows, list | tuple) and rows and isinstance(rows[0], Mapping):
+        rows = {name: [row[name] for row in rows] for name in rows[0]}
+    if isinstance(rows, list | tuple) and not rows:
+        raise InputError("there are no rows to fill up; pass at least one")
+    if not isinstance(rows, Mapping) or "input_ids" not in rows:
+        raise InputTypeError(f"rows are {shown(rows)}; pass what the tokenizer gives")
+    named = {name: list(as_numpy(own)) for name, own in rows.items()}
+    ids = named["input_ids"]
+    if not ids:
+        raise InputError("there are no rows to fill up; pass at least one")
+    single = np.ndim(as_numpy(ids[0])) == 0
+    return {name: [own] if single else own for name, own in named.items()}, single
+
+
+def encoding_of(found: dict[str, list[Any]], single: bool, kind: str | None) -> Encoding:
+    """Lists, those of one text alone where it was one; or arrays, which always have rows."""
+    if kind is None:
+        return Encoding({name: own[0] if single else own for name, own in found.items()})
+    return Encoding({name: arrays(own, kind) for name, own in found.items()})
 
 
 def arrays(rows: Any, kind: str) -> Any:

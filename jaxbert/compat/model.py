@@ -3,7 +3,7 @@
 import copy
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,10 +11,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from jaxbert.compat.hf_tokenizer import Encoding, HuggingFaceTokenizer
-from jaxbert.compat.model_card import ModelCardData, write_model_card
+from jaxbert.compat.keywords import (
+    check_devices_argument,
+    check_no_more,
+    check_one_device,
+    max_length_of,
+)
+from jaxbert.compat.model_card import ModelCardData, write_model_card, write_version
 from jaxbert.compat.tensors import has_torch, tensor_device, torch
-from jaxbert.errors import InputError, InputTypeError, shown
-from jaxbert.inference.outputs import check_device
+from jaxbert.errors import InputError, InputTypeError
 
 log = logging.getLogger(__name__)
 
@@ -165,9 +170,15 @@ class Model:
     # --- the rest ----------------------------------------------------------------------------
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> Encoding:
-        """Ids, masks and token types of texts or pairs, padded: tensors if torch is installed."""
+        """Ids, masks and token types of texts or pairs, padded: tensors if torch is installed.
+
+        Raises InputTypeError for a bare str.
+        Differs: sentence-transformers takes the letters of a bare str for texts.
+        """
         length = max_length_of(kwargs)
         check_no_more("preprocess", kwargs)
+        if isinstance(inputs, str):
+            raise InputTypeError("inputs is a str; pass a list of texts, such as [text]")
         texts = [with_prompt(prompt, item) for item in inputs] if prompt else list(inputs)
         if not texts:
             return Encoding()
@@ -206,6 +217,7 @@ class Model:
         if path is None:
             return
         with_folder(self.native).save_pretrained(path)
+        write_version(Path(path))
         if create_model_card:
             write_model_card(Path(path), type(self).__name__, model_name)
 
@@ -230,65 +242,6 @@ def with_folder(native: Any) -> Any:
     return alone
 
 
-def check_one_device(device: Any) -> None:
-    """Raise InputError unless a device, also by its number as in torch, is of this platform."""
-    number = isinstance(device, int) and not isinstance(device, bool)
-    check_device(f"cuda:{device}" if number else device)
-
-
-def check_devices_argument(device: Any) -> None:
-    """Check the device, or each of a list of them: all are this process."""
-    for one in device if isinstance(device, list | tuple) else [device]:
-        if one is not None:
-            check_one_device(one)
-
-
-def dtype_of(model_kwargs: Mapping[str, Any] | None) -> tuple[str, dict[str, Any]]:
-    """The dtype that model_kwargs ask for, and the others of them."""
-    others = dict(model_kwargs or {})
-    for key in ("torch_dtype", "dtype"):
-        name = str(others.get(key)).removeprefix("torch.")
-        if name == "bfloat16":
-            del others[key]
-            return "bfloat16", others
-        if name in ("float16", "half"):
-            raise InputError(f'{key} is float16, which has no place here; pass "bfloat16"')
-    return "float32", others
-
-
-def length_of(kwargs: Mapping[str, Any] | None) -> tuple[int | None, dict[str, Any]]:
-    """The maximum length that the tokenizer's arguments ask for, and the others of them."""
-    others = dict(kwargs or {})
-    return others.pop("model_max_length", None), others
-
-
-def token_of(token: Any) -> str | None:
-    """The token as a str; True and False leave it to huggingface_hub."""
-    return None if isinstance(token, bool) else token
-
-
-def max_length_of(kwargs: dict[str, Any]) -> int | None:
-    """The length that processing_kwargs of a call ask for, which are taken out of its keywords.
-
-    Raises InputError for anything else in them.
-    """
-    given = kwargs.pop("processing_kwargs", None) or {}
-    text = dict(given.get("text", {})) if isinstance(given, Mapping) else {}
-    length = text.pop("max_length", None)
-    if text.pop("truncation", True) is not True or text or set(given) - {"text"}:
-        raise InputError(
-            f"processing_kwargs is {shown(given)}; only max_length of text can be set here"
-        )
-    return length
-
-
-def check_no_more(method: str, kwargs: Mapping[str, Any]) -> None:
-    """Raise InputError for keywords that a method does not have, but for `task`."""
-    for name in kwargs:
-        if name != "task":
-            raise InputError(f"{method} has no argument {shown(name)[1:-1]}; leave it out")
-
-
 @contextmanager
 def restored(thing: Any, name: str, value: Any) -> Iterator[None]:
     """A context in which an attribute has another value."""
@@ -298,12 +251,3 @@ def restored(thing: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(thing, name, before)
-
-
-def refuse_modules(modules: Any) -> None:
-    """Raise InputTypeError for torch's modules."""
-    if modules is not None:
-        raise InputTypeError(
-            "modules are torch's in sentence-transformers; pass the name or folder of a model, or "
-            "make a jaxbert.Embedder and pass it to SentenceTransformer.of"
-        )

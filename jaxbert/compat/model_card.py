@@ -1,7 +1,11 @@
 """What sentence-transformers keeps for a model's README, as far as code calls it; and a README."""
 
+import json
 from pathlib import Path
 from typing import Any
+
+from jaxbert import __version__
+from jaxbert.checkpoint.sentence_transformers.settings import SETTINGS_FILE
 
 CARD = """---
 library_name: sentence-transformers
@@ -50,9 +54,15 @@ class ModelCardData:
 
 def write_model_card(folder: Path, kind: str, name: str | None) -> None:
     """README.md with an example; name is the model's on the hub, or a place for one."""
-    from jaxbert import __version__
-
     text = CARD.format(
         name=name or "sentence_transformers_model_id", kind=kind, version=__version__
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_version(folder: Path) -> None:
+    """Name this package's version in the settings of a saved model, where theirs names its own."""
+    file = folder / SETTINGS_FILE
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    settings = {"__version__": {"jaxbert": __version__}, **settings}
+    file.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

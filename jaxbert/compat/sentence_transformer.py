@@ -11,24 +11,23 @@ import numpy as np
 
 from jaxbert.arguments import texts_given
 from jaxbert.compat.embedder_model import EmbedderModel
-from jaxbert.compat.model import (
+from jaxbert.compat.from_modules import folder_for
+from jaxbert.compat.keywords import (
     check_devices_argument,
     check_no_more,
     dtype_of,
     length_of,
     max_length_of,
-    refuse_modules,
     token_of,
 )
+from jaxbert.compat.pairs import encode_pairs, has_pairs, texts_and_pairs
+from jaxbert.compat.quantised import quantised
 from jaxbert.compat.tensors import as_numpy, as_tensor, as_theirs, is_tensor
 from jaxbert.embedder import Embedder
-from jaxbert.errors import InputError, InputTypeError, shown, warn_caller
-from jaxbert.inference.quantise import DTYPES, FEWEST, Ranges, quantize_embeddings
+from jaxbert.errors import InputError, InputTypeError, shown
+from jaxbert.inference.outputs import check_output
+from jaxbert.inference.quantise import DTYPES
 from jaxbert.inference.settings import DOCUMENT_PROMPTS
-
-
-class FewVectorsWarning(UserWarning):
-    """Bytes were made by the ranges of few vectors, so that they depend on each other."""
 
 
 class SentenceTransformer(EmbedderModel):
@@ -62,34 +61,33 @@ class SentenceTransformer(EmbedderModel):
 
         trust_remote_code changes nothing, no code of a checkpoint is run; model_kwargs may ask for
         dtype "bfloat16"; deterministic is as in Embedder.from_pretrained: equal texts have equal
-        vectors in any company. Raises InputTypeError for modules, and as Embedder.from_pretrained.
+        vectors in any company. modules are those of sentence-transformers, which writes them to a
+        folder that is read here. Raises InputTypeError for others, and as Embedder.from_pretrained.
         """
-        refuse_modules(modules)
-        if model_name_or_path is None:
-            raise InputError("there is no model without a name; pass model_name_or_path")
         dtype, model_kwargs = dtype_of(model_kwargs)
         length, processor_kwargs = length_of(
             {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
         )
-        embedder = Embedder.from_pretrained(
-            model_name_or_path,
-            deterministic=deterministic,
-            dtype=dtype,
-            revision=revision,
-            token=token_of(token or use_auth_token),
-            device=device,
-            prompts=prompts,
-            default_prompt_name=default_prompt_name,
-            similarity_fn_name=similarity_fn_name,
-            cache_folder=cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
-            local_files_only=local_files_only,
-            trust_remote_code=trust_remote_code,
-            model_kwargs=model_kwargs,
-            processor_kwargs=processor_kwargs,
-            config_kwargs=config_kwargs,
-            backend=backend,
-        )
-        self._begin(embedder, os.fspath(model_name_or_path), model_card_data)
+        with folder_for(model_name_or_path, modules) as name:
+            embedder = Embedder.from_pretrained(
+                name,
+                deterministic=deterministic,
+                dtype=dtype,
+                revision=revision,
+                token=token_of(token or use_auth_token),
+                device=device,
+                prompts=prompts,
+                default_prompt_name=default_prompt_name,
+                similarity_fn_name=similarity_fn_name,
+                cache_folder=cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
+                local_files_only=local_files_only,
+                trust_remote_code=trust_remote_code,
+                model_kwargs=model_kwargs,
+                processor_kwargs=processor_kwargs,
+                config_kwargs=config_kwargs,
+                backend=backend,
+            )
+        self._begin(embedder, name, model_card_data)
         if length is not None:
             self.max_seq_length = length
         if truncate_dim is not None:
@@ -136,7 +134,8 @@ class SentenceTransformer(EmbedderModel):
         output_value "token_embeddings" and None give tensors, arrays without torch. device, pool
         and chunk_size say where others compute: here it is this process. batch_size is the most
         rows that run together. Raises InputError for what is not offered, and as Embedder.encode.
-        Differs: no texts give [0, d]; text pairs, dicts and images are refused.
+        A pair of texts (a, b) is read as one, the second with its token types; a prompt stands
+        before the first. Differs: no texts give [0, d]; dicts and images are refused.
         """
         check_devices_argument(device)
         inputs = texts_given(inputs, kwargs.pop("sentences", None))
@@ -150,17 +149,30 @@ class SentenceTransformer(EmbedderModel):
         if isinstance(inputs, np.ndarray):
             inputs = inputs.tolist()
         whole = output_value == "sentence_embedding"
-        found = self.native.encode(
-            [inputs] if single else inputs,
-            prompt_name,
-            prompt,
-            batch_size,
-            show_progress_bar,
-            output_value,
-            normalize_embeddings=normalize_embeddings and whole,
-            truncate_dim=self._width(truncate_dim),
-            max_length=length,
-        )
+        request = (prompt_name, prompt, batch_size, show_progress_bar)
+        width, normalize = self._width(truncate_dim), normalize_embeddings and whole
+
+        def texts(own: Any) -> Any:
+            return self.native.encode(
+                own,
+                *request,
+                output_value,
+                normalize_embeddings=normalize,
+                truncate_dim=width,
+                max_length=length,
+            )
+
+        def pairs(own: list[Any]) -> Any:
+            finish = self.native.finish(width, normalize, None, None)
+            check_output(output_value, finish, len(own))
+            asked = self.native.request(*request, length, "truncate")
+            return encode_pairs(self.native, asked, own, output_value, finish)
+
+        if has_pairs(inputs):
+            found: Any = texts_and_pairs(inputs, texts, pairs)
+            found = np.stack(found) if whole else found
+        else:
+            found = texts([inputs] if single else inputs)
         if not whole:
             if output_value is None:
                 prefix = self.native.prompt(prompt_name, prompt)
@@ -180,7 +192,8 @@ class SentenceTransformer(EmbedderModel):
         found: dict[str, Any] = {name: row[name] for name in names}
         for name in names[:2]:
             found[name] = found[name].astype(np.int64)
-        found["token_type_ids"] = np.zeros_like(found["input_ids"])
+        types = row.get("token_type_ids", np.zeros_like(found["input_ids"]))
+        found["token_type_ids"] = types.astype(np.int64)
         if prefix:
             found["prompt_length"] = self.native.tokenizer.prompt_length(prefix)
         return {**found, "modality": "text"}
@@ -284,21 +297,3 @@ POSITIONAL = (
     "batch_size show_progress_bar output_value precision convert_to_numpy convert_to_tensor device "
     "normalize_embeddings truncate_dim pool chunk_size"
 ).split()
-
-
-def quantised(vectors: np.ndarray, precision: Any) -> np.ndarray:
-    """The vectors in a precision; ranges are those of the vectors, with a warning for few.
-
-    Differs: Embedder.encode refuses fewer than 100 vectors without ranges.
-    """
-    if precision in (None, "float32"):
-        return vectors
-    ranges = None
-    if precision in ("int8", "uint8") and 0 < len(vectors) < FEWEST:
-        ranges = Ranges.of(vectors)
-        warn_caller(
-            f"{precision} was made by the ranges of these {len(vectors)} vectors alone, so their "
-            "bytes cannot be compared with others; use jaxbert.Ranges",
-            FewVectorsWarning,
-        )
-    return quantize_embeddings(vectors, precision, ranges)

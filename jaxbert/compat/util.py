@@ -11,9 +11,35 @@ import numpy as np
 from jaxbert import search
 from jaxbert.compat.similarity_function import SimilarityFunction as SimilarityFunction
 from jaxbert.compat.tensors import as_numpy, as_theirs, is_tensor
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.inference import similarity as ours
 from jaxbert.inference.quantise import quantize_embeddings as quantize_embeddings
+
+# Functions of theirs that are not here, with what there is instead.
+ELSEWHERE = {
+    "mine_hard_negatives": "sentence_transformers.util has it, and it takes a model of this module",
+    "semantic_search_faiss": "jaxbert.search.top_k takes bits and bytes, exactly and without faiss",
+    "semantic_search_usearch": "jaxbert.search.top_k takes bits and bytes, without usearch",
+    "maxsim": "see jaxbert.MultiVectorEncoder and jaxbert.search.maxsim_top_k",
+    "information_retrieval": "see jaxbert.search.top_k",
+}
+TORCH = "sentence_transformers.util has what works on torch's tensors and modules"
+
+
+def __getattr__(name: str) -> Any:
+    """Say where a function of theirs is, or which there are."""
+    raise AttributeError(
+        f"module 'jaxbert.compat.util' has no attribute {name!r}; {ELSEWHERE.get(name, TORCH)}. "
+        f"Here are {', '.join(NAMES)}"
+    )
+
+
+NAMES = (
+    "SimilarityFunction cos_sim dot_score euclidean_sim manhattan_sim pairwise_cos_sim "
+    "pairwise_dot_score pairwise_euclidean_sim pairwise_manhattan_sim pytorch_cos_sim "
+    "normalize_embeddings truncate_embeddings quantize_embeddings semantic_search "
+    "paraphrase_mining paraphrase_mining_embeddings community_detection"
+).split()
 
 
 def like(given: Any, result: np.ndarray) -> Any:
@@ -81,7 +107,12 @@ def normalize_embeddings(embeddings: Any) -> Any:
 
 
 def truncate_embeddings(embeddings: Any, truncate_dim: int | None) -> Any:
-    """The first features of vectors."""
+    """The first features of vectors in an array or a tensor.
+
+    Raises InputTypeError for lists, which theirs refuses too.
+    """
+    if not hasattr(embeddings, "shape"):
+        raise InputTypeError(f"embeddings are {shown(embeddings)}; pass an array or a tensor")
     return embeddings[..., :truncate_dim]
 
 
@@ -121,6 +152,8 @@ def semantic_search(
     The sizes of chunks change nothing; jaxbert.search.top_k gives the same as arrays.
     """
     asked, corpus = as_numpy(query_embeddings), as_numpy(corpus_embeddings)
+    if len(corpus) == 0:  # an empty list is vectors of no width, which theirs takes too
+        return [[] for _ in np.atleast_2d(asked)]
     scores, rows = search.top_k(asked, corpus, top_k, similarity=kind_of(score_function))
     return [
         [{"corpus_id": int(i), "score": float(s)} for i, s in zip(*both, strict=True)]

@@ -15,7 +15,7 @@ from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError, printable
 from jaxbert.inference.quantise import Ranges
 from jaxbert.process import interrupts, streams
-from jaxbert.search.few import FewQueries
+from jaxbert.search.host import HostSearch
 from jaxbert.search.searching import Search, search_for
 from jaxbert.search.stored import Bits, Bytes, Floats
 
@@ -42,12 +42,14 @@ def search(options: argparse.Namespace, model: dict[str, Any]) -> int:
         normalize_embeddings=about["normalize"],
     )
     interrupts.check()
-    search: FewQueries | Search | None = None
+    search: HostSearch | Search | None = None
+    filled = 0
     for piece in output.pieces():
         rows = stored(piece)
         if search is None:
             kind = rows.comparison or about["similarity"]
             search = search_for(rows.queries(query[None]), kind, k)
+            filled = rows.filled(query[None])
         search.look(rows.piece(0, len(rows)))
         interrupts.check()
     if search is None:
@@ -57,7 +59,7 @@ def search(options: argparse.Namespace, model: dict[str, Any]) -> int:
     for score, number in zip(scores, numbers.tolist(), strict=True):
         row = found[number]
         text = f"\t{printable(row['text'])}" if "text" in row else ""
-        streams.answer(f"{score:.6f}\t{printable(str(row['id']))}{text}")
+        streams.answer(f"{score - filled:.6f}\t{printable(str(row['id']))}{text}")
     return 0
 
 

@@ -16,6 +16,7 @@ from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, InputTypeError, shown
 from jaxbert.inference.outputs import check_device
+from jaxbert.process.backend import option
 from jaxbert.text.prompts import Prompts, check_default, check_str
 
 log = logging.getLogger(__name__)
@@ -141,13 +142,18 @@ def placed(device: Any, devices: tuple[jax.Device, ...] | None) -> tuple[jax.Dev
     number = check_device(device)
     if devices is not None:
         raise InputError("device and devices were both given; pass devices alone")
-    there = jax.local_devices()
+    there, default = jax.local_devices(), option("jax_default_device")
+    if default is None and not number:
+        return None  # the first, where JAX computes anyway
+    if number is None:
+        own = isinstance(default, jax.Device) and default in there
+        return None if own else (there[0],)
     if number >= len(there):
         raise InputError(
             f"device is {shown(device)}, but this process has {len(there)} devices; choose among "
             "jax.local_devices()"
         )
-    return None if number == 0 else (there[number],)
+    return (there[number],)
 
 
 def say_what_changes_nothing(given: Mapping[str, Any]) -> None:

@@ -142,22 +142,22 @@ def check_on_empty(on_empty: Any, finish: Finish) -> None:
         )
 
 
-def check_device(device: Any) -> int:
-    """The number in the name of a device, 0 where it has none, from a str or a torch.device.
+def check_device(device: Any) -> int | None:
+    """The number in the name of a device, None where it has none, from a str or a torch.device.
 
     Raises InputError unless it names the platform of this process.
     """
     name = device if isinstance(device, str) else getattr(device, "type", None)
     name, _, number = name.partition(":") if isinstance(name, str) else ("", "", "")
     own = getattr(device, "index", None)  # of a torch.device; a method of a str
-    number = str(own) if isinstance(own, int) else number or "0"
+    number = str(own) if isinstance(own, int) else number
     here = backend()
-    if PLATFORMS.get(name, name) != here or not (number.isascii() and number.isdigit()):
+    if PLATFORMS.get(name, name) != here or number.strip("0123456789"):
         raise InputError(
             f"device is {shown(device)}, but this process computes on {here}; leave it out, and "
             "choose the platform with the environment variable JAX_PLATFORMS"
         )
-    return int(number)
+    return int(number) if number else None
 
 
 def refuse_torch(numpy: bool, tensor: bool, device: Any, pool: Any, chunk_size: Any) -> None:

@@ -40,7 +40,7 @@ class PairRequest:
         found = np.zeros((len(pairs), self.labels), np.float32)
         try:
             with tqdm(total=len(pairs), unit="pair", disable=not self.show) as bar:
-                tokens = self.tokenised(pairs)
+                tokens = pair_windows(self.tokenizer, pairs, self.prefix, self.most, self.typed)
                 for members, rows in self.engine.run(self.scores, tokens, self.batch_size):
                     found[members] = rows
                     bar.update(len(members))
@@ -50,16 +50,19 @@ class PairRequest:
         log.info("%s", self.engine.stats - before)
         return found
 
-    def tokenised(self, pairs: list[Pair]) -> Iterator[list[np.ndarray]]:
-        """The tokens of the pairs, a window at a time, the next while the device computes."""
 
-        def of_window(window: tuple[int, int]) -> list[np.ndarray]:
-            part = [(self.prefix + a, b) for a, b in pairs[slice(*window)]]
-            with errors_numbered_from(window[0]):
-                return self.tokenizer.pairs(part, self.most, self.typed)
+def pair_windows(
+    tokenizer: Tokenizer, pairs: list[Pair], prefix: str, most: int, typed: bool
+) -> Iterator[list[np.ndarray]]:
+    """The tokens of the pairs, a window at a time, the next while the device computes."""
 
-        sizes = [len(self.prefix) + len(a) + len(b) for a, b in pairs]
-        return prefetched(of_window, list(spans(sizes, WINDOW)))
+    def of_window(window: tuple[int, int]) -> list[np.ndarray]:
+        part = [(prefix + a, b) for a, b in pairs[slice(*window)]]
+        with errors_numbered_from(window[0]):
+            return tokenizer.pairs(part, most, typed)
+
+    sizes = [len(prefix) + len(a) + len(b) for a, b in pairs]
+    return prefetched(of_window, list(spans(sizes, WINDOW)))
 
 
 def check_labels(labels: Sequence[str], scores: int) -> None:

@@ -80,13 +80,15 @@ def checked_pairs(inputs: Any) -> list[Pair]:
         raise InputTypeError(
             f"inputs is a {type(inputs).__name__}; pass a list of pairs of texts"
         ) from error
-    pairs = []
-    for i, pair in enumerate(given):
-        listed = isinstance(pair, Sequence) or (isinstance(pair, np.ndarray) and pair.ndim == 1)
-        if isinstance(pair, str | bytes) or not listed or len(pair) != 2:
-            raise InputTypeError(f"pair {i} is {shown(pair)}; pass two texts, (query, document)")
-        pairs.append((plain_text(i, pair[0]), plain_text(i, pair[1])))
-    return pairs
+    return [checked_pair(i, pair) for i, pair in enumerate(given)]
+
+
+def checked_pair(i: int, pair: Any) -> Pair:
+    """Pair i as a tuple of plain str. Raises InputTypeError, and TextError for invalid Unicode."""
+    listed = isinstance(pair, Sequence) or (isinstance(pair, np.ndarray) and pair.ndim == 1)
+    if isinstance(pair, str | bytes) or not listed or len(pair) != 2:
+        raise InputTypeError(f"pair {i} is {shown(pair)}; pass two texts, (query, document)")
+    return plain_text(i, pair[0]), plain_text(i, pair[1])
 
 
 def check_order(labels: Sequence[str]) -> None:

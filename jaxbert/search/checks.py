@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from jaxbert.arguments import array
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, InputTypeError
 
 
 def rows_of(vectors: Any, name: str) -> np.ndarray:
@@ -20,17 +20,32 @@ def rows_of(vectors: Any, name: str) -> np.ndarray:
     return rows
 
 
-def floats_of(rows: np.ndarray, name: str) -> np.ndarray:
-    """The rows in float32. Raises InputError for a number that is not finite there."""
-    with np.errstate(over="ignore"):
-        floats = rows.astype(np.float32, copy=False)
+def floats_of(rows: np.ndarray, name: str, first: int = 0) -> np.ndarray:
+    """The rows in float32. Raises InputError for a number that is not finite there.
+
+    The first of the rows is row `first` of what is called by that name.
+    """
+    floats = in_float32(rows)
     finite = np.isfinite(floats).all(axis=1)
     if not finite.all():
+        row = first + int(np.argmin(finite))
         raise InputError(
-            f"row {int(np.argmin(finite))} of {name} holds a number that is not finite in float32; "
-            "leave it out"
+            f"row {row} of {name} holds a number that is not finite in float32; leave it out"
         )
     return floats
+
+
+def in_float32(rows: np.ndarray) -> np.ndarray:
+    """The rows in float32, where numbers beyond its range are infinite."""
+    with np.errstate(over="ignore"):
+        return rows.astype(np.float32, copy=False)
+
+
+def bits_of(rows: np.ndarray, name: str) -> np.ndarray:
+    """The rows, which must be packed bits. Raises InputTypeError."""
+    if rows.dtype != np.uint8:
+        raise InputTypeError(f"{name} are {rows.dtype}, and packed bits are uint8; see Bits")
+    return rows
 
 
 def check_widths(queries: int, corpus: int) -> None:

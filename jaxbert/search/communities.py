@@ -11,8 +11,12 @@ import numpy as np
 from jaxbert.arguments import array, integer
 from jaxbert.errors import InputError
 from jaxbert.inference.similarity import unit_length
-from jaxbert.search.checks import floats_of, rows_of
-from jaxbert.search.searching import BUDGET
+from jaxbert.search.checks import floats_of, in_float32, rows_of
+from jaxbert.search.host import compared
+from jaxbert.search.searching import BUDGET, pieces
+
+# Vectors that are read at a time.
+ROWS = 1024
 
 
 def community_detection(
@@ -27,26 +31,27 @@ def community_detection(
     The community of a row are the rows whose cosine to it is at least the threshold, by falling
     cosine. Those of at least min_community_size rows are taken, larger ones before smaller ones; a
     row belongs to the first that takes it, a row that belongs to one is no centre any more, and a
-    community that others have left too small is none. Scores are computed twice, so that memory
-    stays within the budget however many rows are similar. Raises InputError as `top_k` does.
+    community that others have left too small is none. Scores are computed twice, and vectors are
+    read a piece at a time (a np.memmap is not copied), so that the scores in memory are those of
+    one row or within the budget, however many rows are similar. Raises InputError as `top_k` does.
     """
-    unit = unit_length(floats_of(rows_of(embeddings, "embeddings"), "embeddings"))
+    vectors = checked(rows_of(embeddings, "embeddings"))
     least = integer(min_community_size, "min_community_size", 1)
     given = array(threshold, "threshold")
     if given.ndim or not np.isfinite(given):
         raise InputError("threshold is no finite number; pass a cosine such as 0.75")
     bound = given.astype(np.float32)
-    rows = max(1, integer(budget, "budget", 1, 2**62) // (8 * max(1, len(unit))))
-    size = np.zeros(len(unit), np.int64)
-    for some, scores in blocks(unit, range(len(unit)), rows):
+    rows = max(1, integer(budget, "budget", 1, 2**62) // (8 * max(1, len(vectors))))
+    size = np.zeros(len(vectors), np.int64)
+    for some, scores in blocks(vectors, range(len(vectors)), rows):
         size[some] = (scores >= bound).sum(axis=1)
     order = np.argsort(-size, kind="stable")
     order = order[: np.searchsorted(-size[order], -least, side="right")]
-    used = np.zeros(len(unit), bool)
+    used = np.zeros(len(vectors), bool)
     found = []
     for start in range(0, len(order), rows):
         centres = order[start : start + rows]
-        for some, scores in blocks(unit, centres[~used[centres]], rows):
+        for some, scores in blocks(vectors, centres[~used[centres]], rows):
             for centre, own in zip(some, scores, strict=True):
                 if not used[centre]:
                     members = np.flatnonzero((own >= bound) & ~used)
@@ -59,10 +64,21 @@ def community_detection(
 
 
 def blocks(
-    unit: np.ndarray, rows: Sequence[int] | range | np.ndarray, size: int
+    vectors: np.ndarray, rows: Sequence[int] | range | np.ndarray, size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Some of the rows at a time, with their cosines [r, n] with all."""
+    """Some of the rows at a time, with their cosines [r, n] with all; vectors are not copied."""
     chosen = np.asarray(rows, np.int64)
     for start in range(0, len(chosen), size):
         some = chosen[start : start + size]
-        yield some, unit[some] @ unit.T
+        unit = unit_length(in_float32(vectors[some]))
+        scores = np.empty((len(some), len(vectors)), np.float32)
+        for first, stop in pieces(len(vectors), ROWS):
+            scores[:, first:stop] = compared(unit, in_float32(vectors[first:stop]), "cosine")
+        yield some, scores
+
+
+def checked(vectors: np.ndarray) -> np.ndarray:
+    """The vectors as they are. Raises InputError for a number that is not finite in float32."""
+    for first, stop in pieces(len(vectors), ROWS):
+        floats_of(vectors[first:stop], "embeddings", first)
+    return vectors

@@ -16,10 +16,17 @@ from jaxbert.arguments import choice, integer
 from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.errors import InputError
 from jaxbert.inference.similarity import similarity as score_matrix
-from jaxbert.process.backend import computing
-from jaxbert.search.checks import check_scores, check_widths, floats_of, rows_of
+from jaxbert.process.backend import backend, computing
+from jaxbert.search.checks import (
+    bits_of,
+    check_scores,
+    check_widths,
+    floats_of,
+    in_float32,
+    rows_of,
+)
 from jaxbert.search.comparing import merged, prepared
-from jaxbert.search.few import FEW, ROWS, FewQueries
+from jaxbert.search.host import FEW, TRIED, HostSearch, piece_rows, rounds_alike
 from jaxbert.search.stored import Floats
 
 # Bytes of the arrays that are made for a piece of the corpus and some queries.
@@ -31,13 +38,14 @@ PIECE, LONG_PIECE, QUERIES = 2048, 4096, 1024
 OVERSAMPLE = 4
 
 
-def sizes(queries: int, width: int, budget: int) -> tuple[int, int]:
+def sizes(queries: int, width: int, budget: int, piece: int | None = None) -> tuple[int, int]:
     """(queries at a time, rows of a piece), powers of two whose arrays fit the budget.
 
-    Raises InputError for a budget that not even 8 rows fit.
+    piece is the most rows, None those that suit a device. Raises InputError for a budget that not
+    even 8 rows fit.
     """
     q = min(QUERIES, 1 << max(0, queries - 1).bit_length())
-    c = PIECE if q < QUERIES // 4 else LONG_PIECE
+    c = piece or (PIECE if q < QUERIES // 4 else LONG_PIECE)
     while memory(q, c, width) > budget and max(q, c) > 8:
         q, c = (q // 2, c) if q >= c else (q, c // 2)
     if memory(q, c, width) > budget:
@@ -56,8 +64,16 @@ def memory(queries: int, piece: int, width: int) -> int:
 class Search:
     """Queries that look at one piece of a corpus after another; `result` is what they found."""
 
-    def __init__(self, queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> None:
-        """queries [q, d] as they are compared, kind a name in COMPARISONS."""
+    def __init__(self, queries: Any, kind: str, k: int, budget: int = BUDGET) -> None:
+        """queries [q, d] as they are compared, kind a similarity, or "bits" for packed uint8.
+
+        Raises InputTypeError and InputError as `top_k` does.
+        """
+        self.of_bits = choice(kind, "kind", (*SIMILARITIES, "bits")) == "bits"
+        k, budget = integer(k, "k", 1), integer(budget, "budget", 1, 2**62)
+        queries = rows_of(queries, "queries")
+        queries = (bits_of if self.of_bits else floats_of)(queries, "queries")
+        self.width = queries.shape[1]  # of the vectors as they are given
         # To count the differing bits of a pair takes longer than its product, once a piece is
         # written out as numbers, which few queries are not worth.
         many_bits = kind == "bits" and len(queries) > FEW
@@ -74,8 +90,14 @@ class Search:
             nothing = jnp.full((self.at_once, k), -jnp.inf), jnp.full((self.at_once, k), -1)
             self.found: list[tuple[jax.Array, jax.Array]] = [nothing for _ in self.blocks]
 
-    def look(self, piece: np.ndarray) -> None:
-        """Compare with the next rows of the corpus, however many."""
+    def look(self, piece: Any) -> None:
+        """Compare with the next rows [n, d] of the corpus, however many.
+
+        Raises InputTypeError and InputError as `top_k` does.
+        """
+        piece = rows_of(piece, "piece")
+        check_widths(self.width, piece.shape[1])
+        piece = bits_of(piece, "piece") if self.of_bits else in_float32(piece)
         for start in range(0, len(piece), self.rows):
             some = piece[start : start + self.rows]
             with computing():
@@ -100,12 +122,18 @@ class Search:
         return scores, indices.astype(np.int64)
 
 
-def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> Search | FewQueries:
-    """The search that is faster for these queries: on the device, or for a few by NumPy."""
-    fits = memory(FEW, max(ROWS, k), queries.shape[1]) <= budget
-    if 0 < len(queries) <= FEW and kind in FewQueries.kinds and fits:
-        return FewQueries(queries, kind, k)
+def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> Search | HostSearch:
+    """The search that is faster for these queries: on the device, or on the host by NumPy."""
+    number, width = queries.shape
+    if kind in HostSearch.kinds and on_host(number, width):
+        return HostSearch(queries, kind, k, *sizes(number, width, budget, piece_rows(number)))
     return Search(queries, kind, k, budget)
+
+
+def on_host(queries: int, width: int) -> bool:
+    """Whether NumPy searches for so many queries of a width, where it can."""
+    tried = next((number for number in TRIED if queries <= number), TRIED[-1])
+    return (queries <= FEW or backend() == "cpu") and rounds_alike(tried, width)
 
 
 def filled(rows: np.ndarray, number: int) -> np.ndarray:
@@ -130,7 +158,8 @@ def top_k(
     queries are [q, d] or [d]. corpus is an array [n, d] of floats or whole numbers, or Bytes or
     Bits of it; a np.memmap is read a piece at a time. Exact: the answer of a full sort of the
     float32 scores; equal scores by the lower index. k beyond n is n. similarity is cosine, dot,
-    euclidean or manhattan, the distances negated; Bits have that of their signs, d - 2 differing.
+    euclidean or manhattan, the distances negated; Bits have that of their signs, d - 2 differing,
+    where d is the number of features.
     With rescore, the vectors [n, d] of the corpus in floats, the oversample * k best are compared
     again in float32 by the similarity: that is exact in the scores, not in what was left out.
     budget is in bytes, for the arrays on the device beside queries and answers. Raises
@@ -156,7 +185,7 @@ def top_k(
         search.look(stored.piece(first, min(first + search.rows, len(stored))))
     scores, indices = search.result()
     if full is None:
-        return scores, indices
+        return scores - np.float32(stored.filled(asked)), indices
     return rescored(floats_of(asked, "queries"), full, indices, k, similarity)
 
 

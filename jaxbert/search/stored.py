@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from jaxbert.arguments import integer
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.quantise import STEPS, Ranges, quantize_embeddings
-from jaxbert.search.checks import check_widths, floats_of, rows_of
+from jaxbert.search.checks import check_widths, floats_of, in_float32, rows_of
 
 
 class Floats:
@@ -32,10 +33,13 @@ class Floats:
         check_widths(queries.shape[1], self.width)
         return floats_of(queries, "queries")
 
+    def filled(self, queries: np.ndarray) -> int:
+        """The features that are equal in all vectors and no part of them: none."""
+        return 0
+
     def piece(self, first: int, stop: int) -> np.ndarray:
         """Some rows as they are compared; whether they are finite is seen by their scores."""
-        with np.errstate(over="ignore"):
-            return self.rows[first:stop].astype(np.float32, copy=False)
+        return in_float32(self.rows[first:stop])
 
 
 class Bytes(Floats):
@@ -65,15 +69,30 @@ class Bits(Floats):
 
     comparison = "bits"
 
-    def __init__(self, vectors: Any) -> None:
-        """vectors are [n, ceil(d / 8)] bytes."""
+    def __init__(self, vectors: Any, features: int | None = None) -> None:
+        """vectors are [n, ceil(d / 8)] bytes.
+
+        features is d, which bytes alone do not tell; None: the width of queries in floats, and
+        8 * bytes for queries in bits.
+        """
         super().__init__(vectors)
         if self.rows.dtype not in (np.int8, np.uint8):
             raise InputTypeError(f"packed bits are uint8 or int8, not {self.rows.dtype}")
+        most = 8 * self.width
+        self.features = features if features is None else integer(features, "features", 1, most)
+        if self.features is not None:
+            check_widths(packed(self.features), self.width)
+
+    def filled(self, queries: np.ndarray) -> int:
+        """The bits behind the d features, which are 0 in all vectors."""
+        known = queries.shape[1] if in_floats(queries) else 8 * self.width
+        return 8 * self.width - (known if self.features is None else self.features)
 
     def queries(self, queries: np.ndarray) -> np.ndarray:
         """The bits of the queries."""
-        if queries.dtype.kind == "f" or queries.dtype.name == "bfloat16":
+        if in_floats(queries):
+            if self.features is not None:
+                check_widths(queries.shape[1], self.features)
             queries = quantize_embeddings(floats_of(queries, "queries"), "ubinary")
         elif queries.dtype not in (np.int8, np.uint8):
             raise InputError(f"queries are {queries.dtype}; pass floats, or bits packed in bytes")
@@ -83,6 +102,16 @@ class Bits(Floats):
     def piece(self, first: int, stop: int) -> np.ndarray:
         """Some of the rows as uint8."""
         return unsigned(self.rows[first:stop])
+
+
+def in_floats(vectors: np.ndarray) -> bool:
+    """Whether vectors are numbers with fractions, and no bytes."""
+    return vectors.dtype.kind == "f" or vectors.dtype.name == "bfloat16"
+
+
+def packed(features: int) -> int:
+    """The bytes of so many bits."""
+    return -(-features // 8)
 
 
 def unsigned(rows: np.ndarray) -> np.ndarray:

@@ -184,8 +184,19 @@ def reason_of(test):
 
 
 def run(tests, whose, home, work):
-    """The outcomes of all tests with one of the classes."""
-    out = work / f"{whose}.json"
+    """The outcomes of all tests with one of the classes; each file has a process of its own."""
+    found = {}
+    for number, file in enumerate(FILES):
+        out = work / f"{whose}-{number}.json"
+        out.unlink(missing_ok=True)
+        found |= run_file(tests, whose, home, out, file)
+        print(whose, file, len(found), flush=True)
+    (work / f"{whose}.json").write_text(json.dumps(found))
+    return found
+
+
+def run_file(tests, whose, home, out, file):
+    """The outcomes of the tests of one file."""
     environment = os.environ | {
         "DROP_IN": whose,
         "DROP_IN_OUT": str(out),
@@ -194,12 +205,12 @@ def run(tests, whose, home, work):
         "TOKENIZERS_PARALLELISM": "true",
         "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE.parents[2])]),
     }
-    command = [sys.executable, "-m", "pytest", "-p", "drop_in", "-q", "--no-header", "-x"]
-    command[-1:] = ["-p", "no:cacheprovider", "--tb=short", "-m", "slow or not slow"]
+    command = [sys.executable, "-m", "pytest", "-p", "drop_in", "-q", "--no-header"]
+    command += ["-p", "no:cacheprovider", "--tb=short", "-m", "slow or not slow"]
     done = subprocess.run(
-        [*command, *FILES], cwd=tests, env=environment, capture_output=True, text=True, check=False
+        [*command, file], cwd=tests, env=environment, capture_output=True, text=True, check=False
     )
-    (work / f"{whose}.log").write_text(done.stdout + done.stderr)
+    out.with_suffix(".log").write_text(done.stdout + done.stderr)
     return json.loads(out.read_text())
 
 

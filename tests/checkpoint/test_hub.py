@@ -265,7 +265,7 @@ def test_what_is_no_name_at_all(name):
 
 def test_a_file_is_no_folder(tmp_path):
     folder = write_folder(tmp_path)
-    with pytest.raises(ModelNotFoundError, match="is a file; pass the folder"):
+    with pytest.raises(ModelNotFoundError, match="is a file, not a directory; pass the folder"):
         hub.resolve(folder / "model.safetensors")
 
 

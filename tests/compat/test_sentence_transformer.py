@@ -9,10 +9,11 @@ import sys
 import numpy as np
 import pytest
 
+import jaxbert
 from jaxbert import Embedder, compat
 from jaxbert.compat import CrossEncoder, SentenceTransformer, SimilarityFunction, tensors, util
 from jaxbert.compat.model import NotInJaxError
-from jaxbert.compat.sentence_transformer import FewVectorsWarning
+from jaxbert.compat.quantised import FewVectorsWarning
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.search import top_k
 from tests.models import scored, write_folder
@@ -184,7 +185,10 @@ def test_the_constructor_sets_them_too(folder):
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ({"modules": []}, InputTypeError, "modules are torch's"),
+        ({"model_name_or_path": None}, InputError, "pass model_name_or_path"),
+        ({"model_name_or_path": None, "modules": []}, InputError, "An empty modules list"),
+        ({"model_name_or_path": None, "modules": [3]}, InputTypeError, "no module of sentence-"),
+        ({"model_name_or_path": None, "modules": "ab"}, InputTypeError, "no module of sentence-"),
         ({"device": "cuda"}, InputError, "but this process computes on cpu"),
         ({"model_kwargs": {"torch_dtype": "float16"}}, InputError, "torch_dtype is float16"),
         ({"model_kwargs": {"quantization_config": 3}}, InputError, "quantization_config = 3"),
@@ -196,7 +200,15 @@ def test_the_constructor_sets_them_too(folder):
 )
 def test_what_the_constructor_refuses(folder, given, error, words):
     with pytest.raises(error, match=words):
-        SentenceTransformer(str(folder), **given)
+        SentenceTransformer(**{"model_name_or_path": str(folder)} | given)
+
+
+def test_a_name_goes_before_modules(folder, caplog):
+    model = SentenceTransformer(str(folder), modules=[object()])
+    assert len(model) == 2
+    assert "`modules` argument is ignored" in caplog.text
+    with pytest.raises(InputTypeError, match="not put together of modules"):
+        CrossEncoder(str(folder), modules=[object()])
 
 
 def test_a_model_without_a_name_is_none():
@@ -228,9 +240,14 @@ def test_steps_are_described_and_have_no_weights(model):
 
 
 def test_what_is_no_text_is_refused(model):
-    for inputs in ([("a", "b")], [{"text": "a"}], {"text": "a"}, np.ones(3), [3], None):
+    wrong = ([("a", "b", "c")], [("a",)], [("a", 3)], ["a", 3], [{"text": "a"}], {"text": "a"})
+    for inputs in (*wrong, np.ones(3), [3], None):
         with pytest.raises(InputTypeError):
             model.encode(inputs)
+    with pytest.raises(InputTypeError, match="text 2 is a int"):
+        model.encode([("a", "b"), "c", 3])
+    with pytest.raises(InputTypeError, match=r"pair 2 is \['a'\]"):
+        model.encode([("a", "b"), "c", ["a"]])
     for options, words in (
         ({"nonsense": 1}, "encode has no argument nonsense"),
         ({"processing_kwargs": {"image": {}}}, "only max_length of text can be set"),
@@ -245,6 +262,8 @@ def test_a_saved_model_is_read_by_both_classes(model, folder, tmp_path):
     assert 'SentenceTransformer("me/mine")' in (tmp_path / "a" / "README.md").read_text()
     model.save_pretrained(tmp_path / "b", create_model_card=False)
     assert not (tmp_path / "b" / "README.md").exists()
+    settings = json.loads((tmp_path / "a" / "config_sentence_transformers.json").read_text())
+    assert settings["__version__"] == {"jaxbert": jaxbert.__version__}
     expected = model.encode(TEXTS)
     alike(Embedder.from_pretrained(tmp_path / "a").encode(TEXTS), expected)
     model.save(None)
@@ -282,6 +301,8 @@ def test_features_go_through_the_model(model):
     features = model.tokenize(["a b"], prompt="x ")
     alike(model(features)["sentence_embedding"], model.encode(["a b"], prompt="x "))
     assert model.preprocess([]) == {}
+    with pytest.raises(InputTypeError, match=r"pass a list of texts, such as \[text\]"):
+        model.preprocess("hello")
 
 
 def test_evaluators_find_what_they_call(model, tmp_path):
@@ -340,6 +361,55 @@ def test_the_tokenizer_in_the_manner_of_transformers(model):
         tokenizer([3])
 
 
+def test_words_that_were_split_before_are_one_text(model):
+    tokenizer = model.tokenizer
+    whole = tokenizer("a b c")["input_ids"]
+    words = {"is_split_into_words": True}
+    assert tokenizer([["a", "b", "c"]], **words)["input_ids"] == [whole]
+    assert tokenizer(["a", "b", "c"], **words)["input_ids"] == whole
+    pair = tokenizer("a b", "c d")["input_ids"]
+    assert tokenizer(["a", "b"], ["c", "d"], **words)["input_ids"] == pair
+    assert tokenizer([["a b", "c d"]])["input_ids"] == [pair]
+    assert tokenizer([(["a", "b"], ["c", "d"])], **words)["input_ids"] == [pair]
+    mixed = tokenizer([("a b", "c d"), "a b c"], truncation=True, max_length=6)["input_ids"]
+    assert mixed == [tokenizer("a", "c d")["input_ids"], whole]
+    for inputs in ([["a", "b", "c"]], [["a"]], [[]], [None]):
+        with pytest.raises(InputTypeError, match="lists of words with is_split_into_words=True"):
+            tokenizer(inputs)
+    with pytest.raises(InputTypeError, match=r"text 1 is \['a'\]"):
+        tokenizer(["a b", ["a"]], ["c", "d"])
+    with pytest.raises(InputTypeError, match="text 1 is 'a b'"):
+        tokenizer([["a"], "a b"], **words)
+    with pytest.raises(InputTypeError, match="text is a int"):
+        tokenizer(3)
+    with pytest.raises(InputError, match="2 texts cannot be paired with 1"):
+        tokenizer(["a", "b"], ["c"])
+    assert tokenizer([])["input_ids"] == []
+
+
+def test_rows_are_filled_up(model):
+    pad = model.tokenizer.pad
+    assert pad({"input_ids": [[1, 2], [3]]}) == {
+        "input_ids": [[1, 2], [3, 0]],
+        "attention_mask": [[1, 1], [1, 0]],
+    }
+    assert pad([{"input_ids": [1, 2]}, {"input_ids": [3]}])["input_ids"] == [[1, 2], [3, 0]]
+    assert pad({"input_ids": [1, 2]}) == {"input_ids": [1, 2], "attention_mask": [1, 1]}
+    assert pad({"input_ids": [[1]]}, "max_length", 3)["input_ids"] == [[1, 0, 0]]
+    assert pad({"input_ids": [[1], [2, 3, 4]]}, pad_to_multiple_of=2, return_tensors="np")[
+        "input_ids"
+    ].shape == (2, 4)
+    for rows in ([], {"input_ids": []}):
+        with pytest.raises(InputError, match="there are no rows to fill up"):
+            pad(rows)
+    with pytest.raises(InputTypeError, match=r"rows are \[3\]"):
+        pad([3])
+    with pytest.raises(InputError, match="padding is 'some'"):
+        pad({"input_ids": [[1]]}, padding="some")
+    with pytest.raises(InputError, match="has no argument verbose"):
+        pad({"input_ids": [[1]]}, verbose=True)
+
+
 def test_its_files(model, tmp_path):
     model.tokenizer.save_pretrained(tmp_path / "tokenizer")
     held = json.loads((tmp_path / "tokenizer" / "tokenizer.json").read_text())
@@ -363,11 +433,31 @@ def test_a_cross_encoder(tmp_path):
     assert set(ranked[0]) == {"corpus_id", "score", "text"}
     assert (model.num_labels, model.max_length) == (1, 11)
     assert model.preprocess(pairs)["input_ids"].shape == (2, 7)
+    prompted = CrossEncoder(
+        str(folder), max_length=11, prompts={"q": "b c "}, default_prompt_name="q"
+    )
+    by_hand = model.predict([("b c " + a, b) for a, b in pairs])
+    np.testing.assert_allclose(prompted.predict(pairs), by_hand, rtol=COMPANY)
+    assert np.abs(by_hand - expected).min() > 10 * COMPANY
+    other = copy.copy(prompted)
+    other.prompts["q"] = ""
+    np.testing.assert_allclose(other.predict(pairs), expected, rtol=COMPANY)
+    np.testing.assert_allclose(prompted.predict(pairs), by_hand, rtol=COMPANY)
+    prompted.save(tmp_path / "prompted")
+    again = CrossEncoder(tmp_path / "prompted")
+    assert (again.prompts, again.default_prompt_name) == ({"q": "b c "}, "q")
+    again.default_prompt_name = None
+    np.testing.assert_allclose(again.predict(pairs), expected, rtol=COMPANY)
+    np.testing.assert_allclose(again.predict(pairs, prompt_name="q"), by_hand, rtol=COMPANY)
+    again.prompts = {"r": "b c "}
+    np.testing.assert_allclose(again.predict(pairs, prompt_name="r"), by_hand, rtol=COMPANY)
+    with pytest.raises(InputError, match="default_prompt_name is 'q'"):
+        again.default_prompt_name = "q"
     model.save(tmp_path / "saved")
     np.testing.assert_allclose(CrossEncoder(tmp_path / "saved").predict(pairs), expected)
     for given, words in (
         ({"num_labels": 3}, "num_labels is 3, but the model has 1"),
-        ({"prompts": {"a": "b"}}, "prompts of a cross-encoder"),
+        ({"default_prompt_name": "a"}, "default_prompt_name is 'a'"),
     ):
         with pytest.raises(InputError, match=words):
             CrossEncoder(str(folder), **given)
@@ -383,10 +473,50 @@ def test_util(model):
     assert util.pairwise_dot_score(x, x).shape == (23,)
     assert util.normalize_embeddings(x).shape == util.truncate_embeddings(x, 99).shape
     assert util.community_detection(np.ones((11, 3)), min_community_size=3) == [list(range(11))]
+    assert util.semantic_search([], []) == [[]]
+    assert util.semantic_search(x[:2], []) == util.semantic_search(x[:2], x[:0]) == [[], []]
+    assert util.semantic_search(x[:0], x) == []
+    for given in ([[1.0, 2.0]], [x[0]]):
+        with pytest.raises(InputTypeError, match="pass an array or a tensor"):
+            util.truncate_embeddings(given, 1)
+    for name, words in (("mine_hard_negatives", "takes a model"), ("batch_to_device", "torch's")):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'; .*{words}.*cos_sim"):
+            getattr(util, name)
+    assert not hasattr(util, "__wrapped__")
+    assert all(hasattr(util, name) for name in util.NAMES)
     mined = util.paraphrase_mining(model, ["a b", "c", "a b", "d e"], top_k=1)
     assert mined[0][1:] == [0, 2]
     with pytest.raises(InputError, match="score_function is a function of your own"):
         util.semantic_search(x, x, score_function=max)
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_pairs_are_read_together(model, include):
+    """As the tokenizer puts them together, with types, and pooled as a text is."""
+    model.set_pooling_include_prompt(include)
+    pairs = [("a b", "c d"), ("e", "z " * 40), ("f g h", "")]
+    expected = np.asarray(model(model.preprocess(pairs, prompt="x "))["sentence_embedding"])
+    alike(model.encode(pairs, prompt="x "), expected)
+    alike(model.encode(np.array(pairs), prompt="x ", batch_size=2), expected)
+    alike(
+        model.encode([list(pair) for pair in pairs], prompt="x ", truncate_dim=7), expected[:, :7]
+    )
+    mixed = model.encode([pairs[0], "a b c d", pairs[1]], prompt="x ")
+    alike(mixed[[0, 2]], expected[:2])
+    alike(mixed[1], model.encode("a b c d", prompt="x "))
+    assert np.abs(mixed[0] - mixed[1]).max() > 1e3 * COMPANY
+    (one,) = model.encode(pairs[:1], prompt="x ", output_value=None)
+    alike(one["sentence_embedding"], expected[0])
+    assert one["token_type_ids"].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
+    (states,) = model.encode(pairs[:1], prompt="x ", output_value="token_embeddings")
+    alike(states, one["token_embeddings"])
+    assert model.encode(pairs, precision="ubinary").shape == (3, 2)
+    for options, words in (
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"output_value": "nothing"}, "output_value is 'nothing'"),
+    ):
+        with pytest.raises(InputError, match=words):
+            model.encode(pairs, **options)
 
 
 def test_pairs_have_their_types_in_forward(model):

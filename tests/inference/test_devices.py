@@ -178,3 +178,21 @@ def test_the_command_says_it_too(folder):
         )
         assert done.returncode == 1
         assert done.stderr.startswith("jaxbert: JAX cannot start on JAX_PLATFORMS=cuda (")
+
+
+@pytest.mark.parametrize(
+    ("device", "default", "expected"),
+    [
+        ("cpu", 1, 1),  # a platform alone leaves it to JAX
+        ("cpu:0", 1, 0),
+        ("cpu:0", None, 0),
+        ("cpu:1", None, 1),
+        ("cpu", None, 0),
+    ],
+)
+def test_a_numbered_device_is_that_one_whatever_the_default(folder, device, default, expected):
+    there = jax.local_devices()
+    with jax.default_device(None if default is None else there[default]):
+        embedder = Embedder.from_pretrained(folder, device=device)
+        embedder.encode(TEXTS)
+    assert devices_of_arrays(embedder.engine.vectors.fixed) == {there[expected]}

@@ -14,7 +14,8 @@ from sentence_transformers.util import SimilarityFunction
 
 from jaxbert import compat, search
 from jaxbert.compat import tensors
-from tests.tolerances import FUNCTION, MINILM, close, norms
+from jaxbert.errors import InputTypeError
+from tests.tolerances import ENCODER, FUNCTION, MINILM, close, norms
 
 pytestmark = pytest.mark.torch
 
@@ -162,3 +163,80 @@ def test_bfloat16_becomes_float32_in_numpy():
     x = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
     assert tensors.as_numpy(x).dtype == np.float32
     assert tensors.as_numpy([x, x]).shape == (2, 3)
+
+
+PAIRS = [("what is a cat?", "A cat is an animal."), ("who?", "nobody " * 300), ("one", "")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"prompt_name": "query", "convert_to_tensor": True},
+        {"truncate_dim": 64, "normalize_embeddings": True, "batch_size": 2},
+    ],
+    ids=str,
+)
+def test_pairs_are_read_together(both, options):
+    for given in (PAIRS, np.array(PAIRS), [PAIRS[0], TEXTS[1], PAIRS[2]]):
+        agree(*(model.encode(given, **options) for model in both))
+
+
+def test_states_and_features_of_pairs(both):
+    agree(*(model.encode(PAIRS, output_value="token_embeddings") for model in both))
+    ours, other = (model.encode(PAIRS[:1], prompt="q: ", output_value=None)[0] for model in both)
+    assert set(ours) == set(other)
+    for name in ("input_ids", "attention_mask", "token_type_ids", "prompt_length"):
+        assert np.array_equal(ours[name], other[name])
+    agree(ours["sentence_embedding"], other["sentence_embedding"])
+
+
+def test_a_model_is_put_together_of_their_modules(minilm):
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    def modules():
+        return [Transformer(str(minilm), max_seq_length=64), Pooling(384, "cls"), Normalize()]
+
+    ours, other = (
+        kind(modules=modules(), device="cpu", prompts={"query": "q: "})
+        for kind in (compat.SentenceTransformer, theirs.SentenceTransformer)
+    )
+    assert len(ours) == 3
+    assert ours.max_seq_length == 64
+    agree(*(model.encode_query(TEXTS) for model in (ours, other)))
+    with pytest.raises(InputTypeError, match="no module of sentence-transformers"):
+        compat.SentenceTransformer(modules=[torch.nn.Linear(3, 3)])
+
+
+def test_prompts_of_a_cross_encoder(tmp_path):
+    from tests.models import scored, write_folder
+
+    folder = write_folder(tmp_path, tensors=scored())
+    options = {"prompts": {"q": "b c "}, "default_prompt_name": "q", "device": "cpu"}
+    pairs = [("a b", "c d"), ("x", "y z")]
+    ours, other = (
+        kind(str(folder), **options).predict(pairs, activation_fn=torch.nn.Identity())
+        for kind in (compat.CrossEncoder, theirs.CrossEncoder)
+    )
+    np.testing.assert_allclose(ours, other, atol=ENCODER)
+
+
+def test_words_rows_and_lists_are_taken_and_refused_as_theirs(both):
+    ours, other = (model.tokenizer for model in both)
+    words = {"is_split_into_words": True, "return_tensors": "pt"}
+    for given in ([["a", "cats", "c"]], ["a", "cats"], [(["a"], ["b", "c"])]):
+        mine, its = (tokenizer(given, **words) for tokenizer in (ours, other))
+        for name in its:
+            assert mine[name].tolist() == its[name].tolist()
+    for rows in (
+        {"input_ids": [[1, 2], [3]]},
+        [{"input_ids": [1, 2]}, {"input_ids": [3]}],
+        {"input_ids": [1, 2], "attention_mask": [1, 1]},
+    ):
+        mine, its = (tokenizer.pad(rows, pad_to_multiple_of=4) for tokenizer in (ours, other))
+        assert dict(mine) == dict(its)
+    for util in (compat.util, theirs.util):
+        assert util.semantic_search([], []) == [[]]
+        assert util.semantic_search(np.ones((2, 2), np.float32), []) == [[], []]
+        with pytest.raises(TypeError):
+            util.truncate_embeddings([[1.0, 2.0]], 1)

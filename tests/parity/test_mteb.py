@@ -139,6 +139,15 @@ def test_the_batches_of_the_loader_change_nothing(mteb, encoder, embedder, rows)
     np.testing.assert_array_equal(got, embedder.encode(TEXTS))
 
 
+def test_equal_texts_have_equal_vectors(mteb, encoder, embedder):
+    repeated = [*TEXTS, "the cat and the cat " * 7, *TEXTS[::-1], TEXTS[0]]
+    got = encoded(mteb, encoder, repeated)
+    close(got, embedder.encode(repeated), COMPANY, norms)
+    assert len(np.unique(got, axis=0)) == len({text.lower() for text in repeated})
+    ((texts, _, _), _) = embedder.calls
+    assert texts == repeated[:8]
+
+
 def test_queries_and_documents_get_their_own_prompts(mteb, encoder, embedder):
     vectors = {kind: encoded(mteb, encoder, TEXTS, kind) for kind in (None, *PROMPTS)}
     for kind, prompt in PROMPTS.items():
@@ -226,6 +235,23 @@ def test_similarity_is_that_of_the_model(mteb, embedder, name):
     assert encoder.mteb_model_meta.similarity_fn_name.value == name
 
 
+def test_similarity_follows_the_description_as_the_indices_of_mteb_do(mteb, encoder, embedder):
+    from mteb.models.model_meta import ScoringFunction
+
+    vectors = embedder.encode(TEXTS)
+    changed = {"similarity_fn_name": ScoringFunction.EUCLIDEAN}
+    encoder.mteb_model_meta = encoder.mteb_model_meta.model_copy(update=changed)
+    expected = -np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
+    close(encoder.similarity(vectors, vectors), expected, FUNCTION, largest(expected))
+    encoder.mteb_model_meta.similarity_fn_name = ScoringFunction.MAX_SIM
+    with pytest.raises(InputError, match="similarity_fn_name is 'MaxSim'"):
+        encoder.similarity(vectors, vectors)
+    encoder.mteb_model_meta.similarity_fn_name = None
+    np.testing.assert_array_equal(
+        encoder.similarity(vectors, vectors), embedder.similarity(vectors, vectors)
+    )
+
+
 def test_the_description(mteb, embedder):
     embedder.truncate_dim = 7
     meta = MtebEncoder(embedder, NAME, "5f").mteb_model_meta
@@ -267,36 +293,10 @@ def test_sts_benchmark_through_mteb(mteb, minilm):
     encoder = MtebEncoder(
         Embedder.from_pretrained(minilm), "sentence-transformers/all-MiniLM-L6-v2"
     )
-    results = mteb.evaluate(encoder, local_sts([json.loads(line) for line in lines]), cache=None)
+    from tests.parity.local_tasks import sts
+
+    results = mteb.evaluate(encoder, sts([json.loads(line) for line in lines]), cache=None)
     (row,) = results.task_results[0].scores["test"]
     # The published number has four digits behind the point.
     assert 100 * row["main_score"] == pytest.approx(82.0325, abs=5e-5)
     assert row["main_score"] == row["cosine_spearman"]
-
-
-def local_sts(rows):
-    """A task of mteb on these rows; its metadata must name a dataset, which nothing reads."""
-    from datasets import Dataset, DatasetDict
-    from mteb.abstasks.sts import AbsTaskSTS
-    from mteb.abstasks.task_metadata import TaskMetadata
-
-    class LocalSTS(AbsTaskSTS):
-        metadata = TaskMetadata(
-            name="LocalSTS",
-            type="STS",
-            main_score="cosine_spearman",
-            dataset={"path": "local/none", "revision": "1"},
-            description="The test part of the STS benchmark.",
-            eval_splits=["test"],
-            eval_langs=["eng-Latn"],
-            modalities=["text"],
-            category="t2t",
-        )
-        min_score, max_score = 0, 5
-
-        def load_data(self, **_):
-            columns = ("sentence1", "sentence2", "score")
-            test = Dataset.from_dict({name: [row[name] for row in rows] for name in columns})
-            self.dataset, self.data_loaded = DatasetDict({"test": test}), True
-
-    return LocalSTS()

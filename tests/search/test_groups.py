@@ -1,5 +1,7 @@
 """Pairs, communities and MaxSim against definitions written out in loops."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,20 @@ def test_members_at_the_very_threshold_are_members():
     assert [len(own) for own in found] == [37]
     assert community_detection(np.eye(3), 0.99, 2) == []
     assert community_detection(np.zeros((0, 3)), 0.5, 1) == []
+
+
+def test_a_corpus_is_not_copied_to_find_communities(tmp_path):
+    """Beside it there is room for a piece, and a block of scores."""
+    n, d = 4001, 509
+    np.save(tmp_path / "x.npy", np.repeat(np.eye(29, d, dtype=np.float32), 139, axis=0)[:n])
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    community_detection(mapped[:300], 0.9, 100)  # what is imported on the first call
+    tracemalloc.start()
+    found = community_detection(mapped, 0.9, 100, budget=2**20)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [len(own) for own in found][:28] == [139] * 28
+    assert most < mapped.nbytes / 2
 
 
 def test_the_best_documents_by_maxsim(monkeypatch):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jaxbert import Ranges, quantize_embeddings
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.similarity import similarity
-from jaxbert.search import Bits, Bytes, few, searching, top_k
+from jaxbert.search import Bits, Bytes, Search, host, searching, top_k
 from tests.tolerances import FUNCTION
 
 # Pieces of 8 rows, and no queries together with others: several of both.
@@ -21,6 +21,12 @@ def whole(n, d=13, seed=0, high=3):
     return np.random.default_rng(seed).integers(-high, high + 1, (n, d)).astype(np.float32)
 
 
+@pytest.fixture(params=["host", "device"])
+def place(request, monkeypatch):
+    """Where the products are computed."""
+    monkeypatch.setattr(searching, "on_host", lambda *given: request.param == "host")
+
+
 def sorted_all(scores, k):
     """The answer of a full sort, of equal scores the lower index first."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -29,7 +35,7 @@ def sorted_all(scores, k):
 
 @pytest.mark.parametrize("kind", ["dot", "manhattan"])
 @pytest.mark.parametrize("budget", [SMALL, searching.BUDGET])
-def test_exact_scores_give_the_answer_of_a_full_sort_ties_by_the_lower_index(kind, budget):
+def test_exact_scores_give_the_answer_of_a_full_sort_ties_by_the_lower_index(kind, budget, place):
     queries, corpus = whole(11, seed=1), whole(101)
     scores, rows = top_k(queries, corpus, 17, similarity=kind, budget=budget)
     expected, order = sorted_all(similarity(queries, corpus, kind), 17)
@@ -41,7 +47,7 @@ def test_exact_scores_give_the_answer_of_a_full_sort_ties_by_the_lower_index(kin
 
 
 @pytest.mark.parametrize("kind", ["cosine", "dot", "euclidean", "manhattan"])
-def test_rounded_scores_are_those_of_a_full_sort(kind):
+def test_rounded_scores_are_those_of_a_full_sort(kind, place):
     random = np.random.default_rng(2)
     queries, corpus = random.normal(size=(5, 13)), random.normal(size=(211, 13))
     scores, rows = top_k(queries, corpus, 7, similarity=kind, budget=SMALL)
@@ -55,17 +61,25 @@ def test_rounded_scores_are_those_of_a_full_sort(kind):
 
 
 @settings(max_examples=20)
-@given(st.integers(5, 23), st.integers(0, 37), st.sampled_from([1, 5, 37]), st.integers(0, 99))
-def test_any_sizes(q, n, k, seed):
+@given(
+    st.integers(5, 23),
+    st.integers(0, 37),
+    st.sampled_from([1, 5, 37]),
+    st.integers(0, 99),
+    st.booleans(),
+)
+def test_any_sizes(q, n, k, seed, on_host):
     queries, corpus = whole(q, seed=seed), whole(n, seed=seed + 1)
-    scores, rows = top_k(queries, corpus, k, similarity="dot", budget=SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searching, "on_host", lambda *given: on_host)
+        scores, rows = top_k(queries, corpus, k, similarity="dot", budget=SMALL)
     expected, order = sorted_all(queries @ corpus.T, k)
     np.testing.assert_array_equal(rows, order)
     np.testing.assert_array_equal(scores, expected)
     assert scores.shape == (q, min(k, n))
 
 
-def test_one_query_and_a_file_that_is_not_read_at_once(tmp_path):
+def test_one_query_and_a_file_that_is_not_read_at_once(tmp_path, place):
     corpus = whole(53)
     np.save(tmp_path / "corpus.npy", corpus.astype(np.float16))
     mapped = np.load(tmp_path / "corpus.npy", mmap_mode="r")
@@ -76,7 +90,7 @@ def test_one_query_and_a_file_that_is_not_read_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16, np.int8])
-def test_dtypes_that_hold_the_same_numbers_give_the_same_answer(dtype):
+def test_dtypes_that_hold_the_same_numbers_give_the_same_answer(dtype, place):
     queries, corpus = whole(5, seed=1), whole(67)
     expected = top_k(queries, corpus, 5)
     found = top_k(queries.astype(dtype), corpus.astype(dtype), 5)
@@ -85,23 +99,26 @@ def test_dtypes_that_hold_the_same_numbers_give_the_same_answer(dtype):
 
 
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
-def test_few_queries_on_the_host_have_the_answer_of_many_on_the_device(kind, monkeypatch):
+@pytest.mark.parametrize("queries", [3, host.FEW, 100, 1031])
+@pytest.mark.parametrize("budget", [SMALL, searching.BUDGET])
+def test_the_host_has_the_answer_of_the_device(kind, queries, budget, monkeypatch):
     """Exact products, so that all scores are equal in bits but for a cosine's roots."""
-    monkeypatch.setattr(few, "ROWS", 8)
-    queries, corpus = whole(few.FEW + 1, seed=1), whole(101)
+    asked, corpus = whole(queries, seed=1), whole(101)
     corpus[[3, 50, 51]] = 0.0
     corpus[60:] *= np.float32(2.0**50)  # squares beyond float32
-    many = top_k(queries, corpus, 17, similarity=kind)
-    host = top_k(queries[:-1], corpus, 17, similarity=kind)
-    scale = np.abs(many[0]).max()
-    assert np.abs(many[0][:-1] - host[0]).max() <= FUNCTION * scale
+    found = []
+    for device in (True, False):
+        monkeypatch.setattr(searching, "on_host", lambda *given, host=not device: host)
+        found.append(top_k(asked, corpus, 17, similarity=kind, budget=budget))
+    scale = np.abs(found[0][0]).max()
+    assert np.abs(found[0][0] - found[1][0]).max() <= FUNCTION * scale
     if kind == "dot":
-        np.testing.assert_array_equal(many[0][:-1], host[0])
-        np.testing.assert_array_equal(many[1][:-1], host[1])
+        np.testing.assert_array_equal(found[0][0], found[1][0])
+        np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
-@pytest.mark.parametrize("queries", [1, 2, few.FEW, few.FEW + 1])
+@pytest.mark.parametrize("queries", [1, 2, host.FEW, host.FEW + 1, 257, 1031])
 def test_equal_rows_have_equal_scores_wherever_they_stand(kind, queries):
     random = np.random.default_rng(queries)
     for n in (50, 101, 9001):
@@ -113,8 +130,8 @@ def test_equal_rows_have_equal_scores_wherever_they_stand(kind, queries):
 
 def test_the_score_of_a_row_does_not_depend_on_a_huge_one_beside_it():
     random = np.random.default_rng(0)
-    corpus = np.tile(random.normal(size=(1, 384)).astype(np.float32), (2 * few.ROWS, 1))
-    corpus[few.ROWS + 5] = -1e30 * corpus[0]  # in the second piece alone, and last of all
+    corpus = np.tile(random.normal(size=(1, 384)).astype(np.float32), (2 * host.PIECES[4], 1))
+    corpus[host.PIECES[4] + 5] = -1e30 * corpus[0]  # in the second piece alone, and last of all
     for query in random.normal(size=(5, 384)).astype(np.float32):
         query *= np.sign(query @ corpus[0])
         _, rows = top_k(query, corpus, 7)
@@ -128,22 +145,50 @@ def test_no_queries_have_no_answers():
         assert scores.shape == rows.shape == (0, 5)
 
 
-def test_a_search_is_on_the_host_for_few_queries_alone():
-    asked = whole(few.FEW + 1)
-    assert isinstance(searching.search_for(asked[1:], "dot", 3), few.FewQueries)
-    assert isinstance(searching.search_for(asked, "dot", 3), searching.Search)
+def test_a_search_is_on_the_host_for_few_queries_or_where_jax_computes_there(monkeypatch):
+    monkeypatch.setattr(searching, "rounds_alike", lambda queries, width: True)
+    asked = whole(host.FEW + 1)
+    assert isinstance(searching.search_for(asked, "dot", 3), host.HostSearch)
+    assert isinstance(searching.search_for(asked, "dot", 3, SMALL), host.HostSearch)
     assert isinstance(searching.search_for(asked[1:], "euclidean", 3), searching.Search)
-    assert isinstance(searching.search_for(asked[1:], "dot", 3, SMALL), searching.Search)
+    monkeypatch.setattr(searching, "backend", lambda: "gpu")
+    assert isinstance(searching.search_for(asked, "dot", 3), searching.Search)
+    assert isinstance(searching.search_for(asked[1:], "cosine", 3), host.HostSearch)
+    monkeypatch.setattr(searching, "rounds_alike", lambda queries, width: queries < host.FEW)
+    assert isinstance(searching.search_for(asked[:4], "cosine", 3), host.HostSearch)
+    assert isinstance(searching.search_for(asked[:5], "cosine", 3), searching.Search)
 
 
-def test_zero_and_minus_zero_are_equal_scores():
+@pytest.mark.parametrize("k", [1, 7, 200])
+@pytest.mark.parametrize("queries", [2, 300])
+def test_pieces_that_end_anywhere_change_nothing(k, queries):
+    asked, corpus = whole(queries, seed=1), whole(131)
+    expected = sorted_all(asked @ corpus.T, k)
+    search = host.HostSearch(asked, "dot", k, 128, 16)
+    for start, stop in ((0, 3), (3, 4), (4, 40), (40, 131)):
+        search.look(corpus[start:stop])
+    for a, b in zip(search.result(), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("queries", [3, 300])
+@pytest.mark.parametrize("kind", ["cosine", "dot"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_named_by_its_row(queries, kind, value):
+    corpus = whole(67)
+    corpus[41, 5] = value
+    with pytest.raises(InputError, match="row 41 of the corpus has a score that is not finite"):
+        top_k(whole(queries, seed=1) + 0.5, corpus, 3, similarity=kind)
+
+
+def test_zero_and_minus_zero_are_equal_scores(place):
     corpus = np.array([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], np.float32)
     scores, rows = top_k(np.array([-0.0, 0.0], np.float32), corpus, 3, similarity="dot")
     np.testing.assert_array_equal(rows, [[0, 1, 2]])
     assert not scores.any()
 
 
-def test_a_zero_vector_is_like_nothing():
+def test_a_zero_vector_is_like_nothing(place):
     scores, rows = top_k(whole(2), np.zeros((3, 13), np.float32), 2)
     np.testing.assert_array_equal(rows, [[0, 1], [0, 1]])
     assert not scores.any()
@@ -196,6 +241,29 @@ def test_bits_are_compared_by_their_signs(precision):
             np.testing.assert_array_equal(scores, np.tile(expected, (times, 1)))
 
 
+@pytest.mark.parametrize("queries", [5, host.FEW + 5])
+def test_bits_that_only_fill_a_byte_do_not_count(queries):
+    """21 features are 3 bytes, and the last 3 bits of these are 0 in all vectors."""
+    corpus, asked = embedded(97, 5)[:, :21], embedded(queries, 6)[:, :21]
+    signs = [np.where(x > 0, 1.0, -1.0) for x in (asked, corpus)]
+    expected, order = sorted_all(signs[0] @ signs[1].T, 11)
+    stored, bits = (quantize_embeddings(x, "ubinary") for x in (corpus, asked))
+    for query, own in (
+        (asked, Bits(stored)),
+        (asked, Bits(stored, features=21)),
+        (bits, Bits(stored, features=21)),
+    ):
+        scores, rows = top_k(query, own, 11)
+        np.testing.assert_array_equal(rows, order)
+        np.testing.assert_array_equal(scores, expected)
+    np.testing.assert_array_equal(top_k(bits, Bits(stored), 11)[0], expected + 3)
+    for features in (16, 25, 0):
+        with pytest.raises(InputError):
+            Bits(stored, features=features)
+    with pytest.raises(InputError, match="queries of width 22"):
+        top_k(embedded(1, 1)[:, :22], Bits(stored, features=21), 1)
+
+
 def test_rescoring_gives_exact_scores_and_with_all_candidates_the_exact_answer():
     corpus, queries = embedded(131, 7), embedded(5, 8)
     bits = Bits(quantize_embeddings(corpus, "ubinary"))
@@ -231,6 +299,31 @@ BROKEN = np.where(np.arange(39).reshape(3, 13) == 20, np.nan, 1.0)
 def test_refusals(arguments, error, words):
     with pytest.raises(error, match=words):
         top_k(*arguments, similarity="dot")
+
+
+def test_a_search_of_ones_own_checks_what_it_is_given():
+    corpus, queries = whole(53), whole(3, seed=1)
+    search = Search(queries.astype(np.float64), "dot", 5)
+    for piece in (corpus[:17].astype(np.float16), corpus[17:].tolist()):
+        search.look(piece)
+    for found, expected in zip(search.result(), sorted_all(queries @ corpus.T, 5), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    bits = quantize_embeddings(embedded(7, 1), "ubinary")
+    for arguments, error, words in (
+        ((BROKEN, "dot", 3), InputError, "row 1 of queries holds"),
+        ((queries, "cosin", 3), InputError, "kind is 'cosin'"),
+        ((queries, "bits, by products", 3), InputError, "kind is 'bits, by products'"),
+        ((queries, "bits", 3), InputTypeError, "queries are float32, and packed bits are uint8"),
+        ((queries, "dot", 0), InputError, "k is 0"),
+        ((queries, "dot", 3, 0.5), InputTypeError, "budget is a float"),
+        (("text", "dot", 3), InputTypeError, "queries has dtype"),
+    ):
+        with pytest.raises(error, match=words):
+            Search(*arguments)
+    with pytest.raises(InputError, match="queries of width 13 and a corpus of width 11"):
+        search.look(whole(5, 11))
+    with pytest.raises(InputTypeError, match="piece are float32"):
+        Search(bits, "bits", 3).look(embedded(5, 1)[:, :3])
 
 
 def test_refusals_of_stored_vectors():

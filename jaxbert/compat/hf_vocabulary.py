@@ -1,0 +1,139 @@
+"""The tokens and ids of a tokenizer in the manner of transformers.
+
+Source: transformers 5, tokenization_utils_base.py, for names and what they give.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxbert.compat.tensors import as_numpy
+from jaxbert.text.tokenizer import SPECIAL, Tokenizer
+
+
+class Vocabulary:
+    """The tokens, ids and settings of a model's tokenizer under transformers' names."""
+
+    is_fast = True
+
+    def __init__(self, model: Any) -> None:
+        """model has a Tokenizer and a max_seq_length."""
+        self._model = model
+        self.padding_side = "right"
+
+    @property
+    def own(self) -> Tokenizer:
+        """The tokenizer that the model uses."""
+        tokenizer: Tokenizer = self._model.tokenizer
+        return tokenizer
+
+    @property
+    def backend_tokenizer(self) -> Any:
+        """The tokenizer of the tokenizers library."""
+        return self.own.backend
+
+    _tokenizer = backend_tokenizer
+
+    @property
+    def truncation_side(self) -> str:
+        """Where long texts are cut."""
+        return self.own.side
+
+    @property
+    def model_max_length(self) -> int:
+        """The most tokens of a text, special tokens included."""
+        return int(self._model.max_seq_length)
+
+    @model_max_length.setter
+    def model_max_length(self, tokens: int) -> None:
+        self._model.max_seq_length = tokens
+
+    @property
+    def name_or_path(self) -> str:
+        """The folder that the files came from; empty if from none."""
+        return str(self.own.folder or "")
+
+    # --- tokens and ids ----------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """The number of tokens, added ones included."""
+        return int(self.backend_tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of tokens without those that were added."""
+        return int(self.backend_tokenizer.get_vocab_size(with_added_tokens=False))
+
+    def get_vocab(self) -> dict[str, int]:
+        """The ids of all tokens."""
+        vocabulary: dict[str, int] = self.backend_tokenizer.get_vocab(with_added_tokens=True)
+        return vocabulary
+
+    vocab = property(get_vocab)
+
+    def convert_tokens_to_ids(self, tokens: Any) -> Any:
+        """The id of a token, or of each of a list; that of the unknown one for none."""
+        if isinstance(tokens, str):
+            found = self.backend_tokenizer.token_to_id(tokens)
+            return self.unk_token_id if found is None else found
+        return [self.convert_tokens_to_ids(token) for token in tokens]
+
+    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
+        """The token of an id, or of each of a list."""
+        if np.ndim(as_numpy(ids)) == 0:
+            return self.backend_tokenizer.id_to_token(int(ids))
+        special = set(self.all_special_ids) if skip_special_tokens else set()
+        return [
+            self.backend_tokenizer.id_to_token(int(i))
+            for i in as_numpy(ids)
+            if int(i) not in special
+        ]
+
+    def decode(self, ids: Any, skip_special_tokens: bool = False, **more: Any) -> str:
+        """The text that ids stand for."""
+        plain = [int(i) for i in np.atleast_1d(as_numpy(ids))]
+        return str(self.backend_tokenizer.decode(plain, skip_special_tokens=skip_special_tokens))
+
+    def batch_decode(self, ids: Any, **options: Any) -> list[str]:
+        """The text of each row of ids."""
+        return [self.decode(row, **options) for row in ids]
+
+    def special(self, name: str) -> str | None:
+        """The special token of a name, such as cls_token, where the vocabulary has it."""
+        known = self.get_vocab()
+        return next((token for token in SPECIAL[name] if token in known), None)
+
+    def __getattr__(self, name: str) -> Any:
+        """cls_token, cls_token_id and the others: special tokens and their ids, or None."""
+        token = name.removesuffix("_id")
+        if token in SPECIAL:
+            found = self.special(token)
+            if name == token or found is None:
+                return found
+            return self.backend_tokenizer.token_to_id(found)
+        raise AttributeError(
+            f"the tokenizer of jaxbert.compat has no {name}; load one of transformers with "
+            "AutoTokenizer.from_pretrained where you need it"
+        )
+
+    @property
+    def all_special_tokens(self) -> list[str]:
+        """The special tokens that the vocabulary has."""
+        return [token for name in SPECIAL if (token := self.special(name)) is not None]
+
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The ids of those special tokens."""
+        ids: list[int] = self.convert_tokens_to_ids(self.all_special_tokens)
+        return ids
+
+    def num_special_tokens_to_add(self, pair: bool = False) -> int:
+        """How many special tokens are put around a text, or a pair."""
+        return int(self.backend_tokenizer.num_special_tokens_to_add(pair))
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the tokenizer's files into a folder, which is made if it is not there."""
+        os.makedirs(folder, exist_ok=True)
+        self.own.save(Path(folder))
