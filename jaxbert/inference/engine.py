@@ -12,8 +12,8 @@ import numpy as np
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, TextError
 from jaxbert.inference.batches import Batch, BatchArrays, count
-from jaxbert.inference.dispatched import Dispatched, right_rows, wrong_row
 from jaxbert.inference.data_parallel import DataParallel
+from jaxbert.inference.dispatched import Dispatched, right_rows, wrong_row
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import token_states, vectors
 from jaxbert.inference.planning import ByText, Planner

@@ -10,8 +10,14 @@ from typing import Any, Self, TypeVar
 import numpy as np
 
 from jaxbert.arguments import integer
-from jaxbert.errors import InputError, InputTypeError, QueueClosedError, QueueFullError
-from jaxbert.errors import QueueTimeoutError, shown
+from jaxbert.errors import (
+    InputError,
+    InputTypeError,
+    QueueClosedError,
+    QueueFullError,
+    QueueTimeoutError,
+    shown,
+)
 from jaxbert.inference.batches import count
 from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.engine import Engine
@@ -94,9 +100,7 @@ class ModelQueue:
             self.listener.refused("full")
             raise QueueFullError(max(waits - self.max_wait, SOON), waits, self.max_wait)
 
-    async def tokenised(
-        self, characters: Sequence[int], function: Callable[[], Result]
-    ) -> Result:
+    async def tokenised(self, characters: Sequence[int], function: Callable[[], Result]) -> Result:
         """function(), at once where it has few characters to read, else in a thread.
 
         Meanwhile the texts count as waiting, with about as many tokens as they will have.

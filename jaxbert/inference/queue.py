@@ -9,97 +9,27 @@ else a long text holds up the short ones.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import accumulate
-from typing import Any, Literal, Protocol
+from itertools import accumulate, pairwise
+from typing import Any, Literal
 
 import numpy as np
 
-from jaxbert.arguments import array, as_list, choice, integer
-from jaxbert.errors import InputError, InputTypeError, TextError, shown
-from jaxbert.inference.engine import Engine
-from jaxbert.inference.forward import logits
+from jaxbert.arguments import as_list, choice, integer
+from jaxbert.errors import InputError
 from jaxbert.inference.model_queue import ModelQueue, computers_of
-from jaxbert.inference.outputs import LongTexts
-from jaxbert.inference.pair_request import PairRequest
-from jaxbert.inference.prefetch import WindowSize, spans
-from jaxbert.inference.programs import AnyProgram
-from jaxbert.inference.request import Request, errors_numbered_from
-from jaxbert.inference.scoring import Activation, activated, check_order, named_activation
-from jaxbert.inference.waiting import Listener
+from jaxbert.inference.queue_models import AnyEmbedder, check_model
+from jaxbert.inference.queue_pairs import AsyncCrossEncoder as AsyncCrossEncoder
+from jaxbert.inference.queue_tokens import checked_ids, cut
+from jaxbert.inference.waiting import Answer as Answer
+from jaxbert.inference.waiting import Listener as Listener
+from jaxbert.inference.waiting import Load as Load
 from jaxbert.text.chunking import TokenSpans, checked_spans, token_windows
-from jaxbert.text.shortening import TOKENS_PER_CHARACTER
 from jaxbert.text.tokenizer import Tokenizer
 
 OnLong = Literal["truncate", "error"]
 Side = Literal["end", "start"]
-
-# What is tokenised at a time: others, and the event loop, may tokenise between two windows.
-WINDOW = WindowSize(256, 2**16)
-# Tokens up to which those of a text that is cut are counted; beyond, at least so many is known.
-COUNTED = 2048
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The rows of a request's texts, in their order, and how many tokens each text has."""
-
-    rows: Any  # [n, d] float32 of vectors, [n] of scores, a list of [t, d] of states
-    tokens: np.ndarray  # [n] int32: those computed, special ones included
-    # [n] int32: those before the text was cut; of a text beyond 2048 tokens and twice the maximum
-    # at least so many. More than `tokens` always says that it was cut.
-    uncut: np.ndarray
-
-
-class AnyEmbedder(Protocol):
-    """What an AsyncEmbedder needs of an Embedder, which a room further on defines."""
-
-    engine: Engine[Any]
-    tokenizer: Tokenizer
-
-    @property
-    def max_seq_length(self) -> int:
-        """The most tokens of a text."""
-
-    def request(
-        self,
-        prompt_name: str | None,
-        prompt: str | None,
-        batch_size: int | None,
-        show_progress_bar: bool | None,
-        max_length: int | None,
-        on_long: Any,
-    ) -> Request:
-        """The arguments of a call, checked."""
-
-
-class AnyCrossEncoder(Protocol):
-    """What an AsyncCrossEncoder needs of a CrossEncoder, which a room further on defines."""
-
-    engine: Engine[Any]
-    scores: AnyProgram
-    settings: Any
-    tokenizer: Tokenizer
-
-    @property
-    def max_seq_length(self) -> int:
-        """The most tokens of a pair."""
-
-    @property
-    def head(self) -> Any:
-        """The classifier."""
-
-    def request(
-        self,
-        prompt_name: str | None,
-        prompt: str | None,
-        batch_size: int | None,
-        show_progress_bar: bool | None,
-        max_length: int | None,
-    ) -> PairRequest:
-        """The arguments of a call, checked."""
 
 
 class AsyncEmbedder(ModelQueue):
@@ -154,7 +84,9 @@ class AsyncEmbedder(ModelQueue):
         InputTypeError; ComputationError for a vector that is not finite; QueueFullError,
         QueueTimeoutError and QueueClosedError.
         """
-        found = await self.answered("vectors", texts, prompt_name, prompt, max_length, on_long, side)
+        found = await self.answered(
+            "vectors", texts, prompt_name, prompt, max_length, on_long, side
+        )
         return found
 
     async def encode_tokens(
@@ -167,7 +99,7 @@ class AsyncEmbedder(ModelQueue):
         on_long: OnLong = "truncate",
         side: Side = "end",
     ) -> Answer:
-        """The last states [t, d] of all tokens of each text; the arguments are those of `encode`."""
+        """The last states [t, d] of all tokens of each text; arguments and errors as `encode`."""
         found = await self.answered("states", texts, prompt_name, prompt, max_length, on_long, side)
         return found
 
@@ -202,7 +134,7 @@ class AsyncEmbedder(ModelQueue):
         parts = as_list(parts, "parts")
         request = self.embedder.request(prompt_name, prompt, None, None, max_length, "truncate")
         ends = [0, *accumulate(map(len, parts))]
-        text, places = "".join(parts), list(zip(ends, ends[1:], strict=False))
+        text, places = "".join(parts), list(pairwise(ends))
         chunks = checked_spans(0, len(text), places)
         with self.admitted([len(text)]):
             (tokens,) = await self.tokenised(
@@ -295,137 +227,3 @@ class AsyncEmbedder(ModelQueue):
         tokenizer = copy.deepcopy(self.embedder.tokenizer)
         tokenizer.side, tokenizer.shortening = "left", None
         return tokenizer
-
-
-class AsyncCrossEncoder(ModelQueue):
-    """A CrossEncoder for many callers at once, whose pairs share batches."""
-
-    def __init__(
-        self,
-        cross_encoder: AnyCrossEncoder,
-        *,
-        max_wait: float = 30.0,
-        timeout: float = 120.0,
-        long: int = 1024,
-        listener: Listener | None = None,
-    ) -> None:
-        """Start the threads that compute; the arguments are those of AsyncEmbedder."""
-        check_model(cross_encoder, "CrossEncoder", ("request", "rank"))
-        self.cross_encoder = cross_encoder
-        super().__init__(
-            computers_of(cross_encoder.engine, self.programs),
-            max_wait=max_wait,
-            timeout=timeout,
-            long=long,
-            listener=listener,
-        )
-
-    def programs(self, engine: Engine[Any]) -> dict[str, AnyProgram]:
-        """The program of the scores on the device of an engine."""
-        model = self.cross_encoder
-        if engine is model.engine:
-            return {"scores": model.scores}
-        return {"scores": engine.program(logits, model.head)}
-
-    async def rerank(
-        self,
-        query: str,
-        documents: Sequence[str],
-        *,
-        prompt_name: str | None = None,
-        prompt: str | None = None,
-        max_length: int | None = None,
-        activation_fn: str | Activation | None = None,
-    ) -> Answer:
-        """The scores [n] of the query with each document, as `CrossEncoder.predict` gives them.
-
-        The arguments are those of `CrossEncoder.rank`; tokens are those of the pairs. Raises
-        InputError for a model of more than one label, and as `AsyncEmbedder.encode`.
-        """
-        model = self.cross_encoder
-        check_order(model.settings.labels)
-        (query,), documents = as_list([query], "query"), as_list(documents, "documents")
-        name = model.settings.activation_name if activation_fn is None else activation_fn
-        activate = named_activation(name)
-        request = model.request(prompt_name, prompt, None, None, max_length)
-        characters = [len(request.prefix) + len(query) + len(text) for text in documents]
-        with self.admitted(characters):
-            tokens, uncut = await self.tokenised(
-                characters, lambda: cut_pairs(request, query, documents)
-            )
-            rows = np.zeros((len(documents), request.labels), np.float32)
-            await self.computed("scores", tokens, rows)
-        counts = np.array([ids.shape[-1] for ids in tokens], np.int32)
-        return Answer(activated(rows, activate)[:, 0], counts, uncut)
-
-    async def warmup(self, max_length: int | None = None) -> int:
-        """Compile all that pairs of up to max_length tokens can need; how many shapes were new.
-
-        None: 512, or max_seq_length if less.
-        """
-        most = self.cross_encoder.max_seq_length
-        longest = min(most, 512) if max_length is None else integer(max_length, "max_length", 1)
-        return await self.prepared("scores", longest)
-
-
-def check_model(model: Any, name: str, methods: Sequence[str]) -> None:
-    """Raise InputTypeError for what is no model of this kind."""
-    whole = isinstance(getattr(model, "engine", None), Engine)
-    if not whole or isinstance(model, type) or not all(hasattr(model, m) for m in methods):
-        raise InputTypeError(f"a queue of this kind is for models; pass a {name}, not {shown(model)}")
-
-
-def checked_ids(text: int, ids: Any, most: int) -> np.ndarray:
-    """The ids [t] of a text as int32. Raises InputTypeError and TextError."""
-    found = array(ids, "ids")
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
-        raise InputTypeError(f"the ids of text {text} are no list of integers")
-    if not 0 < found.size <= most:
-        raise TextError(text, f"has {found.size} ids; pass from 1 to {most} (max_seq_length)")
-    if found.min() < 0 or found.max() >= 2**31:
-        raise TextError(text, f"has the token id {found.min()}; ids begin with 0")
-    return found.astype(np.int32)
-
-
-def cut(
-    tokenizer: Tokenizer, texts: Sequence[str], long: LongTexts
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """(ids of each text, cut to long.most tokens; tokens [n] that each had before, as Answer says).
-
-    Raises InputError for a text that is cut, where it says so.
-    """
-    tokens: list[np.ndarray] = []
-    before: dict[int, int] = {}
-
-    def note(text: int, count: int) -> None:
-        before[text] = count
-        if long.listens:
-            long(text, count)
-
-    for first, last in spans([len(text) for text in texts], WINDOW):
-        with errors_numbered_from(first):
-            window = tokenizer.beginnings(texts[first:last], max(2 * long.most, COUNTED))
-            tokens += tokenizer(window, long.most, lambda i, count, at=first: note(at + i, count))
-    return tokens, np.array([before.get(i, len(ids)) for i, ids in enumerate(tokens)], np.int32)
-
-
-def cut_pairs(
-    request: PairRequest, query: str, documents: Sequence[str]
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """(tokens of the query with each document, cut; how many [n] each had before)."""
-    tokenizer, first_text, most = request.tokenizer, request.prefix + query, request.most
-    texts, counted = list(documents), max(2 * most, COUNTED)
-    tokens: list[np.ndarray] = []
-    # Else it would depend on what is left out which of the two is the longer one, that is cut.
-    if len(first_text) * TOKENS_PER_CHARACTER <= counted:
-        texts = tokenizer.beginnings(texts, counted)
-    for first, last in spans([len(text) for text in texts], WINDOW):
-        with errors_numbered_from(first):
-            pairs = [(first_text, text) for text in texts[first:last]]
-            tokens += tokenizer.pairs(pairs, most, request.typed)
-    uncut = np.array([ids.shape[-1] for ids in tokens], np.int32)
-    full = np.flatnonzero(uncut >= most)
-    if full.size:
-        one, *others = map(len, tokenizer([first_text, *(texts[i] for i in full)]))
-        uncut[full] = one + np.array(others) + tokenizer.beside_pair
-    return tokens, uncut

@@ -43,6 +43,17 @@ class Load(NamedTuple):
     seconds: float
 
 
+@dataclass(frozen=True)
+class Answer:
+    """The rows of a request's texts, in their order, and how many tokens each text has."""
+
+    rows: Any  # [n, d] float32 of vectors, [n] of scores, a list of [t, d] of states
+    tokens: np.ndarray  # [n] int32: those computed, special ones included
+    # [n] int32: those before the text was cut; of a text beyond 2048 tokens and twice the maximum
+    # at least so many. More than `tokens` always says that it was cut.
+    uncut: np.ndarray
+
+
 class Asked:
     """One request: where its rows go, and the future that is done when all are there.
 
