@@ -178,12 +178,12 @@ class ModelQueue:
         """How many shapes all devices have compiled, or read from the cache, so far."""
         return sum(computer.engine.compilations for computer in self.computers)
 
-    async def prepared(self, kind: str, longest: int) -> int:
+    async def prepared(self, kind: str, longest: int, typed: bool = False) -> int:
         """Compile all shapes of texts of up to `longest` tokens; how many were new."""
         shapes = self.computers[0].engine.planner.shapes(longest, PLANNED)
 
         def prepare(computer: Computer) -> int:
-            return computer.engine.prepare(computer.programs[kind], shapes)
+            return computer.engine.prepare(computer.programs[kind], shapes, typed)
 
         loop = asyncio.get_running_loop()
         jobs = [loop.run_in_executor(self.pool, prepare, each) for each in self.computers]

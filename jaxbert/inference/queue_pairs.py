@@ -84,4 +84,4 @@ class AsyncCrossEncoder(ModelQueue):
         """
         most = self.cross_encoder.max_seq_length
         longest = min(most, 512) if max_length is None else integer(max_length, "max_length", 1)
-        return await self.prepared("scores", longest)
+        return await self.prepared("scores", longest, self.cross_encoder.typed)
