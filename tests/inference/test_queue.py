@@ -211,7 +211,7 @@ def test_long_texts_are_cut_at_either_side_and_counted():
 
 
 def test_a_very_long_text_is_not_read_to_its_end():
-    """Two million characters, of which the first thousands decide; the rest may not be looked at."""
+    """Two million characters, of which the first thousands decide; the rest is not looked at."""
     model = embedder(ByText(budget=128))
     text, read = "a b c " * 333_333, []
     beginnings = model.tokenizer.beginnings
