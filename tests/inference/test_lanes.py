@@ -421,10 +421,18 @@ def test_a_planner_that_fails_ends_the_lane_too():
 
 
 def test_closing_answers_what_was_accepted_and_refuses_the_rest():
-    engine = Fake()
+    engine, reading = Fake(), threading.Event()
+
+    async def still_read(queue):
+        with queue.admitted([10**5]):
+            assert await queue.tokenised([10**5], lambda: reading.wait(timeout=20))
+            rows = [None]
+            await queue.computed("rows", [np.full(16, 99, np.int32)], rows)
+            return rows[0].item()
 
     async def main():
         queue = queue_of(engine)
+        last = asyncio.ensure_future(still_read(queue))
         requests = [asked(queue, i, 16, 200) for i in range(40)]
         await begun(engine)
         closing = asyncio.ensure_future(queue.close())
@@ -435,8 +443,11 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest():
         assert not closing.done()
         engine.let_go(99)
         engine.let_go(99, "long")
-        await closing
         assert await asyncio.gather(*requests) == list(range(40))
+        assert not closing.done()
+        reading.set()
+        await closing
+        assert await last == 16
         assert not any(thread.is_alive() for lane in queue.lanes for thread in lane.threads)
 
     run(main)
