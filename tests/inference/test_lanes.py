@@ -186,7 +186,8 @@ def test_the_batch_of_the_first_turn_runs_and_takes_texts_of_its_length_along():
     assert engine.ran == [[1], [5, 3, 6], [2, 4]]
 
 
-def test_a_batch_that_is_not_full_lets_a_larger_one_pass_once():
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_batch_that_is_not_full_lets_a_larger_one_pass_once(grows):
     engine = Fake()
 
     async def main():
@@ -197,13 +198,15 @@ def test_a_batch_that_is_not_full_lets_a_larger_one_pass_once():
             await asyncio.sleep(0)
             engine.let_go(1)
             await begun(engine)
-            more = asked(queue, 4, 16)  # of the smaller batch, which has grown
+            if grows:
+                rest.append(asked(queue, 4, 16))  # of the smaller batch
             await asyncio.sleep(0)
             engine.let_go(99)
-            await asyncio.gather(first, *rest, more)
+            await asyncio.gather(first, *rest)
 
     run(main)
-    assert engine.ran == [[1], [3, 3], [2, 4], [3, 3], [3, 3], [3, 3]]
+    smaller = [2, 4] if grows else [2]
+    assert engine.ran == [[1], [3, 3], smaller, [3, 3], [3, 3], [3, 3]]
 
 
 def test_a_long_text_alone_does_not_pass():
