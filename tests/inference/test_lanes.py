@@ -427,8 +427,8 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest():
     engine, reading = Fake(), threading.Event()
 
     async def still_read(queue):
-        with queue.admitted([10**5]):
-            assert await queue.tokenised([10**5], lambda: reading.wait(timeout=20))
+        with queue.admitted([5000]):
+            assert await queue.tokenised([5000], lambda: reading.wait(timeout=20))
             rows = [None]
             await queue.computed("rows", [np.full(16, 99, np.int32)], rows)
             return rows[0].item()
