@@ -126,7 +126,8 @@ class Tokenizer:
         if max_length is not None and on_cut is None and self.shortening is not None:
             plain = [plain_text(i, text) for i, text in enumerate(texts)]
             texts = [self.shortening.without_runs(text, max_length) for text in plain]
-        encodings = self.encodings(self.backend.encode_batch_fast, texts, max_length, on_cut)
+        encode = self.encode_one if len(texts) == 1 else self.backend.encode_batch_fast
+        encodings = self.encodings(encode, texts, max_length, on_cut)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     def detailed(
@@ -177,6 +178,14 @@ class Tokenizer:
             elif len(b) < short:
                 a = self.shortened(i, a, max_length)
         return a, b
+
+    def encode_one(self, texts: list[str]) -> list[tokenizers.Encoding]:
+        """What `encode_batch` makes of one text, in this thread.
+
+        The library's pool of threads, on cores that compute, takes milliseconds to wake up.
+        """
+        (text,) = texts
+        return [self.backend.encode(text)]
 
     def encodings(
         self,
@@ -231,6 +240,25 @@ class Tokenizer:
                 return len(self.backend.encode_batch_fast([beginning], add_special_tokens=False)[0])
 
         return self.shortening(text, max_length, count)
+
+    def beginnings(self, texts: Sequence[str], tokens: int) -> list[str]:
+        """Each text, or where it is long a text with at least the same first `tokens` tokens.
+
+        A text that has more is left with more. All of them where the tokenizer's steps do not allow
+        it. Raises as a call does.
+        """
+        plain = [plain_text(i, text) for i, text in enumerate(texts)]
+        if self.shortening is None:
+            return plain
+        plain = [self.shortening.without_runs(text, tokens) for text in plain]
+        with self.lock:
+            return [self.shortened(i, text, tokens) for i, text in enumerate(plain)]
+
+    @property
+    def beside_pair(self) -> int:
+        """The special tokens of a pair beyond those that its two texts have alone."""
+        alone, pair = map(self.backend.num_special_tokens_to_add, (False, True))
+        return pair - 2 * alone
 
     def save(self, folder: Path) -> None:
         """The files that it came from, or tokenizer.json and what transformers needs beside it."""
