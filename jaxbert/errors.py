@@ -103,6 +103,30 @@ class DeviceMemoryError(JaxbertError, MemoryError):
     """Texts that need more memory than the device has, as estimated before compiling."""
 
 
+class QueueFullError(JaxbertError, RuntimeError):
+    """More work waits than a queue takes; nothing of the request was done."""
+
+    def __init__(self, retry_after: float, waits: float, most: float) -> None:
+        """retry_after is in seconds; work for `waits` of them waits, and the queue takes `most`."""
+        super().__init__(
+            f"work for {waits:.1f} s waits, and the queue takes no more beyond {most:g} s "
+            f"(max_wait); try again after {retry_after:.1f} s"
+        )
+        self.retry_after, self.waits, self.most = retry_after, waits, most
+
+    def __reduce__(self) -> tuple[type, tuple[float, float, float]]:
+        """Pickling keeps the arguments, so that another process can raise the error again."""
+        return type(self), (self.retry_after, self.waits, self.most)
+
+
+class QueueTimeoutError(JaxbertError, TimeoutError):
+    """A request that waited longer than its queue allows; its texts are dropped."""
+
+
+class QueueClosedError(JaxbertError, RuntimeError):
+    """A queue that takes nothing more: it was closed, or what computes for it has failed."""
+
+
 class MissingPackageError(JaxbertError, ModuleNotFoundError):
     """A package that an optional feature needs and that is not installed."""
 
