@@ -17,7 +17,8 @@ from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.encoder import Encoder
 from jaxbert.errors import ComputationError, InputError, shown
 from jaxbert.inference.batches import count
-from jaxbert.inference.engine import UNIT, Engine
+from jaxbert.inference.dispatched import UNIT
+from jaxbert.inference.engine import Engine
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import expanded_vectors, token_vectors
 from jaxbert.inference.late_interaction import (

@@ -16,6 +16,13 @@ class BatchArrays(NamedTuple):
     types: np.ndarray | None = None  # [b, t]: token types; None: all are 0
 
 
+    @property
+    def text_axes(self) -> tuple[int, ...]:
+        """(m,), the room for texts; with a leading axis where batches of devices are stacked."""
+        rows = self.ids if self.token_index is None else self.token_index
+        return rows.shape[:-1]
+
+
 def count(tokens: np.ndarray) -> int:
     """The number of tokens of a text, from its ids [t], or its ids and types [2, t]."""
     return tokens.shape[-1]

@@ -35,9 +35,6 @@ class Devices(Protocol):
     ) -> Iterator[tuple[Any, BatchArrays]]:
         """(members, arrays) of what runs at once: one batch, or one for each device."""
 
-    def extra(self, array: np.ndarray) -> np.ndarray:
-        """An argument that all batches share, in the shape that the program takes."""
-
     def rows(self, members: Any, results: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(members, their rows) of each batch in one result of the program."""
 
@@ -61,10 +58,6 @@ class OneDevice:
         """(members, arrays) of each batch in turn."""
         for batch in batches:
             yield batch.members, batch.fill(tokens)
-
-    def extra(self, array: np.ndarray) -> np.ndarray:
-        """The array unchanged, since there is one batch at a time."""
-        return array
 
     def rows(self, members: Any, results: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The results unchanged, as those of one batch."""
@@ -112,10 +105,6 @@ class DataParallel:
     ) -> Iterator[tuple[Any, BatchArrays]]:
         """(members of each batch, their arrays stacked), one batch for each device."""
         yield from device_batches(batches, tokens, self.number)
-
-    def extra(self, array: np.ndarray) -> np.ndarray:
-        """The array once for each device, stacked on a leading axis."""
-        return np.stack([array] * self.number)
 
     def rows(self, members: Any, results: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(members, rows) of the batch on each device in turn."""

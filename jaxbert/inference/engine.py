@@ -10,8 +10,10 @@ import jax
 import numpy as np
 
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
-from jaxbert.errors import ComputationError, InputError, TextError
-from jaxbert.inference.batches import BatchArrays, count
+from jaxbert.errors import InputError, TextError
+from jaxbert.inference.batches import Batch, BatchArrays, count
+from jaxbert.inference.dispatched import Dispatched, right_rows, wrong_row
+from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import token_states, vectors
 from jaxbert.inference.planning import ByText, Planner
@@ -25,14 +27,24 @@ from jaxbert.process.backend import backend, check_devices, computing
 
 Model = TypeVar("Model", bound=Transformer)
 
-# How far from 1 the length of a vector may be after a Normalize module: rounding makes at most 1e-6
-# of difference, a zero vector, which has no direction, makes 1.
-UNIT = 1e-3
-
 
 def shifted(first: int, members: Any) -> Any:
     """The indices in a window, of one batch or of several, as indices among all texts."""
     return first + members if isinstance(members, np.ndarray) else [first + m for m in members]
+
+
+def skipped_rows(
+    arrays: BatchArrays, skipped: int | np.ndarray | None
+) -> tuple[()] | tuple[np.ndarray]:
+    """The argument [m] that says how many tokens of each text are not pooled; none for None.
+
+    skipped is a number for all texts, or one for each of the first of them.
+    """
+    if skipped is None:
+        return ()
+    rows = np.zeros(arrays.text_axes, np.int32)
+    rows[..., : np.size(skipped) if np.ndim(skipped) else None] = skipped
+    return (rows,)
 
 
 class Engine(Generic[Model]):
@@ -106,22 +118,50 @@ class Engine(Generic[Model]):
         program: AnyProgram,
         windows: Iterable[list[np.ndarray]],
         batch_size: int | None = None,
-        *extra: np.ndarray,
+        skipped: int | np.ndarray | None = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(indices of texts [m], their results [m, ...]) in the order in which they were computed.
 
         windows are lists of the ids [t_i] of consecutive texts; the next one is taken while the
         device computes. program is `vectors`, with results [width], or `states`, with results
-        [t, d]; extra are the arrays that it takes besides a batch. Raises ComputationError for a
-        result that cannot be right, TextError for ids that the encoder does not have.
+        [t, d]; skipped, which `vectors` takes, is the number of tokens at the start of each text
+        that are not pooled. Raises ComputationError for a result that cannot be right, TextError
+        for ids that the encoder does not have.
         """
         self.check_unchanged()
-        extra = tuple(map(self.devices.extra, extra))
         jobs = self.jobs(windows, batch_size)
-        for members, results in run_jobs(program, jobs, *extra, ahead=self.devices.ahead):
+
+        def begin(arrays: BatchArrays) -> Any:
+            return program(arrays, *skipped_rows(arrays, skipped))
+
+        for members, results in run_jobs(begin, jobs, ahead=self.devices.ahead):
             for texts, rows in self.devices.rows(members, results):
-                self.check_rows(texts, rows, program is self.vectors and self.unit_length)
+                self.check_rows(texts, rows, self.gives_unit(program))
                 yield texts, rows
+
+    def dispatch(
+        self,
+        program: AnyProgram,
+        batch: Batch,
+        tokens: Sequence[np.ndarray],
+        skipped: Sequence[int] | None = None,
+    ) -> Dispatched:
+        """One batch of a plan on its way: the results of batch.members, in that order.
+
+        tokens are the ids of all texts of the plan, which `check_tokens` has seen, skipped for
+        `vectors` the number of tokens of each that are not pooled. For an engine of one device.
+        Raises DeviceMemoryError.
+        """
+        assert not isinstance(self.devices, DataParallel), "a batch alone is for one device"
+        self.admit([batch], sum(count(tokens[i]) for i in batch.members))
+        arrays = batch.fill(tokens)
+        own = None if skipped is None else np.array([skipped[i] for i in batch.members], np.int32)
+        result = program(arrays, *skipped_rows(arrays, own))
+        return Dispatched(len(batch.members), result, self.gives_unit(program))
+
+    def gives_unit(self, program: AnyProgram) -> bool:
+        """Whether the results of a program have length one."""
+        return program is self.vectors and self.unit_length
 
     def check_unchanged(self) -> None:
         """Raise InputError if the encoder's weights are no longer those that the programs hold."""
@@ -134,17 +174,10 @@ class Engine(Generic[Model]):
 
     def check_rows(self, members: np.ndarray, rows: np.ndarray, unit: bool) -> None:
         """Raise ComputationError for a row that is not finite, or with `unit` not of length one."""
-        finite = np.isfinite(rows).all(axis=tuple(range(1, rows.ndim)))
-        if not finite.all():
-            text = int(members[np.argmin(finite)])
-            raise ComputationError(f"text {text}", text)
-        if unit:
-            is_unit = np.abs(np.linalg.norm(rows, axis=1) - 1.0) < UNIT
-            if not is_unit.all():
-                row = int(np.argmin(is_unit))
-                length, text = np.linalg.norm(rows[row]), int(members[row])
-                fault = f"has the length {length:.3g} behind a Normalize module, not 1"
-                raise ComputationError(f"text {text}", text, fault)
+        right = right_rows(rows, unit)
+        if not right.all():
+            row = int(np.argmin(right))
+            raise wrong_row(int(members[row]), rows[row])
 
     def jobs(
         self, windows: Iterable[list[np.ndarray]], batch_size: int | None
@@ -155,16 +188,20 @@ class Engine(Generic[Model]):
             self.check_tokens(tokens, first)
             counts = [count(text) for text in tokens]
             batches = self.planner.plan(counts, batch_size)
-            for shape in {(batch.rows, batch.length) for batch in batches}:
-                self.check_memory(*shape)
-            self.counter.add(
-                tokens=sum(counts),
-                slots=sum(batch.rows * batch.length for batch in batches),
-                batches=len(batches),
-            )
+            self.admit(batches, sum(counts))
             for members, arrays in self.devices.jobs(batches, tokens):
                 yield shifted(first, members), arrays
             first += len(tokens)
+
+    def admit(self, batches: Sequence[Batch], tokens: int) -> None:
+        """Count batches of so many tokens that are about to run; DeviceMemoryError for too large.
+
+        They are counted if memory holds each of them.
+        """
+        for shape in {(batch.rows, batch.length) for batch in batches}:
+            self.check_memory(*shape)
+        slots = sum(batch.rows * batch.length for batch in batches)
+        self.counter.add(tokens=tokens, slots=slots, batches=len(batches))
 
     def check_tokens(self, tokens: Sequence[np.ndarray], first: int = 0) -> None:
         """Raise TextError for an id outside the vocabulary, or more tokens than positions."""
@@ -207,11 +244,18 @@ class Engine(Generic[Model]):
 
     def warmup(self, longest: int) -> int:
         """Compile the usual shapes for texts of up to `longest` tokens; how many were new."""
+        return self.prepare(self.vectors, self.planner.usual(longest))
+
+    def prepare(self, program: AnyProgram, batches: Sequence[Batch]) -> int:
+        """Compile a program for the shapes of empty batches; how many were new."""
         start, before = time.perf_counter(), self.compilations
-        for batch in self.planner.usual(longest):
+        for batch in batches:
             self.check_memory(batch.rows, batch.length)
-            skipped = self.devices.extra(np.array(0, np.int32))
             for _, arrays in self.devices.jobs([batch], []):
-                self.vectors.compile(arrays, skipped)
+                program.compile(arrays, *skipped_rows(arrays, 0 if self.pools(program) else None))
         self.counter.add(seconds=time.perf_counter() - start)
         return self.compilations - before
+
+    def pools(self, program: AnyProgram) -> bool:
+        """Whether a program takes the number of tokens that are not pooled."""
+        return program is self.vectors

@@ -50,21 +50,29 @@ def states_read(
 ) -> tuple[Hidden, Mask]:
     """The states that a head may read, and where there are tokens but the first `skipped` ones.
 
-    They are [m, 1, d] where it reads the first of these alone and rows hold one text each.
+    skipped is a number for all texts, or [m]. The states are [m, 1, d] where it reads the first of these alone and rows hold one text each.
     """
     if reads_one_token(head) and batch.token_index is None and computes_one_token(encoder):
         segments = jnp.asarray(batch.segments)
-        read = (at(segments, skipped) != 0) & (skipped < segments.shape[1])
+        read = (at(segments, skipped) != 0) & (of_texts(skipped) < segments.shape[1])
         return forward_one(encoder, inputs(batch), skipped), read
     hidden, mask = states(encoder, batch)
     index = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, :]
-    return hidden, mask & (index >= skipped)
+    return hidden, mask & (index >= of_texts(skipped))
+
+
+def of_texts(skipped: Index) -> jax.Array:
+    """A number for all texts, or one of each, as a column [#m, 1]."""
+    return jnp.reshape(skipped, (-1, 1))
 
 
 def vectors(
-    encoder: Transformer, head: PoolingHead, batch: BatchArrays, skipped: jax.Array
+    encoder: Transformer, head: PoolingHead, batch: BatchArrays, skipped: Index
 ) -> jax.Array:
-    """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled."""
+    """A batch of m texts -> [m, d]; the first `skipped` tokens of a text are not pooled.
+
+    skipped is a number for all texts, or [m] for texts with prompts of their own.
+    """
     return head(*states_read(encoder, head, batch, skipped))
 
 

@@ -20,7 +20,7 @@ INPUTS: Mapping[str, tuple[Any, list[str]]] = {
     "queries": (np.int32, ["b", "query tokens"]),
     "keys": (np.int32, ["b", "t"]),
     "token_index": (np.int32, ["m", "u"]),
-    "skipped": (np.int32, []),
+    "skipped": (np.int32, ["m"]),
 }
 OUTPUT = "result"
 # A graph of x [m, u, d], the weight [m, u, 1] of tokens to be read, and what is fixed.
@@ -64,14 +64,18 @@ def by_text(graph: Graph, x: str, width: int) -> tuple[str, str]:
         graph.op("Squeeze", numbers, np.zeros(1, INT)),
         np.ones((), INT),
     )
-    behind = graph.op("GreaterOrEqual", of_token, graph.op("Cast", "skipped", to=7))  # to int64
+    skipped = graph.op("Unsqueeze", graph.op("Cast", "skipped", to=7), np.array([-1], INT))  # int64
+    behind = graph.op("GreaterOrEqual", of_token, skipped)
     read = graph.op("Cast", graph.op("And", there, behind), to=1)  # to float32
     weight = graph.op("Unsqueeze", read, np.array([-1], INT))
     return graph.op("Gather", flat, index, axis=0), weight
 
 
 def arguments(function: Callable[..., Any], batch: BatchArrays, skipped: Any = 0) -> dict[str, Any]:
-    """The inputs of a graph for the arrays of a batch, by name; not every graph has all."""
+    """The inputs of a graph for the arrays of a batch, by name; not every graph has all.
+
+    skipped is a number for all texts, or [m].
+    """
     keys, types = batch.segments, batch.types
     if function is forward.expanded_vectors:
         assert types is not None, "texts without a row that says which tokens are not attended"
@@ -85,7 +89,7 @@ def arguments(function: Callable[..., Any], batch: BatchArrays, skipped: Any = 0
         "queries": np.ones((len(keys), 1), np.int32) if alone else np.abs(keys),
         "keys": keys,
         "token_index": own_index(keys) if batch.token_index is None else narrow(batch.token_index),
-        "skipped": np.asarray(skipped, np.int32),
+        "skipped": np.full(batch.text_axes, skipped, np.int32),
     }
 
 

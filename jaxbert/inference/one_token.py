@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeGuard
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.lax import dynamic_slice_in_dim
 from jaxtyping import Array, Int
@@ -20,7 +21,7 @@ from jaxbert.model.head import Classifier, PoolingHead
 from jaxbert.model.position import Bias
 from jaxbert.model.transformer import AttentionMetadata, Inputs, Layer, SelfAttention, Transformer
 
-Index = Int[Array, ""]  # of a token, the same in every row
+Index = Int[Array, ""] | Int[Array, "b"]  # of a token: the same in every row, or each row's own
 
 
 def reads_one_token(head: nnx.Module) -> bool:
@@ -45,8 +46,11 @@ def forward_one(encoder: Unrolled, inputs: Inputs, index: Index) -> Hidden:
 
 
 def at(x: jax.Array, index: Index) -> jax.Array:
-    """x[:, index], with that axis kept."""
-    return dynamic_slice_in_dim(x, index, 1, axis=1)
+    """x[:, index], with that axis kept; x has b rows, or one that stands for all."""
+    if index.ndim == 0:
+        return dynamic_slice_in_dim(x, index, 1, axis=1)
+    of_rows = jnp.reshape(index, (-1, *[1] * (x.ndim - 1)))
+    return jnp.take_along_axis(x, of_rows, axis=1, mode="clip")
 
 
 @partial(jax.named_call, name="attention")
@@ -76,6 +80,8 @@ def one_query_attention(
     """
     scores = product("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5)
     if bias is not None:
-        scores = biased_scores(scores, bias, at(positions, index), positions)
+        of_query = at(positions, index)
+        of_keys = jnp.broadcast_to(positions, (len(of_query), positions.shape[1]))
+        scores = biased_scores(scores, bias, of_query, of_keys)
     mask = (at(segments, index) == segments) & (segments != 0)
     return weighted_mean(masked_weights(scores, mask[:, None, None, :]), v).astype(q.dtype)

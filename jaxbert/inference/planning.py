@@ -37,6 +37,10 @@ class Planner(Protocol):
         """Empty batches of the shapes that texts of up to `most` tokens usually get."""
         ...
 
+    def shapes(self, most: int, texts: int) -> Sequence[Batch]:
+        """Empty batches of every shape that `plan` can give for `texts` texts of up to `most`."""
+        ...
+
 
 def bucket(tokens: int, steps: int) -> int:
     """The smallest bucket of lengths that holds so many tokens.
@@ -68,6 +72,13 @@ def rows_for(left: int, full: int) -> int:
     below = floor_power(left)
     above = below if below == left else min(2 * below, full)
     return above if 4 * left >= 3 * above else below
+
+
+def row_counts(left: int, full: int) -> list[int]:
+    """Every number that rows_for can give for up to `left` texts, in order."""
+    powers = (1 << i for i in range(min(left, full).bit_length() + 1))
+    near = {rows for power in powers for rows in (power, power - 1, 3 * power // 4)}
+    return sorted({rows_for(n, full) for n in {*near, left, full} if 0 < n <= left})
 
 
 def capped(length: int, longest: int | None) -> int:
@@ -203,6 +214,26 @@ class ByLength:
             batches.append(self.packing.batch([], self.full(self.packing.length, None)))
         return batches
 
+    def shapes(self, most: int, texts: int) -> list[Batch]:
+        """Every number of rows of each bucket, and of shared rows."""
+        none = np.zeros(0, np.int64)
+        batches: list[Batch] = []
+        below = 0  # the most tokens of a text that gets a shorter row
+        for length in lengths(most, self.steps, self.longest):
+            alone = self.most_alone(below + 1, texts)
+            batches += [Padded(none, n, length) for n in row_counts(alone, self.full(length, None))]
+            below = length
+        if self.packing is not None and texts > 1:
+            full = self.full(self.packing.length, None)
+            batches += [self.packing.batch([], n) for n in row_counts(texts, full)]
+        return batches
+
+    def most_alone(self, tokens: int, texts: int) -> int:
+        """How many of `texts` texts of at least so many tokens can get a row each."""
+        if self.packing is None or tokens > self.packing.longest:
+            return texts
+        return min(texts, max(1, self.packing.length // tokens))
+
 
 @dataclass(frozen=True)
 class ByText:
@@ -238,6 +269,10 @@ class ByText:
         return [
             Padded(none, *self.shape(length)) for length in lengths(most, self.steps, self.longest)
         ]
+
+    def shapes(self, most: int, texts: int) -> list[Batch]:
+        """The same, for there are no other shapes."""
+        return self.usual(most)
 
 
 def by_length(backend: str, longest: int | None) -> ByLength:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -67,7 +68,8 @@ class Program:
         self.function = lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
         self.jitted = jax.jit(self.function)
         self.compiled: dict[tuple[tuple[int, ...], ...], Callable[..., jax.Array]] = {}
-        self.seconds = 0.0
+        self.locks: dict[tuple[tuple[int, ...], ...], Lock] = {}  # one for each shape
+        self.seconds, self.counting = 0.0, Lock()
 
     @property
     def compilations(self) -> int:
@@ -83,17 +85,24 @@ class Program:
             return self.function
         shapes = tuple(np.shape(array) for array in jax.tree.leaves(arrays))
         if shapes not in self.compiled:
-            start = time.perf_counter()
-            with computing(), jax.set_mesh(NO_MESH):
-                lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
-            devices = devices_of(self.placement)
-            self.compiled[shapes] = (
-                through_cache(lowered, devices) if devices else lowered.compile()
-            )
-            seconds = time.perf_counter() - start
-            self.seconds += seconds
-            log.info("program %d, for %s: %.2f s", self.compilations, shapes[0], seconds)
+            # Threads that meet one new shape compile it once; other shapes go on meanwhile.
+            with self.locks.setdefault(shapes, Lock()):
+                if shapes not in self.compiled:
+                    self.compiled[shapes] = self.compiled_anew(shapes, arrays)
         return self.compiled[shapes]
+
+    def compiled_anew(self, shapes: Any, arrays: Any) -> Callable[..., jax.Array]:
+        """The program for arrays of these shapes, compiled or read from the cache."""
+        start = time.perf_counter()
+        with computing(), jax.set_mesh(NO_MESH):
+            lowered = self.jitted.lower(self.fixed, jax.device_put(arrays, self.placement))
+        devices = devices_of(self.placement)
+        compiled = through_cache(lowered, devices) if devices else lowered.compile()
+        seconds = time.perf_counter() - start
+        with self.counting:
+            self.seconds += seconds
+        log.info("program %d, for %s: %.2f s", self.compilations + 1, shapes[0], seconds)
+        return compiled
 
     def __call__(self, *arrays: Any) -> jax.Array:
         """function(*fixed, *arrays) on the device; new shapes are compiled first.

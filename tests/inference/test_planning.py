@@ -183,3 +183,30 @@ def test_rows_that_cannot_hold_a_text_are_refused():
     for packing in ({"longest": 100}, {"texts": 0}, {"longest": 0}):
         with pytest.raises(InputError, match="cannot hold a text"):
             Packing(**packing)
+
+
+def kinds(batches):
+    return {(type(batch), *(field for field in batch if isinstance(field, int))) for batch in batches}
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+@given(counts=COUNTS | SHORT, most=st.integers(1, 300), texts=st.integers(1, 120))
+def test_no_plan_has_a_shape_that_is_not_among_the_shapes(planner, counts, most, texts):
+    counts = [min(count, most) for count in counts[:texts]]
+    assert kinds(planner.plan(counts)) <= kinds(planner.shapes(most, texts))
+
+
+@pytest.mark.parametrize("planner", [ByLength(), ByLength(packing=None), ByText()])
+def test_every_one_of_the_shapes_can_occur(planner):
+    """By texts of one length, or of two where a batch of the longer is not full."""
+    found = set()
+    for long in range(1, 301):
+        for number in (*range(1, 34), 63, 64, 512):
+            found |= kinds(planner.plan([long] * number))
+    assert kinds(planner.shapes(300, 512)) <= found
+
+
+@given(left=st.integers(1, 3000), full=st.integers(1, 3000))
+def test_row_counts_are_those_of_rows_for(left, full):
+    expected = {planning.rows_for(n, full) for n in range(1, left + 1)}
+    assert set(planning.row_counts(left, full)) == expected
