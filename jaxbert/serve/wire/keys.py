@@ -83,7 +83,13 @@ def nullable(found: Schema) -> Schema:
 
 def title(value: Any) -> str:
     """What a JSON value is, for a sentence."""
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a boolean",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")
 
 
@@ -186,7 +192,7 @@ class Choices:
             raise wrong(value, name, "a list of words")
         one = Choice(self.words)
         found = dict.fromkeys(one.read(word, f"{name}[{i}]") for i, word in enumerate(value))
-        if not 1 <= len(value) or len(found) > self.most:
+        if not value or len(found) > self.most:
             raise RequestError(
                 f"{name} has {len(value)} words; send from 1 to {self.most}", param=name
             )
@@ -211,7 +217,9 @@ class Texts:
         if self.bare and isinstance(value, str):
             return (value,)
         if not isinstance(value, list):
-            raise wrong(value, name, "a text or a list of texts" if self.bare else "a list of texts")
+            raise wrong(
+                value, name, "a text or a list of texts" if self.bare else "a list of texts"
+            )
         if not value:
             raise RequestError(f"{name} is an empty list; send at least one text", param=name)
         return tuple(self.one(item, f"{name}[{i}]") for i, item in enumerate(value))
@@ -309,4 +317,3 @@ def as_json(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(as_json, value))}]"
     return f'"{value}"' if isinstance(value, str) else str(value)
-

@@ -1,7 +1,7 @@
-"""POST /embed, /embed_all, /similarity, /tokenize and /rerank as text-embeddings-inference has them.
+"""POST /embed, /embed_all, /similarity, /tokenize and /rerank as TEI has them.
 
 Source: docs/openapi.json of huggingface/text-embeddings-inference 1.9. Its `truncate` and
-`truncation_direction` are ours; what it takes and passes over without use is refused here.
+`truncation_direction` are honoured; keys that it takes and passes over are refused here.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.serve.wire.errors import RequestError
 from jaxbert.serve.wire.keys import (
     Choice,
     Flag,
@@ -118,15 +117,6 @@ class Rank:
     return_text: bool = key(Flag(), False)
     truncate: bool | None = key(Flag(), None)
     truncation_direction: str = key(Choice(DIRECTIONS), "Right")
-
-    def __post_init__(self) -> None:
-        """Raise RequestError for the scores that are not at hand."""
-        if self.raw_scores:
-            raise RequestError(
-                "raw_scores are not given here, only scores after the model's own activation; "
-                "leave it out",
-                param="raw_scores",
-            )
 
 
 def side(direction: str) -> str:

@@ -1,0 +1,89 @@
+"""From the command's options to an application and, when they are loaded, its models."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jaxbert.arguments import integer
+from jaxbert.cross_encoder import CrossEncoder
+from jaxbert.embedder import Embedder
+from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
+from jaxbert.inference.quantise import Ranges
+from jaxbert.inference.scoring import check_order
+from jaxbert.serve import routes
+from jaxbert.serve.app import App, BodyLimits
+from jaxbert.serve.command import MEBIBYTE, served_name
+from jaxbert.serve.cors import Cors
+from jaxbert.serve.keys import ENVIRONMENT, ApiKeys
+from jaxbert.serve.metrics import Metrics
+from jaxbert.serve.served import Rules, Served
+from jaxbert.serve.server import in_thread
+from jaxbert.serve.state import State
+
+
+def app(options: argparse.Namespace, name: str) -> App:
+    """The application before its models are there. Raises InputError for keys that are none."""
+    limits = BodyLimits(options.max_body * MEBIBYTE, options.body_seconds)
+    keys = ApiKeys.read(options.key_file, os.environ.get(ENVIRONMENT))
+    return App(State(name, Metrics(routes.PATHS)), keys, Cors(options.cors), limits)
+
+
+async def served(options: argparse.Namespace, models: Mapping[str, Any], state: State) -> Served:
+    """The models with their queues, every usual shape of a batch compiled."""
+    embedder, ranker = await in_thread(lambda: opened(options, models))
+    waits = {"max_wait": options.max_wait, "timeout": options.timeout, "listener": state.metrics}
+    queue = AsyncEmbedder(embedder, **waits)
+    await queue.warmup(warm(options, embedder.max_seq_length))
+    ranks = None
+    if ranker is not None:
+        ranks = AsyncCrossEncoder(ranker, **waits)
+        await ranks.warmup(warm(options, ranker.max_seq_length))
+    return Served(
+        name=state.name,
+        queue=queue,
+        ranker_name=None if ranker is None else served_name_of(options),
+        ranker=ranks,
+        rules=Rules(
+            most_texts=options.max_texts,
+            on_long=options.on_long,
+            accept_ids=options.accept_ids,
+            strict_model=options.strict_model,
+            ranges=None if options.ranges is None else Ranges.load(options.ranges),
+        ),
+        facts={
+            "revision": options.revision or "",
+            "dtype": options.dtype,
+            "device": jax.default_backend(),
+            "engine": options.engine,
+        },
+    )
+
+
+def opened(
+    options: argparse.Namespace, models: Mapping[str, Any]
+) -> tuple[Embedder, CrossEncoder | None]:
+    """The models, read from disk. Raises whatever from_pretrained raises."""
+    embedder = Embedder.from_pretrained(**models, deterministic=options.deterministic)
+    if options.max_length is not None:
+        embedder.max_seq_length = integer(options.max_length, "--max-length", 1)
+    if options.prompt_name is not None:
+        embedder.default_prompt_name = options.prompt_name
+    if options.rerank is None:
+        return embedder, None
+    own = {**models, "name": options.rerank, "revision": None}
+    ranker = CrossEncoder.from_pretrained(**own, deterministic=options.deterministic)
+    check_order(ranker.settings.labels)
+    return embedder, ranker
+
+
+def served_name_of(options: argparse.Namespace) -> str:
+    """What clients call the reranker."""
+    return served_name(argparse.Namespace(served_name=None), options.rerank)
+
+
+def warm(options: argparse.Namespace, longest: int) -> int:
+    """The tokens up to which batches are compiled before the server is ready."""
+    return min(integer(options.warm, "--warm", 1), longest)
