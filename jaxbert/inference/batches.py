@@ -15,7 +15,6 @@ class BatchArrays(NamedTuple):
     token_index: np.ndarray | None  # [m, u]: index in b * t of token u of text m, or -1
     types: np.ndarray | None = None  # [b, t]: token types; None: all are 0
 
-
     @property
     def text_axes(self) -> tuple[int, ...]:
         """(m,), the room for texts; with a leading axis where batches of devices are stacked."""

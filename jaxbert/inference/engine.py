@@ -12,8 +12,8 @@ import numpy as np
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, TextError
 from jaxbert.inference.batches import Batch, BatchArrays, count
-from jaxbert.inference.dispatched import Dispatched, right_rows, wrong_row
 from jaxbert.inference.data_parallel import DataParallel
+from jaxbert.inference.dispatched import Dispatched, right_rows, wrong_row
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import token_states, vectors
 from jaxbert.inference.planning import ByText, Planner
@@ -68,7 +68,7 @@ class Engine(Generic[Model]):
         self.encoder = encoder  # the programs hold its weights, so these may not change
         self.given_kind, self.kind = kind, chosen_engine(kind)
         self.planner = planner or self.kind.planner(encoder)
-        self.given_devices = devices
+        self.given_devices, self.stack = devices, stack
         self.devices = self.kind.devices(encoder, check_devices(devices))
         self.snapshot = Snapshot(encoder)
         self.dtype = first_weight(encoder.embeddings).dtype
@@ -92,6 +92,12 @@ class Engine(Generic[Model]):
         engine.encoder, engine.counter = encoder, StatsCounter()
         if self.snapshot.fits(self.encoder):  # else the copy refuses to run too
             engine.snapshot = Snapshot(encoder)
+        return engine
+
+    def on(self, device: jax.Device) -> Self:
+        """An engine of the same encoder on one device, with programs of its own; one counter."""
+        engine = type(self)(self.encoder, self.stack, self.planner, [device], self.given_kind)
+        engine.counter = self.counter
         return engine
 
     def program(self, function: Callable[..., jax.Array], *fixed: Any) -> AnyProgram:

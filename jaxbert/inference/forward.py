@@ -50,7 +50,8 @@ def states_read(
 ) -> tuple[Hidden, Mask]:
     """The states that a head may read, and where there are tokens but the first `skipped` ones.
 
-    skipped is a number for all texts, or [m]. The states are [m, 1, d] where it reads the first of these alone and rows hold one text each.
+    skipped is a number for all texts, or [m]. The states are [m, 1, d] where the head reads the
+    first of these alone and rows hold one text each.
     """
     if reads_one_token(head) and batch.token_index is None and computes_one_token(encoder):
         segments = jnp.asarray(batch.segments)

@@ -1,51 +1,71 @@
-"""A queue of texts for one model: requests that wait share batches."""
+"""Embedder and CrossEncoder for many callers at once: their requests wait in one queue.
 
-import asyncio
+    queue = AsyncEmbedder(embedder)
+    answer = await queue.encode(["a text", "another"])
+
+Requests share batches, so that a hundred callers of one text each are served almost as fast as one
+caller with a hundred texts. On a CPU, set jax_cpu_enable_async_dispatch to False before JAX starts:
+else a long text holds up the short ones.
+"""
+
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
 
-from jaxbert.arguments import as_list
-from jaxbert.inference.outputs import OnLong
+from jaxbert.arguments import as_list, choice, integer
+from jaxbert.errors import InputError
+from jaxbert.inference.model_queue import ModelQueue, computers_of
+from jaxbert.inference.queue_models import AnyEmbedder, check_model
+from jaxbert.inference.queue_pairs import AsyncCrossEncoder as AsyncCrossEncoder
+from jaxbert.inference.queue_tokens import checked_ids, cut
+from jaxbert.inference.waiting import Answer as Answer
+from jaxbert.inference.waiting import Listener as Listener
+from jaxbert.inference.waiting import Load as Load
+from jaxbert.text.chunking import TokenSpans, checked_spans, token_windows
+from jaxbert.text.tokenizer import Tokenizer
 
+OnLong = Literal["truncate", "error"]
 Side = Literal["end", "start"]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The rows of a request's texts, in their order, and how many tokens each text has."""
+class AsyncEmbedder(ModelQueue):
+    """An Embedder for many callers at once, whose texts share batches.
 
-    rows: Any  # [n, d] float32 of vectors, [n] of scores, a list of [t, d] of states
-    tokens: np.ndarray  # [n] int32: those computed, special ones included
-    uncut: np.ndarray  # [n] int32: those before the text was cut
-
-
-@dataclass(frozen=True)
-class Load:
-    """What waits in a queue, and the seconds that it takes at the measured speed."""
-
-    texts: int
-    tokens: int
-    seconds: float
-
-
-class AsyncEmbedder:
-    """An Embedder whose requests wait in one queue and share batches."""
+    Its methods may be awaited in any event loop. A caller who is cancelled gives up the texts that
+    have not run. The results are those of the Embedder, with deterministic=True to the bit.
+    """
 
     def __init__(
         self,
-        embedder: Any,
+        embedder: AnyEmbedder,
         *,
         max_wait: float = 30.0,
         timeout: float = 120.0,
         long: int = 1024,
-        listener: Any = None,
+        listener: Listener | None = None,
     ) -> None:
-        """max_wait is the most seconds of work that may wait, timeout those that a text waits."""
+        """Start the threads that compute; `close` ends them.
+
+        A request is refused (QueueFullError) while work for more than max_wait seconds waits, and
+        fails (QueueTimeoutError) if some of its texts have waited for `timeout` seconds. Texts of
+        more than `long` tokens have threads of their own on a CPU. An Embedder on several devices
+        has a thread for each, all of which take from one queue. Raises InputTypeError, InputError.
+        """
+        check_model(embedder, "Embedder", ("request", "encode_chunks"))
         self.embedder = embedder
-        self.closed = False
+        super().__init__(
+            computers_of(
+                embedder.engine, lambda own: {"vectors": own.vectors, "states": own.states}
+            ),
+            max_wait=max_wait,
+            timeout=timeout,
+            long=long,
+            listener=listener,
+        )
 
     async def encode(
         self,
@@ -57,30 +77,153 @@ class AsyncEmbedder:
         on_long: OnLong = "truncate",
         side: Side = "end",
     ) -> Answer:
-        """The vectors [n, d] of the texts, before `Embedder.finish`."""
-        texts = as_list(texts, "texts")
+        """The vectors [n, width] of the texts, as `Embedder.encode` has them before its `finish`.
+
+        Prompts, max_length and on_long are those of `Embedder.encode`. Texts beyond max_length
+        tokens lose their end, or with side="start" their start. Raises InputError and
+        InputTypeError; ComputationError for a vector that is not finite; QueueFullError,
+        QueueTimeoutError and QueueClosedError.
+        """
+        found = await self.answered(
+            "vectors", texts, prompt_name, prompt, max_length, on_long, side
+        )
+        return found
+
+    async def encode_tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        max_length: int | None = None,
+        on_long: OnLong = "truncate",
+        side: Side = "end",
+    ) -> Answer:
+        """The last states [t, d] of all tokens of each text; arguments and errors as `encode`."""
+        found = await self.answered("states", texts, prompt_name, prompt, max_length, on_long, side)
+        return found
+
+    async def encode_ids(self, ids: Sequence[Any]) -> Answer:
+        """The vectors [n, width] of texts given as token ids, special tokens included.
+
+        Raises TextError for a text without ids, with ids that the model has not, or of more than
+        max_seq_length tokens; nothing is cut.
+        """
+        given = [checked_ids(i, row, self.embedder.max_seq_length) for i, row in enumerate(ids)]
+        self.embedder.request(None, "", None, None, None, "error")  # not forked
+        with self.admitted([len(row) for row in given]):
+            counts = np.array([len(row) for row in given], np.int32)
+            rows = self.new_rows("vectors", len(given))
+            await self.computed("vectors", given, rows)
+            return Answer(rows, counts, counts)
+
+    async def encode_chunks(
+        self,
+        parts: Sequence[str],
+        *,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        max_length: int | None = None,
+    ) -> Answer:
+        """Late chunking: the vectors [n, width] of the parts of one text, which follow each other.
+
+        They are those of `Embedder.encode_chunks` of the text that the parts make together, with
+        the parts as its chunks; beyond max_length tokens it runs in windows. Raises InputError for
+        an empty part, TextError for one in which no token begins, and as `encode`.
+        """
+        parts = as_list(parts, "parts")
+        request = self.embedder.request(prompt_name, prompt, None, None, max_length, "truncate")
+        ends = [0, *accumulate(map(len, parts))]
+        text, places = "".join(parts), list(pairwise(ends))
+        chunks = checked_spans(0, len(text), places)
+        with self.admitted([len(text)]):
+            (tokens,) = await self.tokenised(
+                [len(text)], lambda: request.tokenizer.detailed([request.prefix + text])
+            )
+            whole = TokenSpans.of(tokens, len(request.prefix), len(text))
+            windows = list(token_windows(whole, request.long.most, None))
+            rows: list[Any] = [None] * len(windows)
+            await self.computed("states", [window.ids for window in windows], rows)
+
+            def pooled() -> tuple[list[np.ndarray], np.ndarray]:
+                width = request.engine.encoder.config.hidden_size
+                states = np.zeros((len(tokens.ids), width), np.float32)
+                for window, own in zip(windows, rows, strict=True):
+                    window.copy_states(own, states)
+                members = [whole.members(span) for span in chunks]
+                request.check_not_empty(0, chunks, members)
+                return members, request.of_chunks(states, members)
+
+            members, vectors = await self.in_thread(pooled)
+        counts = np.array([len(own) for own in members], np.int32)
+        return Answer(vectors, counts, counts)
+
+    async def warmup(self, max_length: int | None = None, *, states: bool = False) -> int:
+        """Compile all that texts of up to max_length tokens can need; how many shapes were new.
+
+        None: 512, or max_seq_length if less. Longer texts compile when they come. With `states`
+        also what encode_tokens and encode_chunks need.
+        """
+        most = self.embedder.max_seq_length
+        longest = min(most, 512) if max_length is None else integer(max_length, "max_length", 1)
+        new = await self.prepared("vectors", longest)
+        if states:
+            new += await self.prepared("states", longest)
+        return new
+
+    # --- steps of these ---
+
+    async def answered(
+        self,
+        kind: str,
+        given: Sequence[str],
+        prompt_name: str | None,
+        prompt: str | None,
+        max_length: int | None,
+        on_long: OnLong,
+        side: Side,
+    ) -> Answer:
+        """The results of one kind for checked texts, cut as asked for."""
+        texts = as_list([given] if isinstance(given, str) else given, "texts")
+        choice(on_long, "on_long", ("truncate", "error"))
         request = self.embedder.request(prompt_name, prompt, None, None, max_length, on_long)
-        rows = await asyncio.to_thread(request.vectors, texts)
-        counts = np.array([len(ids) for ids in request.tokenizer(texts, request.long.most)], int)
-        return Answer(rows, counts.astype(np.int32), counts.astype(np.int32))
+        tokenizer = self.tokenizer(side, request.prefix)
+        characters = [len(request.prefix) + len(text) for text in texts]
+        with self.admitted(characters):
+            tokens, uncut = await self.tokenised(
+                characters,
+                lambda: cut(tokenizer, [request.prefix + t for t in texts], request.long),
+            )
+            rows = self.new_rows(kind, len(texts))
+            await self.computed(kind, tokens, rows, request.skipped)
+        return Answer(rows, np.array([len(ids) for ids in tokens], np.int32), uncut)
 
-    async def warmup(self, max_length: int | None = None) -> int:
-        """Compile what texts of up to max_length tokens need; how many shapes were new."""
-        return await asyncio.to_thread(self.embedder.warmup, max_length)
+    def new_rows(self, kind: str, texts: int) -> Any:
+        """Where the results of so many texts go."""
+        if kind == "vectors":
+            return np.zeros((texts, self.embedder.engine.width), np.float32)
+        return [None] * texts
 
-    def load(self) -> Load:
-        """What waits now, in texts, tokens and seconds."""
-        return Load(0, 0, 0.0)
+    def tokenizer(self, side: Side, prefix: str) -> Tokenizer:
+        """The tokenizer that cuts texts at this side.
 
-    @property
-    def healthy(self) -> bool:
-        """False once a thread that computes has died."""
-        return True
+        Raises InputError for side="start" with a prompt, which would be cut away first.
+        """
+        if choice(side, "side", ("end", "start")) == "end":
+            return self.embedder.tokenizer
+        if prefix:
+            raise InputError(
+                'side="start" would cut the prompt away, which stands before the text; leave the '
+                'prompt out (prompt=""), or cut at the end'
+            )
+        return self.from_the_end
 
-    def stop(self) -> None:
-        """Take nothing more; what was accepted is still answered."""
-        self.closed = True
+    @cached_property
+    def from_the_end(self) -> Tokenizer:
+        """A tokenizer of its own that keeps the end of a text.
 
-    async def close(self) -> None:
-        """Stop, answer all that was accepted, and end the threads."""
-        self.stop()
+        Texts cannot be shortened before it reads them, so that it must not hold up the other one.
+        """
+        tokenizer = copy.deepcopy(self.embedder.tokenizer)
+        tokenizer.side, tokenizer.shortening = "left", None
+        return tokenizer

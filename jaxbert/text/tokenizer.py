@@ -232,6 +232,25 @@ class Tokenizer:
 
         return self.shortening(text, max_length, count)
 
+    def beginnings(self, texts: Sequence[str], tokens: int) -> list[str]:
+        """Each text, or where it is long a text with at least the same first `tokens` tokens.
+
+        A text that has more is left with more. All of them where the tokenizer's steps do not allow
+        it. Raises as a call does.
+        """
+        plain = [plain_text(i, text) for i, text in enumerate(texts)]
+        if self.shortening is None:
+            return plain
+        plain = [self.shortening.without_runs(text, tokens) for text in plain]
+        with self.lock:
+            return [self.shortened(i, text, tokens) for i, text in enumerate(plain)]
+
+    @property
+    def beside_pair(self) -> int:
+        """The special tokens of a pair beyond those that its two texts have alone."""
+        alone, pair = map(self.backend.num_special_tokens_to_add, (False, True))
+        return pair - 2 * alone
+
     def save(self, folder: Path) -> None:
         """The files that it came from, or tokenizer.json and what transformers needs beside it."""
         if self.folder is not None and self.folder.resolve() == folder.resolve():

@@ -186,7 +186,9 @@ def test_rows_that_cannot_hold_a_text_are_refused():
 
 
 def kinds(batches):
-    return {(type(batch), *(field for field in batch if isinstance(field, int))) for batch in batches}
+    return {
+        (type(batch), *(field for field in batch if isinstance(field, int))) for batch in batches
+    }
 
 
 @pytest.mark.parametrize("planner", PLANNERS)

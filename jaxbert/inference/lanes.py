@@ -1,0 +1,252 @@
+"""Lanes: texts in the order of their turns, and threads that compute the batch that is due.
+
+Before every batch all that waits is planned, and the batch that holds the text whose turn it is
+runs. Nothing waits for company.
+"""
+
+import logging
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from threading import Condition, Thread
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxbert.errors import JaxbertError, QueueClosedError
+from jaxbert.inference.batches import Batch
+from jaxbert.inference.dispatched import Dispatched, wrong_row
+from jaxbert.inference.engine import Engine
+from jaxbert.inference.programs import AnyProgram
+from jaxbert.inference.waiting import Asked, Listener, Load, News, Speed, Waiting
+
+log = logging.getLogger(__name__)
+
+# Texts that are planned together: a plan of so many takes 0.8 ms, and fills any batch of a CPU.
+PLANNED = 512
+# Tokens a second before any is measured, which only says who is first and what is too much.
+FIRST_GUESS = 3000.0
+# What JAX says in the message of an error where memory was too small for one batch.
+NO_MEMORY = "RESOURCE_EXHAUSTED"
+
+
+@dataclass(frozen=True)
+class Computer:
+    """An engine on one device, and its programs by the kinds of results that they give."""
+
+    engine: Engine[Any]
+    programs: Mapping[str, AnyProgram]
+    ahead: int  # batches that are begun before the first is waited for
+
+
+class Chosen(NamedTuple):
+    """The batch that is due, of a plan of these texts."""
+
+    batch: Batch
+    planned: list[Waiting]
+
+    @property
+    def texts(self) -> list[Waiting]:
+        """Those of the batch, in its order."""
+        return [self.planned[i] for i in self.batch.members]
+
+
+class Begun(NamedTuple):
+    """A batch on its way."""
+
+    texts: list[Waiting]
+    batch: Batch
+    result: Dispatched
+    since: float
+    compilations: int  # of the engine before it
+
+
+class Lane:
+    """Texts that wait for the same threads, one thread for each computer."""
+
+    def __init__(self, name: str, computers: Sequence[Computer], listener: Listener) -> None:
+        """The threads start at once; they end after `end`, when nothing waits."""
+        self.listener, self.speed = listener, Speed(FIRST_GUESS)
+        self.planner = computers[0].engine.planner
+        self.waiting: list[Waiting] = []
+        self.tokens = 0  # of all that waits
+        self.promised = 0  # tokens, about, of what is taken and not tokenised yet
+        self.changed = Condition()
+        self.ended = False
+        self.fatal: BaseException | None = None  # what a thread has died of
+        self.threads = [
+            Thread(target=self.work, args=(computer,), name=f"jaxbert-{name}-{i}", daemon=True)
+            for i, computer in enumerate(computers)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    # --- called by requests, in the threads of their loops ---
+
+    def put(self, texts: Sequence[Waiting]) -> None:
+        """Let the texts of one request wait. Raises QueueClosedError where nothing computes."""
+        tokens = sum(text.count for text in texts)
+        with self.changed:
+            if self.fatal is not None:
+                raise self.gone()
+            turn = texts[0].asked.arrived + self.speed(tokens)
+            for text in texts:
+                text.turn = turn
+            first = bisect_right(self.waiting, turn, key=lambda text: text.turn)
+            self.waiting[first:first] = texts
+            self.tokens += tokens
+            self.changed.notify_all()
+
+    def drop(self, asked: Asked) -> int:
+        """Remove the texts of a request that wait; how many there were."""
+        with self.changed:
+            dropped = [text for text in self.waiting if text.asked is asked]
+            self.remove(dropped)
+        return len(dropped)
+
+    def promise(self, tokens: int) -> None:
+        """So many more tokens are about to wait; fewer, where negative."""
+        with self.changed:
+            self.promised += tokens
+
+    def load(self) -> Load:
+        """What waits, with what is about to."""
+        with self.changed:
+            tokens = self.tokens + self.promised
+            return Load(len(self.waiting), tokens, self.speed(tokens))
+
+    def end(self) -> None:
+        """Let the threads end when all that waits is done."""
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until the threads have ended."""
+        for thread in self.threads:
+            thread.join()
+
+    # --- the threads ---
+
+    def work(self, computer: Computer) -> None:
+        """Compute batch after batch; what goes wrong with the machine ends the lane."""
+        begun: deque[Begun] = deque()
+        chosen: Chosen | None = None
+        try:
+            while True:
+                chosen = self.take(wait=not begun)
+                if chosen is None and not begun:
+                    return
+                if chosen is not None:
+                    begun.extend(self.begin(computer, chosen))
+                if begun and (chosen is None or len(begun) >= computer.ahead):
+                    self.finish(computer, begun)
+        except BaseException as error:
+            own = [] if chosen is None else chosen.texts
+            self.die(error, own + [text for batch in begun for text in batch.texts])
+
+    def take(self, wait: bool) -> Chosen | None:
+        """The batch that is due, no longer waiting; None where there is none, or none will be."""
+        with self.changed:
+            while wait and not self.waiting and not self.ended:
+                self.changed.wait()
+            if not self.waiting:
+                return None
+            kind = self.waiting[0].kind
+            planned = list(islice((t for t in self.waiting if t.kind == kind), PLANNED))
+            batches = self.planner.plan([text.count for text in planned], None)
+            batch = next(batch for batch in batches if (batch.members == 0).any())
+            chosen = Chosen(batch, planned)
+            self.remove(chosen.texts)
+        now = time.monotonic()
+        for text in chosen.texts:
+            self.listener.waited(now - text.asked.arrived)
+        return chosen
+
+    def remove(self, texts: Sequence[Waiting]) -> None:
+        """Take texts that wait out of the list, under the lock."""
+        for text in texts:
+            text.taken = True
+        self.waiting = [text for text in self.waiting if not text.taken]
+        self.tokens -= sum(text.count for text in texts)
+
+    def begin(self, computer: Computer, chosen: Chosen) -> list[Begun]:
+        """The batch on its way; none where it cannot run, and then its requests fail."""
+        engine, since = computer.engine, time.monotonic()
+        program, before = computer.programs[chosen.texts[0].kind], engine.compilations
+        skipped = [t.skipped for t in chosen.planned] if program is engine.vectors else None
+        tokens = [text.tokens for text in chosen.planned]
+        try:
+            result = engine.dispatch(program, chosen.batch, tokens, skipped)
+        except Exception as error:
+            self.refuse(chosen.texts, error)
+            return []
+        return [Begun(chosen.texts, chosen.batch, result, since, before)]
+
+    def finish(self, computer: Computer, on_way: deque[Begun]) -> None:
+        """Wait for the first batch on its way and tell its requests; then it is none of those."""
+        begun = on_way[0]
+        try:
+            rows, right = begun.result.rows()
+        except Exception as error:
+            self.refuse(begun.texts, error)
+            on_way.popleft()
+            return
+        now, news = time.monotonic(), News()
+        for text, row, good in zip(begun.texts, rows, right, strict=True):
+            if text.asked.over:
+                continue
+            if good:
+                put_row(text, row)
+                news.done[text.asked] += 1
+            else:
+                news.failed.setdefault(text.asked, wrong_row(text.place, row))
+        news.tell()
+        on_way.popleft()
+        self.measure(computer, begun, now)
+        if on_way:  # the next one has the device to itself from now on
+            on_way[0] = on_way[0]._replace(since=now)
+
+    def measure(self, computer: Computer, begun: Begun, now: float) -> None:
+        """Count the batch; one that had to be compiled says nothing of the speed."""
+        batch, seconds = begun.batch, now - begun.since
+        tokens, slots = sum(text.count for text in begun.texts), batch.rows * batch.length
+        if computer.engine.compilations == begun.compilations:
+            with self.changed:
+                self.speed.measured(tokens, seconds)
+        computer.engine.counter.add(texts=len(begun.texts), seconds=seconds)
+        self.listener.batch(batch.length, len(begun.texts), tokens, slots, seconds)
+
+    def refuse(self, texts: Sequence[Waiting], error: Exception) -> None:
+        """Fail the requests of a batch that could not run; raises what is no fault of theirs."""
+        if not isinstance(error, JaxbertError) and NO_MEMORY not in str(error):
+            raise error
+        log.warning("a batch of %d texts failed: %s", len(texts), error)
+        News.of_failure(texts, error).tell()
+
+    def die(self, error: BaseException, begun: Sequence[Waiting]) -> None:
+        """Fail all that waits and all that was begun, and refuse what comes."""
+        log.error("a thread that computes has died", exc_info=error)
+        with self.changed:
+            self.fatal, self.ended = error, True
+            left = list(self.waiting)
+            self.remove(left)
+            self.changed.notify_all()
+        News.of_failure([*begun, *left], self.gone()).tell()
+
+    def gone(self) -> QueueClosedError:
+        """The error of a request that nothing computes any longer."""
+        kind = type(self.fatal).__name__
+        error = QueueClosedError(
+            f"the thread that computes has died ({kind}: {self.fatal}); restart the process"
+        )
+        error.__cause__ = self.fatal
+        return error
+
+
+def put_row(text: Waiting, row: np.ndarray) -> None:
+    """Put the result of a text in its place; of states [t, d], without those of other tokens."""
+    text.asked.rows[text.place] = row if row.ndim == 1 else row[: text.count].copy()

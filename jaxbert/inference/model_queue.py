@@ -1,0 +1,239 @@
+"""The queue of one model: admission, tokenising, lanes, cancellation, closing."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Condition
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from jaxbert.arguments import integer
+from jaxbert.errors import (
+    InputError,
+    InputTypeError,
+    QueueClosedError,
+    QueueFullError,
+    QueueTimeoutError,
+    shown,
+)
+from jaxbert.inference.batches import count
+from jaxbert.inference.data_parallel import DataParallel
+from jaxbert.inference.engine import Engine
+from jaxbert.inference.lanes import PLANNED, Computer, Lane
+from jaxbert.inference.waiting import Asked, Listener, Load, Waiting
+from jaxbert.process.backend import backend
+
+Result = TypeVar("Result")
+
+# Characters that are tokenised on the event loop, in some 2 ms; more of them in a thread.
+INLINE = 4000
+# Threads that tokenise; the library's own lock lets one at a time, for a window of texts.
+TOKENISING = 4
+# Characters of a token, about: for what is not tokenised yet.
+PER_TOKEN = 4
+# Seconds after which a request that was refused may try again, at least.
+SOON = 0.1
+
+
+class ModelQueue:
+    """Requests for the rows of one model; they are computed by lanes of threads."""
+
+    def __init__(
+        self,
+        computers: Sequence[Computer],
+        *,
+        max_wait: float,
+        timeout: float,
+        long: int,
+        listener: Listener | None,
+    ) -> None:
+        """Start the threads: one lane, or on a CPU a second one for texts of over `long` tokens.
+
+        A CPU divides its cores among threads, so that a long text does not hold up short ones. An
+        accelerator computes one batch after the other, whoever sends it.
+        """
+        self.max_wait, self.timeout = seconds(max_wait, "max_wait"), seconds(timeout, "timeout")
+        self.long = integer(long, "long", 1)
+        self.listener = Listener() if listener is None else listener
+        self.computers = computers
+        names = ("short", "long") if backend() == "cpu" else ("texts",)
+        self.lanes = [Lane(name, computers, self.listener) for name in names]
+        self.pool = ThreadPoolExecutor(TOKENISING, "jaxbert-tokenise")
+        self.open, self.changed = 0, Condition()  # requests that are not answered yet
+        self.closed = False
+
+    # --- one request ---
+
+    def lane(self, tokens: int) -> Lane:
+        """The lane of a text of so many tokens."""
+        return self.lanes[-1] if tokens > self.long else self.lanes[0]
+
+    @contextmanager
+    def admitted(self, characters: Sequence[int]) -> Iterator[None]:
+        """A context of a request of texts of so many characters, which `close` waits for.
+
+        Raises QueueClosedError, and QueueFullError where work for over max_wait seconds waits.
+        """
+        if self.closed:
+            self.listener.refused("closed")
+            raise QueueClosedError("the queue is closed; send the request to another one")
+        self.check_room(self.likely_lane(characters))
+        with self.changed:
+            self.open += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.open -= 1
+                self.changed.notify_all()
+
+    def likely_lane(self, characters: Sequence[int]) -> Lane:
+        """The lane of the longest of texts that are not tokenised yet, about."""
+        return self.lane(max(characters, default=0) // PER_TOKEN)
+
+    def check_room(self, lane: Lane) -> None:
+        """Raise QueueFullError where work for more than max_wait seconds waits."""
+        waits = lane.load().seconds
+        if waits > self.max_wait:
+            self.listener.refused("full")
+            raise QueueFullError(max(waits - self.max_wait, SOON), waits, self.max_wait)
+
+    async def tokenised(self, characters: Sequence[int], function: Callable[[], Result]) -> Result:
+        """function(), at once where it has few characters to read, else in a thread.
+
+        Meanwhile the texts count as waiting, with about as many tokens as they will have.
+        """
+        if sum(characters) <= INLINE:
+            return function()
+        lane, promised = self.likely_lane(characters), sum(characters) // PER_TOKEN
+        lane.promise(promised)
+        try:
+            return await self.in_thread(function)
+        finally:
+            lane.promise(-promised)
+
+    async def in_thread(self, function: Callable[[], Result]) -> Result:
+        """function() in a thread, while the event loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function)
+
+    async def computed(
+        self, kind: str, tokens: Sequence[np.ndarray], rows: Any, skipped: int = 0
+    ) -> None:
+        """Fill rows with the results of the texts, which wait for their turn.
+
+        If the caller is cancelled, those that have not begun never run. Raises what a batch of
+        theirs failed with, QueueTimeoutError, and QueueClosedError where nothing computes.
+        """
+        engine = self.computers[0].engine
+        engine.check_unchanged()
+        engine.check_tokens(tokens)
+        asked = Asked(len(tokens), rows)
+        texts = [Waiting(ids, kind, skipped, asked, i) for i, ids in enumerate(tokens)]
+        timer = asked.loop.call_later(self.timeout, self.too_late, asked)
+        try:
+            for lane in self.lanes:
+                if own := [text for text in texts if self.lane(count(text.tokens)) is lane]:
+                    lane.put(own)
+            await asked.future
+        finally:
+            timer.cancel()
+            if asked.left:
+                asked.end()
+                if dropped := self.drop(asked):
+                    self.listener.cancelled(dropped)
+
+    def drop(self, asked: Asked) -> int:
+        """Remove what waits of a request; how many texts that were."""
+        return sum(lane.drop(asked) for lane in self.lanes)
+
+    def too_late(self, asked: Asked) -> None:
+        """Fail a request some of whose texts still wait, and drop these."""
+        if dropped := self.drop(asked):
+            self.listener.refused("timeout")
+            self.listener.cancelled(dropped)
+            asked.fail(
+                QueueTimeoutError(
+                    f"{dropped} texts waited for {self.timeout:g} s and were dropped; try again, "
+                    "with fewer texts"
+                )
+            )
+
+    # --- the whole queue ---
+
+    def load(self) -> Load:
+        """What waits now; its seconds are those of the lane that has most."""
+        loads = [lane.load() for lane in self.lanes]
+        texts, tokens = (sum(load[i] for load in loads) for i in (0, 1))
+        return Load(int(texts), int(tokens), max(load.seconds for load in loads))
+
+    @property
+    def healthy(self) -> bool:
+        """False once a thread that computes has died: what waited has failed, nothing is taken."""
+        return all(lane.fatal is None for lane in self.lanes)
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes all devices have compiled, or read from the cache, so far."""
+        return sum(computer.engine.compilations for computer in self.computers)
+
+    async def prepared(self, kind: str, longest: int) -> int:
+        """Compile all shapes of texts of up to `longest` tokens; how many were new."""
+        shapes = self.computers[0].engine.planner.shapes(longest, PLANNED)
+
+        def prepare(computer: Computer) -> int:
+            return computer.engine.prepare(computer.programs[kind], shapes)
+
+        loop = asyncio.get_running_loop()
+        jobs = [loop.run_in_executor(self.pool, prepare, each) for each in self.computers]
+        return sum(await asyncio.gather(*jobs))
+
+    def stop(self) -> None:
+        """Take nothing more; what was accepted is still answered."""
+        self.closed = True
+
+    async def close(self) -> None:
+        """Take nothing more, answer all that was accepted, and end the threads."""
+        self.stop()
+        await asyncio.to_thread(self.end)
+
+    def end(self) -> None:
+        """Wait until every request is answered, then end the threads."""
+        with self.changed:
+            self.changed.wait_for(lambda: not self.open)
+        for lane in self.lanes:
+            lane.end()
+        for lane in self.lanes:
+            lane.join()
+        self.pool.shutdown()
+
+    async def __aenter__(self) -> Self:
+        """The queue itself, which the context closes."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it, as `close` does."""
+        await self.close()
+
+
+def seconds(value: Any, name: str) -> float:
+    """The value as a positive number of seconds. Raises InputTypeError and InputError."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InputTypeError(f"{name} is {shown(value)}; pass a number of seconds")
+    if not 0 < value < float("inf"):
+        raise InputError(f"{name} is {value}; it must be a positive number of seconds")
+    return float(value)
+
+
+def computers_of(engine: Engine[Any], programs: Callable[[Engine[Any]], Any]) -> list[Computer]:
+    """A computer for each device of an engine; programs gives those of an engine by kind.
+
+    On a CPU JAX computes one batch after the other in its thread, where a second one would only
+    wait; elsewhere the next batch is sent while one runs.
+    """
+    engines = [engine]
+    if isinstance(engine.devices, DataParallel):
+        engines = [engine.on(device) for device in engine.given_devices or ()]
+    on_cpu = engine.kind.name == "jax" and backend() == "cpu"
+    return [Computer(each, programs(each), 1 if on_cpu else each.devices.ahead) for each in engines]

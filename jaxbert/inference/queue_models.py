@@ -1,0 +1,67 @@
+"""What a queue needs of the models, which rooms further on define."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from jaxbert.errors import InputTypeError, shown
+from jaxbert.inference.engine import Engine
+from jaxbert.inference.pair_request import PairRequest
+from jaxbert.inference.programs import AnyProgram
+from jaxbert.inference.request import Request
+from jaxbert.text.tokenizer import Tokenizer
+
+
+class AnyEmbedder(Protocol):
+    """What an AsyncEmbedder needs of an Embedder."""
+
+    engine: Engine[Any]
+    tokenizer: Tokenizer
+
+    @property
+    def max_seq_length(self) -> int:
+        """The most tokens of a text."""
+
+    def request(
+        self,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None,
+        show_progress_bar: bool | None,
+        max_length: int | None,
+        on_long: Any,
+    ) -> Request:
+        """The arguments of a call, checked."""
+
+
+class AnyCrossEncoder(Protocol):
+    """What an AsyncCrossEncoder needs of a CrossEncoder."""
+
+    engine: Engine[Any]
+    scores: AnyProgram
+    settings: Any
+    tokenizer: Tokenizer
+
+    @property
+    def max_seq_length(self) -> int:
+        """The most tokens of a pair."""
+
+    @property
+    def head(self) -> Any:
+        """The classifier."""
+
+    def request(
+        self,
+        prompt_name: str | None,
+        prompt: str | None,
+        batch_size: int | None,
+        show_progress_bar: bool | None,
+        max_length: int | None,
+    ) -> PairRequest:
+        """The arguments of a call, checked."""
+
+
+def check_model(model: Any, name: str, methods: Sequence[str]) -> None:
+    """Raise InputTypeError for what is no model of this kind."""
+    whole = isinstance(getattr(model, "engine", None), Engine)
+    if not whole or isinstance(model, type) or not all(hasattr(model, m) for m in methods):
+        raise InputTypeError(f"the model is {shown(model)}; pass one of the class {name}")

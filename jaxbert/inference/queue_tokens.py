@@ -1,0 +1,77 @@
+"""What a queue computes: texts, ids and pairs as tokens that are cut, with their numbers before."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from jaxbert.arguments import array
+from jaxbert.errors import InputTypeError, TextError
+from jaxbert.inference.outputs import LongTexts
+from jaxbert.inference.pair_request import PairRequest
+from jaxbert.inference.prefetch import WindowSize, spans
+from jaxbert.inference.request import errors_numbered_from
+from jaxbert.text.shortening import TOKENS_PER_CHARACTER
+from jaxbert.text.tokenizer import Tokenizer
+
+# What is tokenised at a time: others, and the event loop, may tokenise between two windows.
+WINDOW = WindowSize(256, 2**16)
+# Tokens up to which those of a text that is cut are counted; beyond, at least so many is known.
+COUNTED = 2048
+
+
+def checked_ids(text: int, ids: Any, most: int) -> np.ndarray:
+    """The ids [t] of a text as int32. Raises InputTypeError and TextError."""
+    found = array(ids, "ids")
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "iu"):
+        raise InputTypeError(f"the ids of text {text} are no list of integers")
+    if not 0 < found.size <= most:
+        raise TextError(text, f"has {found.size} ids; pass from 1 to {most} (max_seq_length)")
+    if found.min() < 0 or found.max() >= 2**31:
+        raise TextError(text, f"has the token id {found.min()}; ids begin with 0")
+    return found.astype(np.int32)
+
+
+def cut(
+    tokenizer: Tokenizer, texts: Sequence[str], long: LongTexts
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """(ids of each text, cut to long.most tokens; tokens [n] that each had before, as Answer says).
+
+    Raises InputError for a text that is cut, where it says so.
+    """
+    tokens: list[np.ndarray] = []
+    before: dict[int, int] = {}
+
+    def note(first: int, i: int, count: int) -> None:
+        before[first + i] = count
+        if long.listens:
+            long(first + i, count)
+
+    for first, last in spans([len(text) for text in texts], WINDOW):
+        with errors_numbered_from(first):
+            window = tokenizer.beginnings(texts[first:last], max(2 * long.most, COUNTED))
+            tokens += tokenizer(window, long.most, partial(note, first))
+    return tokens, np.array([before.get(i, len(ids)) for i, ids in enumerate(tokens)], np.int32)
+
+
+def cut_pairs(
+    request: PairRequest, query: str, documents: Sequence[str]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """(tokens of the query with each document, cut; how many [n] each had before)."""
+    tokenizer, first_text, most = request.tokenizer, request.prefix + query, request.most
+    texts, counted = list(documents), max(2 * most, COUNTED)
+    tokens: list[np.ndarray] = []
+    # Else it would depend on what is left out which of the two is the longer one, that is cut.
+    if len(first_text) * TOKENS_PER_CHARACTER <= counted:
+        texts = tokenizer.beginnings(texts, counted)
+    for first, last in spans([len(text) for text in texts], WINDOW):
+        with errors_numbered_from(first):
+            pairs = [(first_text, text) for text in texts[first:last]]
+            tokens += tokenizer.pairs(pairs, most, request.typed)
+    uncut = np.array([ids.shape[-1] for ids in tokens], np.int32)
+    full = np.flatnonzero(uncut >= most)
+    if full.size:
+        one, *others = map(len, tokenizer([first_text, *(texts[i] for i in full)]))
+        uncut[full] = one + np.array(others) + tokenizer.beside_pair
+    return tokens, uncut
