@@ -6,7 +6,7 @@ import math
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,16 +159,13 @@ class App:
             return Response(found, 200 if state.ready else 503, headers=again)
         if path.startswith(routes.ONE_MODEL):
             return Response(as_json(state.one(path.removeprefix(routes.ONE_MODEL))))
-        return Response(
-            as_json(
-                {
-                    "/health": state.health,
-                    "/info": state.info,
-                    "/openapi.json": described,
-                    "/v1/models": state.listed,
-                }[path]()
-            )
-        )
+        answers: Mapping[str, Callable[[], Any]] = {
+            "/health": state.health,
+            "/info": state.info,
+            "/openapi.json": described,
+            "/v1/models": state.listed,
+        }
+        return Response(as_json(answers[path]()))
 
     def refused(self, request: Request, error: Exception) -> Response:
         """The answer that says why there is none, in the words of the path's vendor."""
@@ -211,7 +208,7 @@ class App:
         await send(body)
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Any]) -> Any:
+async def unless_gone(receive: Receive, work: Awaitable[Any]) -> Any:
     """What the work gives. Raises ClientGoneError, after cancelling it, if the client goes."""
     task, watch = asyncio.ensure_future(work), asyncio.ensure_future(gone(receive))
     try:

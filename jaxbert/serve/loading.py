@@ -10,8 +10,8 @@ import jax
 from jaxbert.arguments import integer
 from jaxbert.cross_encoder import CrossEncoder
 from jaxbert.embedder import Embedder
-from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.inference.quantise import Ranges
+from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.inference.scoring import check_order
 from jaxbert.serve import routes
 from jaxbert.serve.app import App, BodyLimits
@@ -36,7 +36,7 @@ async def served(options: argparse.Namespace, models: Mapping[str, Any], state: 
     embedder, ranker = await in_thread(lambda: opened(options, models))
     waits = {"max_wait": options.max_wait, "timeout": options.timeout, "listener": state.metrics}
     queue = AsyncEmbedder(embedder, **waits)
-    await queue.warmup(warm(options, embedder.max_seq_length))
+    await queue.warmup(warm(options, embedder.max_seq_length), states=options.warm_states)
     ranks = None
     if ranker is not None:
         ranks = AsyncCrossEncoder(ranker, **waits)
@@ -65,7 +65,12 @@ async def served(options: argparse.Namespace, models: Mapping[str, Any], state: 
 def opened(
     options: argparse.Namespace, models: Mapping[str, Any]
 ) -> tuple[Embedder, CrossEncoder | None]:
-    """The models, read from disk. Raises whatever from_pretrained raises."""
+    """The models, read from disk. Raises whatever from_pretrained raises.
+
+    JAX on a CPU must compute in the thread that asks: else a short text that is dispatched while a
+    long one runs comes back behind it, whatever the queue's lanes say.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # type: ignore[no-untyped-call]
     embedder = Embedder.from_pretrained(**models, deterministic=options.deterministic)
     if options.max_length is not None:
         embedder.max_seq_length = integer(options.max_length, "--max-length", 1)

@@ -61,13 +61,13 @@ async def scored(
     if served.ranker is not None:
         answer = await served.ranker.rerank(query, documents, **more)
         return answer.rows, (answer,)
-    encode = partial(served.queue.encode, **more)
+    encode: Any = partial(served.queue.encode, **more)
     asked, given = await both(
         encode([query], prompt_name=served.purpose("search_query", "query")),
         encode(documents, prompt_name=served.purpose("search_document", "documents")),
     )
-    sides = [served.finished(own.rows, None, "float32", False) for own in (asked, given)]
-    return similarity(*sides, "cosine")[0], (asked, given)
+    a, b = (served.finished(own.rows, None, "float32", False) for own in (asked, given))
+    return similarity(a, b, "cosine")[0], (asked, given)
 
 
 async def both(

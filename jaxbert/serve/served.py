@@ -1,18 +1,15 @@
 """What a server serves: the models behind its queues, and what it promises about requests."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxbert.embedder import Embedder
-from jaxbert.inference.queue import AsyncEmbedder
 from jaxbert.inference.quantise import Ranges
+from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.inference.settings import DOCUMENT_PROMPTS
 from jaxbert.serve.wire.errors import RequestError
-
-if TYPE_CHECKING:
-    from jaxbert.inference.queue import AsyncCrossEncoder
 
 OnLong = Literal["truncate", "error"]
 # How Jina and Cohere name what a text is for -> the prompts that stand for it, the first a model
@@ -44,15 +41,21 @@ class Served:
     name: str
     queue: AsyncEmbedder
     ranker_name: str | None = None
-    ranker: "AsyncCrossEncoder | None" = None
+    ranker: AsyncCrossEncoder | None = None
     rules: Rules = Rules()
     facts: dict[str, str] = field(default_factory=dict)  # revision, dtype, version, device
 
     @property
     def embedder(self) -> Embedder:
         """The model of vectors, whose settings a request is checked against."""
-        embedder: Embedder = self.queue.embedder
+        embedder: Any = self.queue.embedder
         return embedder
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes have been compiled, or read from the cache, so far."""
+        ranker: Any = None if self.ranker is None else self.ranker.cross_encoder
+        return self.embedder.compilations + (ranker.compilations if ranker else 0)
 
     @property
     def ranks_by(self) -> str:

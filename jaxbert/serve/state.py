@@ -28,11 +28,7 @@ class State:
     def serve(self, served: Served) -> None:
         """Take requests from now on: the models are loaded and their programs compiled."""
         self.served = served
-        embedder, ranker = served.embedder, served.ranker
-        self.metrics.watch(
-            self.load,
-            lambda: embedder.compilations + (ranker.cross_encoder.compilations if ranker else 0),
-        )
+        self.metrics.watch(self.load, lambda: served.compilations)
         self.metrics.info.info({"model": self.name, "version": __version__, **served.facts})
         self.metrics.ready.set(not self.draining)
 

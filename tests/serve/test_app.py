@@ -15,8 +15,8 @@ from jaxbert.errors import (
     QueueFullError,
     QueueTimeoutError,
 )
-from jaxbert.inference.queue import Load
 from jaxbert.inference.quantise import Ranges
+from jaxbert.inference.queue import Load
 from jaxbert.serve.app import BodyLimits
 from jaxbert.serve.cors import Cors
 from jaxbert.serve.keys import ApiKeys
