@@ -39,10 +39,10 @@ def run(options: argparse.Namespace, models: Mapping[str, Any]) -> int:
     from jaxbert.serve import loading, server
 
     interrupts.check()
-    app = loading.app(options, name)
+    app, rules = loading.app(options, name), loading.rules(options)
     life = server.Life(
         app,
-        lambda: loading.served(options, models, app.state),
+        lambda: loading.served(options, models, app.state, rules),
         listener,
         options.grace_before,
     )

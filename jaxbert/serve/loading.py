@@ -31,7 +31,20 @@ def app(options: argparse.Namespace, name: str) -> App:
     return App(State(name, Metrics(routes.PATHS)), keys, Cors(options.cors), limits)
 
 
-async def served(options: argparse.Namespace, models: Mapping[str, Any], state: State) -> Served:
+def rules(options: argparse.Namespace) -> Rules:
+    """What requests may ask for. Raises InputError for ranges that cannot be read."""
+    return Rules(
+        most_texts=options.max_texts,
+        on_long=options.on_long,
+        accept_ids=options.accept_ids,
+        strict_model=options.strict_model,
+        ranges=None if options.ranges is None else Ranges.load(options.ranges),
+    )
+
+
+async def served(
+    options: argparse.Namespace, models: Mapping[str, Any], state: State, rules: Rules
+) -> Served:
     """The models with their queues, every usual shape of a batch compiled."""
     embedder, ranker = await in_thread(lambda: opened(options, models))
     waits = {"max_wait": options.max_wait, "timeout": options.timeout, "listener": state.metrics}
@@ -46,13 +59,7 @@ async def served(options: argparse.Namespace, models: Mapping[str, Any], state: 
         queue=queue,
         ranker_name=None if ranker is None else served_name_of(options),
         ranker=ranks,
-        rules=Rules(
-            most_texts=options.max_texts,
-            on_long=options.on_long,
-            accept_ids=options.accept_ids,
-            strict_model=options.strict_model,
-            ranges=None if options.ranges is None else Ranges.load(options.ranges),
-        ),
+        rules=rules,
         facts={
             "revision": options.revision or "",
             "dtype": options.dtype,
