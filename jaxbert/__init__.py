@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jaxbert.inference.pooling import mean_pool as mean_pool
     from jaxbert.inference.quantise import Ranges as Ranges
     from jaxbert.inference.quantise import quantize_embeddings as quantize_embeddings
+    from jaxbert.inference.queue import AsyncEmbedder as AsyncEmbedder
+    from jaxbert.inference.queue_pairs import AsyncCrossEncoder as AsyncCrossEncoder
     from jaxbert.masked_lm import MaskedLM as MaskedLM
     from jaxbert.model.attention import attend as attend
     from jaxbert.model.config import EncoderConfig as EncoderConfig
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "AsyncCrossEncoder": "inference.queue_pairs",
+    "AsyncEmbedder": "inference.queue",
     "Bias": "model.position",
     "CrossEncoder": "cross_encoder",
     "Embedder": "embedder",

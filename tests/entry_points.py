@@ -4,6 +4,7 @@ A program of its own, for conftest.py checks the types of all calls before the p
 `python -m tests.entry_points NAME...` prints what was not refused with an error of the package.
 """
 
+import asyncio
 import contextlib
 import copy
 import functools
@@ -22,6 +23,8 @@ from flax import nnx
 
 import jaxbert
 from jaxbert import (
+    AsyncCrossEncoder,
+    AsyncEmbedder,
     CrossEncoder,
     Embedder,
     Encoder,
@@ -179,6 +182,28 @@ def scorer():
 def multi():
     """A late-interaction model, of the folder that walk() writes."""
     return MultiVectorEncoder.from_pretrained("late")
+
+
+@functools.cache
+def queue():
+    """A queue of the embedder, whose threads end with the process."""
+    return AsyncEmbedder(embedder())
+
+
+@functools.cache
+def pair_queue():
+    """The same of the cross-encoder."""
+    return AsyncCrossEncoder(scorer())
+
+
+def awaited(method):
+    """A method that is awaited, as a function."""
+    return lambda **given: asyncio.run(method(**given))
+
+
+def opened(kind):
+    """A class of queues, as a function that makes one and closes it."""
+    return lambda **given: asyncio.run(kind(**given).close())
 
 
 def token_arrays():
@@ -465,6 +490,43 @@ CALLS |= {
         lambda: {"input_ids": ids(), "attention_mask": None, "token_type_ids": None},
     ),
     "MaskedLM.fill": (lambda: filler().fill, lambda: {"texts": "a [MASK] b", "top_k": 3}),
+}
+SERVED = {"max_wait": 3.0, "timeout": 3.0, "long": 3, "listener": None}
+ASKED = {"prompt_name": None, "prompt": None, "max_length": None}
+CALLS |= {
+    "AsyncEmbedder": (lambda: opened(AsyncEmbedder), lambda: {"embedder": embedder()} | SERVED),
+    "AsyncEmbedder.encode": (
+        lambda: awaited(queue().encode),
+        lambda: {"texts": ["a b"], **ASKED, "on_long": "truncate", "side": "end"},
+    ),
+    "AsyncEmbedder.encode_tokens": (
+        lambda: awaited(queue().encode_tokens),
+        lambda: {"texts": ["a b"], **ASKED, "on_long": "truncate", "side": "end"},
+    ),
+    "AsyncEmbedder.encode_ids": (
+        lambda: awaited(queue().encode_ids),
+        lambda: {"ids": [[2, 5, 3]]},
+    ),
+    "AsyncEmbedder.encode_chunks": (
+        lambda: awaited(queue().encode_chunks),
+        lambda: {"parts": ["a ", "b"], **ASKED},
+    ),
+    "AsyncEmbedder.warmup": (
+        lambda: awaited(queue().warmup),
+        lambda: {"max_length": 3, "states": False},
+    ),
+    "AsyncCrossEncoder": (
+        lambda: opened(AsyncCrossEncoder),
+        lambda: {"cross_encoder": scorer()} | SERVED,
+    ),
+    "AsyncCrossEncoder.rerank": (
+        lambda: awaited(pair_queue().rerank),
+        lambda: {"query": "a", "documents": ["b"], **ASKED, "activation_fn": None},
+    ),
+    "AsyncCrossEncoder.warmup": (
+        lambda: awaited(pair_queue().warmup),
+        lambda: {"max_length": 3},
+    ),
 }
 TOKENS = {
     **GIVEN,

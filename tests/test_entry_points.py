@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 import jaxbert
-from jaxbert import CrossEncoder, Embedder, Encoder, MaskedLM, MultiVectorEncoder
+from jaxbert import (
+    AsyncCrossEncoder,
+    AsyncEmbedder,
+    CrossEncoder,
+    Embedder,
+    Encoder,
+    MaskedLM,
+    MultiVectorEncoder,
+)
 from tests.entry_points import CALLS, SETTINGS
 
 ROOT = Path(__file__).parents[1]
@@ -29,10 +37,24 @@ INNER = {
         "Encoder.forward_states",
         "Encoder.forward_attentions",
     ),
+    *(
+        f"{kind}.{step}"
+        for kind in ("AsyncEmbedder", "AsyncCrossEncoder")
+        for step in ("admitted", "check_room", "computed", "drop", "in_thread", "lane")
+    ),
+    *(
+        f"{kind}.{step}"
+        for kind in ("AsyncEmbedder", "AsyncCrossEncoder")
+        for step in ("likely_lane", "prepared", "tokenised", "too_late")
+    ),
+    *("AsyncEmbedder.answered", "AsyncEmbedder.new_rows", "AsyncEmbedder.tokenizer"),
+    "AsyncCrossEncoder.programs",
 }
 # In one process each, for it takes seconds to begin.
+OTHERS = ("Async", "C", "E", "M", "jaxbert ")
 GROUPS = {
-    "numbers": [name for name in CALLS if not name.startswith(("C", "E", "M", "jaxbert "))],
+    "numbers": [name for name in CALLS if not name.startswith(OTHERS)],
+    "queue": [name for name in CALLS if name.startswith("Async")],
     "encoder": [name for name in CALLS if name.startswith("Encoder")],
     "embedder": [name for name in CALLS if name.startswith("Embedder")],
     "cross_encoder": [name for name in CALLS if name.startswith("CrossEncoder")],
@@ -61,6 +83,7 @@ def methods(kind):
 def test_every_entry_point_is_tried():
     known = {*CALLS, *INNER}
     faces = (Embedder, Encoder, CrossEncoder, MaskedLM, MultiVectorEncoder)
+    faces += (AsyncEmbedder, AsyncCrossEncoder)
     for kind in (*faces, jaxbert.Ranges, jaxbert.EncoderConfig):
         assert set(methods(kind)) - known == set(), "give it right arguments in entry_points.py"
     assert set(jaxbert.__all__) - known - PLAIN == set()

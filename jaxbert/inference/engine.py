@@ -252,12 +252,17 @@ class Engine(Generic[Model]):
         """Compile the usual shapes for texts of up to `longest` tokens; how many were new."""
         return self.prepare(self.vectors, self.planner.usual(longest))
 
-    def prepare(self, program: AnyProgram, batches: Sequence[Batch]) -> int:
-        """Compile a program for the shapes of empty batches; how many were new."""
+    def prepare(self, program: AnyProgram, batches: Sequence[Batch], typed: bool = False) -> int:
+        """Compile a program for the shapes of empty batches; how many were new.
+
+        typed says whether its texts come with types.
+        """
         start, before = time.perf_counter(), self.compilations
         for batch in batches:
             self.check_memory(batch.rows, batch.length)
-            for _, arrays in self.devices.jobs([batch], []):
+            for _, untyped in self.devices.jobs([batch], []):
+                types = np.zeros_like(untyped.ids) if typed else None
+                arrays = untyped._replace(types=types)
                 program.compile(arrays, *skipped_rows(arrays, 0 if self.pools(program) else None))
         self.counter.add(seconds=time.perf_counter() - start)
         return self.compilations - before

@@ -56,7 +56,7 @@ class ModelQueue:
         """
         self.max_wait, self.timeout = seconds(max_wait, "max_wait"), seconds(timeout, "timeout")
         self.long = integer(long, "long", 1)
-        self.listener = Listener() if listener is None else listener
+        self.listener = Listener() if listener is None else checked_listener(listener)
         self.computers = computers
         names = ("short", "long") if backend() == "cpu" else ("texts",)
         self.lanes = [Lane(name, computers, self.listener) for name in names]
@@ -178,12 +178,12 @@ class ModelQueue:
         """How many shapes all devices have compiled, or read from the cache, so far."""
         return sum(computer.engine.compilations for computer in self.computers)
 
-    async def prepared(self, kind: str, longest: int) -> int:
+    async def prepared(self, kind: str, longest: int, typed: bool = False) -> int:
         """Compile all shapes of texts of up to `longest` tokens; how many were new."""
         shapes = self.computers[0].engine.planner.shapes(longest, PLANNED)
 
         def prepare(computer: Computer) -> int:
-            return computer.engine.prepare(computer.programs[kind], shapes)
+            return computer.engine.prepare(computer.programs[kind], shapes, typed)
 
         loop = asyncio.get_running_loop()
         jobs = [loop.run_in_executor(self.pool, prepare, each) for each in self.computers]
@@ -224,6 +224,15 @@ def seconds(value: Any, name: str) -> float:
     if not 0 < value < float("inf"):
         raise InputError(f"{name} is {value}; it must be a positive number of seconds")
     return float(value)
+
+
+def checked_listener(value: Any) -> Listener:
+    """The value, which must have the methods of a Listener. Raises InputTypeError."""
+    methods = [name for name in vars(Listener) if not name.startswith("_")]
+    if isinstance(value, type) or not all(callable(getattr(value, m, None)) for m in methods):
+        raise InputTypeError(f"listener is {shown(value)}; pass one with the methods of Listener")
+    found: Listener = value
+    return found
 
 
 def computers_of(engine: Engine[Any], programs: Callable[[Engine[Any]], Any]) -> list[Computer]:

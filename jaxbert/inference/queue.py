@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxbert.arguments import as_list, choice, integer
+from jaxbert.arguments import as_list, choice, flag, integer
 from jaxbert.errors import InputError
 from jaxbert.inference.model_queue import ModelQueue, computers_of
 from jaxbert.inference.queue_models import AnyEmbedder, check_model
 from jaxbert.inference.queue_pairs import AsyncCrossEncoder as AsyncCrossEncoder
-from jaxbert.inference.queue_tokens import checked_ids, cut
+from jaxbert.inference.queue_tokens import all_checked_ids, cut
 from jaxbert.inference.waiting import Answer as Answer
 from jaxbert.inference.waiting import Listener as Listener
 from jaxbert.inference.waiting import Load as Load
@@ -109,7 +109,7 @@ class AsyncEmbedder(ModelQueue):
         Raises TextError for a text without ids, with ids that the model has not, or of more than
         max_seq_length tokens; nothing is cut.
         """
-        given = [checked_ids(i, row, self.embedder.max_seq_length) for i, row in enumerate(ids)]
+        given = all_checked_ids(ids, self.embedder.max_seq_length)
         self.embedder.request(None, "", None, None, None, "error")  # not forked
         with self.admitted([len(row) for row in given]):
             counts = np.array([len(row) for row in given], np.int32)
@@ -131,7 +131,7 @@ class AsyncEmbedder(ModelQueue):
         the parts as its chunks; beyond max_length tokens it runs in windows. Raises InputError for
         an empty part, TextError for one in which no token begins, and as `encode`.
         """
-        parts = as_list(parts, "parts")
+        parts = as_list([parts] if isinstance(parts, str) else parts, "parts")
         request = self.embedder.request(prompt_name, prompt, None, None, max_length, "truncate")
         ends = [0, *accumulate(map(len, parts))]
         text, places = "".join(parts), list(pairwise(ends))
@@ -167,7 +167,7 @@ class AsyncEmbedder(ModelQueue):
         most = self.embedder.max_seq_length
         longest = min(most, 512) if max_length is None else integer(max_length, "max_length", 1)
         new = await self.prepared("vectors", longest)
-        if states:
+        if flag(states, "states"):
             new += await self.prepared("states", longest)
         return new
 

@@ -38,6 +38,7 @@ class AnyCrossEncoder(Protocol):
 
     engine: Engine[Any]
     scores: AnyProgram
+    typed: bool  # the second text of a pair has token type 1
     settings: Any
     tokenizer: Tokenizer
 

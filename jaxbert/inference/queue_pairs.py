@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.arguments import as_list, integer
+from jaxbert.arguments import integer
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.forward import logits
 from jaxbert.inference.model_queue import ModelQueue, computers_of
 from jaxbert.inference.programs import AnyProgram
 from jaxbert.inference.queue_models import AnyCrossEncoder, check_model
 from jaxbert.inference.queue_tokens import cut_pairs
+from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.scoring import Activation, activated, check_order, named_activation
 from jaxbert.inference.waiting import Answer, Listener
 
@@ -63,7 +64,7 @@ class AsyncCrossEncoder(ModelQueue):
         """
         model = self.cross_encoder
         check_order(model.settings.labels)
-        (query,), documents = as_list([query], "query"), as_list(documents, "documents")
+        documents = Ranking.of(query, documents, None, False).documents
         name = model.settings.activation_name if activation_fn is None else activation_fn
         activate = named_activation(name)
         request = model.request(prompt_name, prompt, None, None, max_length)
@@ -84,4 +85,4 @@ class AsyncCrossEncoder(ModelQueue):
         """
         most = self.cross_encoder.max_seq_length
         longest = min(most, 512) if max_length is None else integer(max_length, "max_length", 1)
-        return await self.prepared("scores", longest)
+        return await self.prepared("scores", longest, self.cross_encoder.typed)

@@ -1,13 +1,13 @@
 """What a queue computes: texts, ids and pairs as tokens that are cut, with their numbers before."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from jaxbert.arguments import array
-from jaxbert.errors import InputTypeError, TextError
+from jaxbert.arguments import UNORDERED, array
+from jaxbert.errors import InputTypeError, TextError, shown
 from jaxbert.inference.outputs import LongTexts
 from jaxbert.inference.pair_request import PairRequest
 from jaxbert.inference.prefetch import WindowSize, spans
@@ -19,6 +19,20 @@ from jaxbert.text.tokenizer import Tokenizer
 WINDOW = WindowSize(256, 2**16)
 # Tokens up to which those of a text that is cut are counted; beyond, at least so many is known.
 COUNTED = 2048
+
+
+def all_checked_ids(ids: Any, most: int) -> list[np.ndarray]:
+    """The ids [t_i] of all texts; most is the number that one may have.
+
+    Raises InputTypeError and TextError.
+    """
+    if isinstance(ids, UNORDERED) or not isinstance(ids, Iterable):
+        raise InputTypeError(f"ids is {shown(ids)}; pass a list of ids for each text")
+    try:
+        rows = list(ids)
+    except TypeError as error:  # an array without axes claims to be iterable
+        raise InputTypeError("ids is an array without axes; pass one with an axis") from error
+    return [checked_ids(i, row, most) for i, row in enumerate(rows)]
 
 
 def checked_ids(text: int, ids: Any, most: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The engine openvino beside the JAX encoder: every model that has a graph, every way to encode."""
 
+import asyncio
 import copy
 import importlib.util
 import itertools
@@ -32,6 +33,7 @@ from jaxbert.inference.batches import BatchArrays, Padded, narrow
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.openvino import OpenVino
 from jaxbert.inference.planning import ByText
+from jaxbert.inference.queue import AsyncEmbedder
 from jaxbert.inference.self_check import sample
 from jaxbert.model.attention import named
 from jaxbert.model.config import EncoderConfig
@@ -287,6 +289,27 @@ def test_streams_give_the_same_vectors():
         for engine in (one, two)
     ]
     close(found[1], found[0], COMPANY, norms)
+
+
+def test_a_queue_of_the_engine_gives_the_vectors_of_it(model):
+    """Of texts that share batches and have prompts of their own, which are not pooled."""
+    ours = Embedder.from_pretrained(model, engine="openvino", deterministic=True)
+    ours.set_pooling_include_prompt(False)
+    ours = Embedder(ours.encoder, ours.tokenizer, ours.stack, ours.planner, engine="openvino")
+    texts, prompts = [f"{'a b c ' * (i % 5)}d" for i in range(40)], ["", "e ", "f g h "]
+
+    async def main():
+        async with AsyncEmbedder(ours) as queue:
+            assert await queue.warmup() == 1
+            asked = zip(texts, itertools.cycle(prompts), strict=False)
+            found = await asyncio.gather(*(queue.encode([t], prompt=p) for t, p in asked))
+            return [answer.rows for answer in found], await queue.encode_tokens(texts[:5])
+
+    rows, states = asyncio.run(main())
+    for text, prompt, row in zip(texts, itertools.cycle(prompts), rows, strict=False):
+        assert row.tobytes() == ours.encode([text], prompt=prompt).tobytes()
+    for row, own in zip(states.rows, ours.encode_tokens(texts[:5]), strict=True):
+        assert row.tobytes() == own.embeddings.tobytes()
 
 
 # --- the check of itself -------------------------------------------------------------------------

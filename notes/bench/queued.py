@@ -1,0 +1,235 @@
+"""AsyncEmbedder beside bare Embedder.encode: its share of the throughput, and how long it takes.
+
+python notes/bench/queued.py throughput [--rounds 3]
+python notes/bench/queued.py latency     (of single sentences at half of the capacity)
+python notes/bench/queued.py document    (the same with documents of 8192 tokens among them)
+
+The texts are those of notes/*.md, by sentence and by paragraph. The model is all-MiniLM-L6-v2, that
+of the documents a JinaBERT of 4 layers and 512 features with random weights.
+
+throughput: bare encode has a process of its own, with JAX's defaults and all texts in one call; it
+and the queue take turns. A share is the queue's texts a second over those of bare encode just
+before it; of several rounds the least and the middle one are printed.
+latency: requests come at random times (an open loop, exponential gaps with a fixed seed), whether
+or not others are answered; half of the capacity is half of what 128 callers at once get.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import multiprocessing
+import random
+import re
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+
+from jaxbert import Embedder, Encoder, EncoderConfig
+from jaxbert.checkpoint import hub
+from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.inference.queue import AsyncEmbedder
+
+# Name, kind of texts, how many, texts a request, callers at once.
+ROWS = (
+    ("sentences", 400, 1, 16),
+    ("sentences", 400, 1, 64),
+    ("sentences", 400, 1, 128),
+    ("paragraphs", 256, 32, 4),
+)
+ALONE = 60  # requests one after the other
+SECONDS = 25.0  # of a stream of requests
+DOCUMENT, EVERY = 8192, 12.0  # tokens of a document, and seconds between two of them
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def texts_of(kind, number):
+    """Sentences of 20 to 200 characters, or paragraphs, of the notes, in a random order."""
+    folder, found = Path(__file__).parents[1], []
+    for file in sorted(folder.glob("*.md")):
+        for block in file.read_text(encoding="utf-8").split("\n\n"):
+            paragraph = " ".join(block.split())
+            if kind == "paragraphs":
+                found.append(paragraph[:1200])
+            else:
+                found += re.split(r"(?<=[.:;]) ", paragraph)
+    most = 1200 if kind == "paragraphs" else 200
+    kept = sorted({text for text in found if 20 <= len(text) <= most})
+    return random.Random(0).sample(kept, number)
+
+
+def minilm():
+    """The model of the package of the weights."""
+    return Embedder.from_pretrained(hub.installed_package())
+
+
+def jinabert():
+    """A JinaBERT in the sizes of jina-embeddings-v2-small, with random weights."""
+    sizes = {"vocab_size": 30528, "hidden_size": 512, "num_layers": 4, "num_heads": 8}
+    config = EncoderConfig.jinabert(**sizes, intermediate_size=2048)
+    encoder = Encoder(config, rngs=nnx.Rngs(0))
+    return Embedder(encoder, minilm().tokenizer, Stack(max_length=DOCUMENT))
+
+
+# --- throughput ----------------------------------------------------------------------------------
+
+
+def bare(pipe):
+    """A process of bare encode: texts in, seconds out."""
+    embedder = minilm()
+    with contextlib.suppress(EOFError):
+        while True:
+            texts = pipe.recv()
+            start = time.perf_counter()
+            embedder.encode(texts)
+            pipe.send(time.perf_counter() - start)
+
+
+async def closed_loop(queue, texts, size, callers):
+    """Seconds in which so many callers get all texts, `size` in a request."""
+    left = iter([texts[i : i + size] for i in range(0, len(texts), size)])
+
+    async def caller():
+        for request in left:
+            await queue.encode(request)
+
+    start = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return time.perf_counter() - start
+
+
+async def throughput(rounds):
+    pipe, theirs = SPAWN.Pipe()
+    process = SPAWN.Process(target=bare, args=(theirs,), daemon=True)
+    process.start()
+    async with AsyncEmbedder(minilm()) as queue:
+        print(f"{await queue.warmup()} shapes compiled", flush=True)
+        shares = {row: [] for row in ROWS}
+        for turn in range(rounds + 1):  # the first one finds what is to be compiled
+            for row in ROWS:
+                kind, number, size, callers = row
+                texts = texts_of(kind, number)
+                pipe.send(texts)
+                alone = await asyncio.to_thread(pipe.recv)
+                seconds, before = time.process_time(), queue.embedder.stats
+                own = await closed_loop(queue, texts, size, callers)
+                stats = queue.embedder.stats - before
+                if turn:
+                    shares[row].append(alone / own)
+                    print(
+                        f"{kind}, {size} a request, {callers} callers: bare {number / alone:.0f}/s,"
+                        f" queue {number / own:.0f}/s, share {alone / own:.2f}; cpu "
+                        f"{(time.process_time() - seconds) / own:.2f}; {stats.batches} batches, "
+                        f"padding efficiency {stats.padding_efficiency:.2f}",
+                        flush=True,
+                    )
+        print("\ntexts a request, callers: least and middle share")
+        for (kind, _, size, callers), found in shares.items():
+            least, middle = min(found), statistics.median(found)
+            print(f"{kind} {size} x {callers}: {least:.2f} {middle:.2f}")
+    pipe.close()
+
+
+# --- latency -------------------------------------------------------------------------------------
+
+
+async def alone(queue, texts):
+    """Milliseconds of requests one after the other."""
+    found = []
+    for text in texts[:ALONE]:
+        start = time.perf_counter()
+        await queue.encode([text])
+        found.append(1e3 * (time.perf_counter() - start))
+    return found
+
+
+async def stream(queue, texts, rate, seconds, seed=0):
+    """Milliseconds of requests that come at random, `rate` a second on average."""
+    gaps, waiting, found = random.Random(seed), [], []
+
+    async def one(text):
+        start = time.perf_counter()
+        await queue.encode([text])
+        found.append(1e3 * (time.perf_counter() - start))
+
+    due = start = time.perf_counter()
+    for text in itertools.cycle(texts):
+        due += gaps.expovariate(rate)
+        if due > start + seconds:
+            break
+        await asyncio.sleep(due - time.perf_counter())
+        waiting.append(asyncio.ensure_future(one(text)))
+    await asyncio.gather(*waiting)
+    return found
+
+
+def say(name, found):
+    p50, p99 = np.percentile(found, [50, 99])
+    print(f"{name}: {len(found)} requests, p50 {p50:.0f}, p99 {p99:.0f}, max {max(found):.0f} ms")
+    return p50, p99
+
+
+async def capacity(queue, texts):
+    """Texts a second that 128 callers get."""
+    await closed_loop(queue, texts, 1, 128)
+    rate = len(texts) / await closed_loop(queue, texts, 1, 128)
+    print(f"capacity {rate:.0f} texts/s", flush=True)
+    return rate
+
+
+async def latency():
+    texts = texts_of("sentences", 400)
+    async with AsyncEmbedder(minilm()) as queue:
+        await queue.warmup()
+        rate = await capacity(queue, texts)
+        middle, _ = say("one alone", await alone(queue, texts))
+        _, p99 = say("at half load", await stream(queue, texts, rate / 2, SECONDS))
+        print(f"p99 at half load is {p99 / middle:.1f} times one alone")
+
+
+async def document():
+    texts, words = texts_of("sentences", 200), "the paper is a text to be read ".split()
+    long = " ".join(itertools.islice(itertools.cycle(words), DOCUMENT))
+    async with AsyncEmbedder(jinabert()) as queue:
+        await queue.warmup(128)
+        times = []
+        for _ in range(2):  # the first one compiles
+            start = time.perf_counter()
+            await queue.encode([long])
+            times.append(time.perf_counter() - start)
+        print(f"the document alone: {times[-1]:.1f} s", flush=True)
+        rate = await capacity(queue, texts)
+        _, without = say("at half load", await stream(queue, texts, rate / 2, SECONDS))
+
+        async def documents():
+            for _ in range(2):
+                start = time.perf_counter()
+                await queue.encode([long])
+                taken = time.perf_counter() - start
+                print(f"a document among them: {taken:.1f} s", flush=True)
+                await asyncio.sleep(max(0.0, EVERY - taken))
+
+        mixed, _ = await asyncio.gather(stream(queue, texts, rate / 2, SECONDS), documents())
+        _, among = say("with documents", mixed)
+        print(f"p99 with documents is {among / without:.1f} times that without")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("throughput", "latency", "document"))
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    # As in a serving process; the process of bare encode keeps the default.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if options.what == "throughput":
+        asyncio.run(throughput(options.rounds))
+    else:
+        asyncio.run({"latency": latency, "document": document}[options.what]())
+
+
+if __name__ == "__main__":
+    main()
