@@ -90,9 +90,9 @@ peers: $(BENCH)/.bench
 	$(BENCH)/bin/python notes/bench/peers.py --data "$(DATA)"
 	$(BENCH)/bin/python notes/figures/peers.py
 
-# Kills processes at random moments; JAXBERT_KILLS says how often.
+# Kills processes at random moments, JAXBERT_KILLS says how often; and servers with bad clients.
 faults: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m faults tests/corpus/test_faults.py
+	$(VENV)/bin/python -m pytest -m faults tests/corpus/test_faults.py tests/serve/test_faults.py
 
 # Spoils 20,000 model folders and 60 runs, and judges what comes of them: ten minutes.
 attack: $(VENV)/.test

@@ -29,13 +29,13 @@ def folder(tmp_path_factory):
         tmp_path_factory.mktemp("served"),
         "jinabert-geglu",
         config_sentence_transformers={"prompts": {"query": "q ", "document": "d "}},
-        sentence_bert_config={"max_seq_length": 19},
+        sentence_bert_config={"max_seq_length": 13},
     )
 
 
 @pytest.fixture(scope="module")
 def server(folder):
-    options = ("--rerank", GOLDEN / "bert-cross-encoder", "--warm", 19, "--warm-states")
+    options = ("--rerank", GOLDEN / "bert-cross-encoder", "--warm", 13, "--warm-states")
     with running(folder, *options) as server:
         yield server.ready()
 
@@ -125,7 +125,7 @@ def test_the_page_compares_two_texts(server, tmp_path):
 
 
 def test_healthy_before_ready_and_the_port_before_both(folder):
-    with running(folder, "--warm", 19) as server:
+    with running(folder, "--warm", 13) as server:
         seen = []
         while not seen or seen[-1][1] != 200:
             health, ready = server.ask("/health"), server.ask("/ready")
@@ -177,7 +177,7 @@ def test_everything_accepted_is_answered_at_sigterm(folder):
             await asyncio.gather(*tasks)
         return outcomes, before
 
-    with running(folder, "--warm", 19) as server:
+    with running(folder, "--warm", 13) as server:
         outcomes, before = asyncio.run(load(server.ready()))
         assert set(outcomes) == {200}, outcomes
         assert len(outcomes) > before, "nothing was on its way when the signal came"
