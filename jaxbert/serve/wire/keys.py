@@ -192,7 +192,7 @@ class Choices:
             raise wrong(value, name, "a list of words")
         one = Choice(self.words)
         found = dict.fromkeys(one.read(word, f"{name}[{i}]") for i, word in enumerate(value))
-        if not value or len(found) > self.most:
+        if not value or len(value) > self.most:
             raise RequestError(
                 f"{name} has {len(value)} words; send from 1 to {self.most}", param=name
             )
