@@ -156,8 +156,9 @@ class Engine(Generic[Model]):
 
         tokens are the ids of all texts of the plan, which `check_tokens` has seen, skipped for
         `vectors` the number of tokens of each that are not pooled. For an engine of one device.
-        Raises DeviceMemoryError.
+        Raises DeviceMemoryError, and InputError as `run`.
         """
+        self.check_unchanged()
         assert not isinstance(self.devices, DataParallel), "a batch alone is for one device"
         self.admit([batch], sum(count(tokens[i]) for i in batch.members))
         arrays = batch.fill(tokens)

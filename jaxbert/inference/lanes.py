@@ -1,7 +1,7 @@
 """Lanes: texts in the order of their turns, and threads that compute the batch that is due.
 
 Before every batch all that waits is planned, and the batch that holds the text whose turn it is
-runs. Nothing waits for company.
+runs (`due`). While a thread is idle nothing waits.
 """
 
 import logging
@@ -53,11 +53,32 @@ class Chosen(NamedTuple):
         """Those of the batch, in its order."""
         return [self.planned[i] for i in self.batch.members]
 
+    @property
+    def tokens(self) -> int:
+        """How many they have."""
+        return sum(text.count for text in self.texts)
+
+
+def due(plan: Sequence[Chosen]) -> Chosen:
+    """The batch with the text whose turn it is, the first of those planned.
+
+    If it has less than half the tokens of the largest one, that one runs first, once for a text:
+    meanwhile the smaller one may grow, and nothing waits but for its turn.
+    """
+    (own,) = (chosen for chosen in plan if (chosen.batch.members == 0).any())
+    largest = max(plan, key=lambda chosen: chosen.tokens)
+    first = own.planned[0]
+    if first.passed or 2 * own.tokens >= largest.tokens:
+        return own
+    first.passed = True
+    return largest
+
 
 class Begun(NamedTuple):
     """A batch on its way."""
 
     texts: list[Waiting]
+    tokens: int
     batch: Batch
     result: Dispatched
     since: float
@@ -157,9 +178,8 @@ class Lane:
                 return None
             kind = self.waiting[0].kind
             planned = list(islice((t for t in self.waiting if t.kind == kind), PLANNED))
-            batches = self.planner.plan([text.count for text in planned], None)
-            batch = next(batch for batch in batches if (batch.members == 0).any())
-            chosen = Chosen(batch, planned)
+            plan = self.planner.plan([text.count for text in planned], None)
+            chosen = due([Chosen(batch, planned) for batch in plan])
             self.remove(chosen.texts)
         now = time.monotonic()
         for text in chosen.texts:
@@ -184,7 +204,7 @@ class Lane:
         except Exception as error:
             self.refuse(chosen.texts, error)
             return []
-        return [Begun(chosen.texts, chosen.batch, result, since, before)]
+        return [Begun(chosen.texts, chosen.tokens, chosen.batch, result, since, before)]
 
     def finish(self, computer: Computer, on_way: deque[Begun]) -> None:
         """Wait for the first batch on its way and tell its requests; then it is none of those."""
@@ -213,7 +233,7 @@ class Lane:
     def measure(self, computer: Computer, begun: Begun, now: float) -> None:
         """Count the batch; one that had to be compiled says nothing of the speed."""
         batch, seconds = begun.batch, now - begun.since
-        tokens, slots = sum(text.count for text in begun.texts), batch.rows * batch.length
+        tokens, slots = begun.tokens, batch.rows * batch.length
         if computer.engine.compilations == begun.compilations:
             with self.changed:
                 self.speed.measured(tokens, seconds)

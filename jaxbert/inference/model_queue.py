@@ -126,9 +126,7 @@ class ModelQueue:
         If the caller is cancelled, those that have not begun never run. Raises what a batch of
         theirs failed with, QueueTimeoutError, and QueueClosedError where nothing computes.
         """
-        engine = self.computers[0].engine
-        engine.check_unchanged()
-        engine.check_tokens(tokens)
+        self.computers[0].engine.check_tokens(tokens)
         asked = Asked(len(tokens), rows)
         texts = [Waiting(ids, kind, skipped, asked, i) for i, ids in enumerate(tokens)]
         timer = asked.loop.call_later(self.timeout, self.too_late, asked)

@@ -99,6 +99,7 @@ class Waiting:
     place: int  # of its row
     turn: float = 0.0
     taken: bool = False
+    passed: bool = False  # in its turn a larger batch ran
 
     @property
     def count(self) -> int:

@@ -126,7 +126,8 @@ class Tokenizer:
         if max_length is not None and on_cut is None and self.shortening is not None:
             plain = [plain_text(i, text) for i, text in enumerate(texts)]
             texts = [self.shortening.without_runs(text, max_length) for text in plain]
-        encodings = self.encodings(self.backend.encode_batch_fast, texts, max_length, on_cut)
+        encode = self.encode_one if len(texts) == 1 else self.backend.encode_batch_fast
+        encodings = self.encodings(encode, texts, max_length, on_cut)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
     def detailed(
@@ -177,6 +178,14 @@ class Tokenizer:
             elif len(b) < short:
                 a = self.shortened(i, a, max_length)
         return a, b
+
+    def encode_one(self, texts: list[str]) -> list[tokenizers.Encoding]:
+        """What `encode_batch` makes of one text, in this thread.
+
+        The library's pool of threads, on cores that compute, takes milliseconds to wake up.
+        """
+        (text,) = texts
+        return [self.backend.encode(text)]
 
     def encodings(
         self,

@@ -45,9 +45,6 @@ class Fake:
         }
         self.began = threading.Semaphore(0)
 
-    def check_unchanged(self):
-        pass
-
     def check_tokens(self, tokens):
         pass
 
@@ -187,6 +184,26 @@ def test_the_batch_of_the_first_turn_runs_and_takes_texts_of_its_length_along():
     run(main)
     # 15 tokens have the first turn; those of 30 and 31 get a batch of their own behind it.
     assert engine.ran == [[1], [5, 3, 6], [2, 4]]
+
+
+def test_a_batch_that_is_not_full_lets_a_larger_one_pass_once():
+    engine = Fake()
+
+    async def main():
+        async with queue_of(engine) as queue:
+            first = asked(queue, 1, 16)
+            await begun(engine)
+            rest = [asked(queue, 2, 5), asked(queue, 3, *[30] * 8)]
+            await asyncio.sleep(0)
+            engine.let_go(1)
+            await begun(engine)
+            more = asked(queue, 4, 16)  # of the smaller batch, which has grown
+            await asyncio.sleep(0)
+            engine.let_go(99)
+            await asyncio.gather(first, *rest, more)
+
+    run(main)
+    assert engine.ran == [[1], [3, 3], [2, 4], [3, 3], [3, 3], [3, 3]]
 
 
 def test_a_long_text_does_not_hold_up_short_ones():
