@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from jaxbert.inference.queue import Load
+from jaxbert.inference.queue import Listener, Load
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -18,7 +18,7 @@ REASONS = ("full", "closed", "timeout", "loading", "draining")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Metrics:
+class Metrics(Listener):
     """The counters of one server; its methods may be called from any thread."""
 
     def __init__(self, paths: Iterable[str]) -> None:
@@ -110,7 +110,7 @@ class Metrics:
         self.requests.labels(path, str(status)).inc()
         self.request_seconds.labels(path).observe(seconds)
 
-    # What a queue calls, from its threads: jaxbert/inference/waiting.py, Listener.
+    # What a queue calls, from its threads.
 
     def batch(self, length: int, texts: int, tokens: int, slots: int, seconds: float) -> None:
         """Count a batch whose rows have `length` tokens each."""
