@@ -100,9 +100,9 @@ attack: $(VENV)/.test
 	$(VENV)/bin/python -m tests.attack --seed $(SEED)
 	$(VENV)/bin/python -m tests.attack.runs --seed $(SEED) --number 60
 
-# Two actors of a local Ray, one of which is killed.
+# Actors and replicas of a local Ray, of which some are killed.
 ray: $(RAY)/.ray
-	$(RAY)/bin/python -m pytest -m torch tests/parity/test_ray.py
+	$(RAY)/bin/python -m pytest -m torch tests/parity/test_ray.py tests/parity/test_ray_serve.py
 
 # A server on this machine and the clients of OpenAI, LangChain and Cohere; schemathesis.
 clients: $(CLIENTS)/.clients

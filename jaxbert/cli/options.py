@@ -16,8 +16,9 @@ from jaxbert.cli.commands import (
     run_verify,
 )
 from jaxbert.cli.experiments import extrapolate_command
-from jaxbert.cli.serving import run_serve, serve_options
+from jaxbert.cli.serving import run_serve
 from jaxbert.cli.training import train_command
+from jaxbert.serve.options import serve_options
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 ENGINES = ("jax", "openvino")

@@ -15,7 +15,7 @@ from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.inference.scoring import check_order
 from jaxbert.serve import routes
 from jaxbert.serve.app import App, BodyLimits
-from jaxbert.serve.command import MEBIBYTE, served_name
+from jaxbert.serve.command import MEBIBYTE, check, served_name
 from jaxbert.serve.cors import Cors
 from jaxbert.serve.keys import ENVIRONMENT, ApiKeys
 from jaxbert.serve.metrics import Metrics
@@ -61,10 +61,10 @@ async def served(
         ranker=ranks,
         rules=rules,
         facts={
-            "revision": options.revision or "",
-            "dtype": options.dtype,
+            "revision": str(models.get("revision") or ""),
+            "dtype": str(models.get("dtype", "float32")),
             "device": jax.default_backend(),
-            "engine": options.engine,
+            "engine": str(models.get("engine", "jax")),
         },
     )
 
@@ -99,3 +99,14 @@ def served_name_of(options: argparse.Namespace) -> str:
 def warm(options: argparse.Namespace, longest: int) -> int:
     """The tokens up to which batches are compiled before the server is ready."""
     return min(integer(options.warm, "--warm", 1), longest)
+
+
+async def ready(options: argparse.Namespace, models: Mapping[str, Any]) -> App:
+    """The application with its models loaded, for another server to drive; arguments as `served`.
+
+    Raises whatever checking, reading and compiling raise.
+    """
+    check(options)
+    made, promised = app(options, served_name(options, str(models["name"]))), rules(options)
+    made.state.serve(await served(options, models, made.state, promised))
+    return made

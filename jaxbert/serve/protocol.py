@@ -22,7 +22,7 @@ class Protocol(HttpToolsProtocol):
     head_seconds = HEAD_SECONDS
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
-        """The arguments are uvicorn's."""
+        """Take uvicorn's arguments, and no head yet."""
         super().__init__(*arguments, **more)
         self._timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
@@ -54,7 +54,7 @@ class Protocol(HttpToolsProtocol):
             self._wait()
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """The head is complete, so its time ends."""
         self._heard()
         super().on_headers_complete()
 
@@ -97,7 +97,7 @@ class Protocol(HttpToolsProtocol):
             self._timer = None
 
     def _late(self) -> None:
-        """The time is over."""
+        """The time of a head is over."""
         self._timer = None
         if self._busy:  # the head of a next request, which may be held back by this one's answer
             self._timer = self.loop.call_later(self.head_seconds, self._late)

@@ -44,7 +44,7 @@ class State:
 
     @property
     def phase(self) -> str:
-        """One word for people."""
+        """The phase as one word for people."""
         if self.draining:
             return "draining"
         if self.served is None:

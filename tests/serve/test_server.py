@@ -13,7 +13,6 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from jaxbert import CrossEncoder, Embedder
 from tests.models import GOLDEN, write_folder

@@ -109,7 +109,7 @@ class Text:
     """One text, which may be empty."""
 
     def read(self, value: Any, name: str) -> str:
-        """The text itself."""
+        """The text itself, unchanged and uncut."""
         if not isinstance(value, str):
             raise wrong(value, name, "a text")
         return value
@@ -124,13 +124,13 @@ class Flag:
     """true or false, and no number."""
 
     def read(self, value: Any, name: str) -> bool:
-        """The boolean itself."""
+        """The boolean itself; RequestError for 0 and 1."""
         if not isinstance(value, bool):
             raise wrong(value, name, "true or false")
         return value
 
     def schema(self) -> Schema:
-        """A boolean alone."""
+        """A boolean, and nothing like it."""
         return {"type": "boolean"}
 
 
@@ -142,7 +142,7 @@ class Whole:
     high: int = 2**31 - 1
 
     def read(self, value: Any, name: str) -> int:
-        """The integer itself."""
+        """The integer itself, within the bounds."""
         if isinstance(value, bool) or not isinstance(value, int):
             raise wrong(value, name, "an integer")
         if not self.low <= value <= self.high:
@@ -158,12 +158,12 @@ class Whole:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some words."""
+    """One of a few known words."""
 
     words: Sequence[str]
 
     def read(self, value: Any, name: str) -> str:
-        """The word itself."""
+        """The word itself; RequestError lists all."""
         if not isinstance(value, str) or value not in self.words:
             raise RequestError(
                 f"{name} is {shown(value)}; it must be one of: {', '.join(self.words)}",
@@ -185,7 +185,7 @@ class Choices:
     bare: bool = False
 
     def read(self, value: Any, name: str) -> tuple[str, ...]:
-        """The words without repetition."""
+        """The words, each of them once."""
         if self.bare and isinstance(value, str):
             value = [value]
         if not isinstance(value, list):
@@ -253,7 +253,7 @@ class Inputs(Texts):
     """Texts, or token ids: a list of integers, or a list of such lists."""
 
     def read(self, value: Any, name: str) -> Any:
-        """The texts, or Ids."""
+        """The texts, or the Ids of texts."""
         first = value[0] if isinstance(value, list) and value else None
         if is_id(first):
             return Ids((ids(value, name),))
@@ -306,7 +306,7 @@ class Harmless:
         return value
 
     def schema(self) -> Schema:
-        """Anything, or those values."""
+        """Any value, or one of those."""
         return {} if self.only is None else {"enum": list(self.only)}
 
 

@@ -75,7 +75,7 @@ class Within:
     request: type[Any]
 
     def read(self, value: Any, name: str) -> Any:
-        """The inner request."""
+        """The inner request, read as its own form."""
         if not isinstance(value, dict):
             raise wrong(value, name, "an object")
         return read(self.request, value)
