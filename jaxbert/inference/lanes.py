@@ -20,8 +20,9 @@ from jaxbert.errors import JaxbertError, QueueClosedError
 from jaxbert.inference.batches import Batch
 from jaxbert.inference.dispatched import Dispatched, wrong_row
 from jaxbert.inference.engine import Engine
+from jaxbert.inference.news import News, Teller
 from jaxbert.inference.programs import AnyProgram
-from jaxbert.inference.waiting import Asked, Listener, Load, News, Speed, Waiting
+from jaxbert.inference.waiting import Asked, Listener, Load, Speed, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -88,9 +89,11 @@ class Begun(NamedTuple):
 class Lane:
     """Texts that wait for the same threads, one thread for each computer."""
 
-    def __init__(self, name: str, computers: Sequence[Computer], listener: Listener) -> None:
+    def __init__(
+        self, name: str, computers: Sequence[Computer], tell: Teller, listener: Listener
+    ) -> None:
         """The threads start at once; they end after `end`, when nothing waits."""
-        self.listener, self.speed = listener, Speed(FIRST_GUESS)
+        self.tell, self.listener, self.speed = tell, listener, Speed(FIRST_GUESS)
         self.planner = computers[0].engine.planner
         self.waiting: list[Waiting] = []
         self.tokens = 0  # of all that waits
@@ -224,7 +227,7 @@ class Lane:
                 news.done[text.asked] += 1
             else:
                 news.failed.setdefault(text.asked, wrong_row(text.place, row))
-        news.tell()
+        self.tell(news)
         on_way.popleft()
         self.measure(computer, begun, now)
         if on_way:  # the next one has the device to itself from now on
@@ -245,7 +248,7 @@ class Lane:
         if not isinstance(error, JaxbertError) and NO_MEMORY not in str(error):
             raise error
         log.warning("a batch of %d texts failed: %s", len(texts), error)
-        News.of_failure(texts, error).tell()
+        self.tell(News.of_failure(texts, error))
 
     def die(self, error: BaseException, begun: Sequence[Waiting]) -> None:
         """Fail all that waits and all that was begun, and refuse what comes."""
@@ -255,7 +258,7 @@ class Lane:
             left = list(self.waiting)
             self.remove(left)
             self.changed.notify_all()
-        News.of_failure([*begun, *left], self.gone()).tell()
+        self.tell(News.of_failure([*begun, *left], self.gone()))
 
     def gone(self) -> QueueClosedError:
         """The error of a request that nothing computes any longer."""

@@ -22,6 +22,7 @@ from jaxbert.inference.batches import count
 from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.lanes import PLANNED, Computer, Lane
+from jaxbert.inference.news import Teller
 from jaxbert.inference.waiting import Asked, Listener, Load, Waiting
 from jaxbert.process.backend import backend
 
@@ -59,7 +60,8 @@ class ModelQueue:
         self.listener = Listener() if listener is None else checked_listener(listener)
         self.computers = computers
         names = ("short", "long") if backend() == "cpu" else ("texts",)
-        self.lanes = [Lane(name, computers, self.listener) for name in names]
+        self.tell = Teller()
+        self.lanes = [Lane(name, computers, self.tell, self.listener) for name in names]
         self.pool = ThreadPoolExecutor(TOKENISING, "jaxbert-tokenise")
         self.open, self.changed = 0, Condition()  # requests that are not answered yet
         self.closed = False
@@ -204,6 +206,7 @@ class ModelQueue:
             lane.end()
         for lane in self.lanes:
             lane.join()
+        self.tell.end()
         self.pool.shutdown()
 
     async def __aenter__(self) -> Self:

@@ -25,6 +25,7 @@ from jaxbert.inference.queue_tokens import all_checked_ids, cut
 from jaxbert.inference.waiting import Answer as Answer
 from jaxbert.inference.waiting import Listener as Listener
 from jaxbert.inference.waiting import Load as Load
+from jaxbert.process.forked import check_not_forked
 from jaxbert.text.chunking import TokenSpans, checked_spans, token_windows
 from jaxbert.text.tokenizer import Tokenizer
 
@@ -109,8 +110,8 @@ class AsyncEmbedder(ModelQueue):
         Raises TextError for a text without ids, with ids that the model has not, or of more than
         max_seq_length tokens; nothing is cut.
         """
+        check_not_forked()
         given = all_checked_ids(ids, self.embedder.max_seq_length)
-        self.embedder.request(None, "", None, None, None, "error")  # not forked
         with self.admitted([len(row) for row in given]):
             counts = np.array([len(row) for row in given], np.int32)
             rows = self.new_rows("vectors", len(given))

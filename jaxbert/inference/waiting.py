@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -123,45 +121,3 @@ class Speed:
         """A batch of so many tokens took so long."""
         self.tokens = self.kept * self.tokens + tokens
         self.seconds = self.kept * self.seconds + seconds
-
-
-@dataclass
-class News:
-    """What one batch means for the requests it had texts of, told to their loops in one call each.
-
-    A loop that is closed has nobody left who waits.
-    """
-
-    done: Counter[Asked] = field(default_factory=Counter)
-    failed: dict[Asked, BaseException] = field(default_factory=dict)
-
-    def tell(self) -> None:
-        """Call each loop; it is the only way from a thread to a request."""
-        for loop in {asked.loop for asked in (*self.done, *self.failed)}:
-            own = News(
-                Counter({asked: n for asked, n in self.done.items() if asked.loop is loop}),
-                {asked: e for asked, e in self.failed.items() if asked.loop is loop},
-            )
-            if not loop.is_closed():
-                self.call(loop, own.settle)
-
-    @staticmethod
-    def call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-        """function() in the thread of the loop, unless the loop is closed meanwhile."""
-        try:
-            loop.call_soon_threadsafe(function)
-        except RuntimeError:
-            if not loop.is_closed():
-                raise
-
-    def settle(self) -> None:
-        """Tell the requests, in the thread of their loop."""
-        for asked, error in self.failed.items():
-            asked.fail(error)
-        for asked, texts in self.done.items():
-            asked.done(texts)
-
-    @classmethod
-    def of_failure(cls, texts: Iterable[Waiting], error: BaseException) -> "News":
-        """The requests of these texts fail, all with one error."""
-        return cls(failed=dict.fromkeys((text.asked for text in texts), error))

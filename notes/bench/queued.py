@@ -3,6 +3,7 @@
 python notes/bench/queued.py throughput [--rounds 3]
 python notes/bench/queued.py latency     (of single sentences at half of the capacity)
 python notes/bench/queued.py document    (the same with documents of 8192 tokens among them)
+python notes/bench/queued.py all
 
 The texts are those of notes/*.md, by sentence and by paragraph. The model is all-MiniLM-L6-v2, that
 of the documents a JinaBERT of 4 layers and 512 features with random weights.
@@ -42,7 +43,7 @@ ROWS = (
     ("paragraphs", 256, 32, 4),
 )
 ALONE = 60  # requests one after the other
-SECONDS = 25.0  # of a stream of requests
+SECONDS = 20.0  # of a stream of requests
 DOCUMENT, EVERY = 8192, 12.0  # tokens of a document, and seconds between two of them
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -103,34 +104,38 @@ async def closed_loop(queue, texts, size, callers):
 
 
 async def throughput(rounds):
+    async with AsyncEmbedder(minilm()) as queue:
+        await shares_of(queue, rounds)
+
+
+async def shares_of(queue, rounds):
     pipe, theirs = SPAWN.Pipe()
     process = SPAWN.Process(target=bare, args=(theirs,), daemon=True)
     process.start()
-    async with AsyncEmbedder(minilm()) as queue:
-        print(f"{await queue.warmup()} shapes compiled", flush=True)
-        shares = {row: [] for row in ROWS}
-        for turn in range(rounds + 1):  # the first one finds what is to be compiled
-            for row in ROWS:
-                kind, number, size, callers = row
-                texts = texts_of(kind, number)
-                pipe.send(texts)
-                alone = await asyncio.to_thread(pipe.recv)
-                seconds, before = time.process_time(), queue.embedder.stats
-                own = await closed_loop(queue, texts, size, callers)
-                stats = queue.embedder.stats - before
-                if turn:
-                    shares[row].append(alone / own)
-                    print(
-                        f"{kind}, {size} a request, {callers} callers: bare {number / alone:.0f}/s,"
-                        f" queue {number / own:.0f}/s, share {alone / own:.2f}; cpu "
-                        f"{(time.process_time() - seconds) / own:.2f}; {stats.batches} batches, "
-                        f"padding efficiency {stats.padding_efficiency:.2f}",
-                        flush=True,
-                    )
-        print("\ntexts a request, callers: least and middle share")
-        for (kind, _, size, callers), found in shares.items():
-            least, middle = min(found), statistics.median(found)
-            print(f"{kind} {size} x {callers}: {least:.2f} {middle:.2f}")
+    print(f"{await queue.warmup()} shapes compiled", flush=True)
+    shares = {row: [] for row in ROWS}
+    for turn in range(rounds + 1):  # the first one finds what is to be compiled
+        for row in ROWS:
+            kind, number, size, callers = row
+            texts = texts_of(kind, number)
+            pipe.send(texts)
+            bare_time = await asyncio.to_thread(pipe.recv)
+            seconds, before = time.process_time(), queue.embedder.stats
+            own = await closed_loop(queue, texts, size, callers)
+            stats = queue.embedder.stats - before
+            if turn:
+                shares[row].append(bare_time / own)
+                print(
+                    f"{kind}, {size} a request, {callers} callers: bare {number / bare_time:.0f}/s,"
+                    f" queue {number / own:.0f}/s, share {bare_time / own:.2f}; cpu "
+                    f"{(time.process_time() - seconds) / own:.2f}; {stats.batches} batches, "
+                    f"padding efficiency {stats.padding_efficiency:.2f}",
+                    flush=True,
+                )
+    print("\ntexts a request, callers: least and middle share")
+    for (kind, _, size, callers), found in shares.items():
+        least, middle = min(found), statistics.median(found)
+        print(f"{kind} {size} x {callers}: {least:.2f} {middle:.2f}")
     pipe.close()
 
 
@@ -182,13 +187,17 @@ async def capacity(queue, texts):
 
 
 async def latency():
-    texts = texts_of("sentences", 400)
     async with AsyncEmbedder(minilm()) as queue:
-        await queue.warmup()
-        rate = await capacity(queue, texts)
-        middle, _ = say("one alone", await alone(queue, texts))
-        _, p99 = say("at half load", await stream(queue, texts, rate / 2, SECONDS))
-        print(f"p99 at half load is {p99 / middle:.1f} times one alone")
+        await waits_of(queue)
+
+
+async def waits_of(queue):
+    texts = texts_of("sentences", 400)
+    await queue.warmup()
+    rate = await capacity(queue, texts)
+    middle, _ = say("one alone", await alone(queue, texts))
+    _, p99 = say("at half load", await stream(queue, texts, rate / 2, SECONDS))
+    print(f"p99 at half load is {p99 / middle:.1f} times one alone", flush=True)
 
 
 async def document():
@@ -218,15 +227,23 @@ async def document():
         print(f"p99 with documents is {among / without:.1f} times that without")
 
 
+async def everything(rounds):
+    async with AsyncEmbedder(minilm()) as queue:
+        await shares_of(queue, rounds)
+        await waits_of(queue)
+    await document()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("throughput", "latency", "document"))
+    parser.add_argument("what", choices=("throughput", "latency", "document", "all"))
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     # As in a serving process; the process of bare encode keeps the default.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if options.what == "throughput":
-        asyncio.run(throughput(options.rounds))
+    jobs = {"throughput": throughput, "all": everything}
+    if options.what in jobs:
+        asyncio.run(jobs[options.what](options.rounds))
     else:
         asyncio.run({"latency": latency, "document": document}[options.what]())
 
