@@ -183,6 +183,29 @@ def test_everything_accepted_is_answered_at_sigterm(folder):
         assert server.process.wait(SECONDS) == 0
 
 
+def test_the_same_bits_in_any_company(folder):
+    """As many clients as share batches, each with a text of its own among others that change."""
+    own = ["a b", "c d e f g h i", "", "j"] * 6
+
+    async def client(http, url, i):
+        found = set()
+        for turn in range(8):
+            others = ["k l m n"[: 2 * ((i + turn) % 4) + 1]] * ((i * turn) % 7)
+            body = {"input": [*others, own[i]], "encoding_format": "base64"}
+            got = await http.post(f"{url}/v1/embeddings", json=body)
+            found.add(got.json()["data"][-1]["embedding"])
+        return found
+
+    async def load(url):
+        async with httpx.AsyncClient(timeout=SECONDS) as http:
+            return await asyncio.gather(*(client(http, url, i) for i in range(len(own))))
+
+    with running(folder, "--warm", 13, "--deterministic") as server:
+        found = asyncio.run(load(server.ready().url))
+    assert {len(bits) for bits in found} == {1}
+    assert found[:4] * 6 == found
+
+
 def test_the_grace_says_that_the_end_is_near(folder):
     with running(folder, "--warm", 5, "--grace-before", 3) as server:
         server.ready()
