@@ -29,7 +29,7 @@ test: $(VENV)/.test
 # and files only, and what is about broken arguments: no module passes through it. Heads pass through
 # test_masked_lm.py, test_multi_vector.py and test_copying_heads.py, families through the golden
 # folders of test_encoder.py, test_saving.py and test_tensors.py.
-PLAIN = corpus lab search compat text verify attack parity deviceless \
+PLAIN = corpus lab search serve compat text verify attack parity deviceless \
   $(addprefix test_,attack.py cli.py cross_encoder.py entry_points.py errors.py from_hub.py \
     notes.py package.py variants.py) \
   $(addprefix model/test_,attention.py families.py family_configs.py joint_bounds.py \

@@ -12,7 +12,7 @@ from jaxbert.serve.served import Served
 from jaxbert.serve.token_ids import check_ids
 from jaxbert.serve.wire import cohere, openai, tei
 from jaxbert.serve.wire.errors import RequestError
-from jaxbert.serve.wire.keys import Ids
+from jaxbert.serve.wire.kinds import Ids
 from jaxbert.serve.wire.vectors import PRECISIONS, encoded
 
 

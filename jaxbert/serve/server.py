@@ -61,7 +61,7 @@ class Life:
         self.ending: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Serve until a signal comes. Raises what loading raises, InputError for a taken port."""
+        """Serve until a signal comes. Raises what loading raises."""
         handle(self.signalled)
         serving = asyncio.ensure_future(self.server.serve(sockets=[self.listener]))
         loading = asyncio.ensure_future(self.load())

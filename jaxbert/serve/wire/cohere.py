@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.serve.wire.keys import Choice, Choices, Harmless, Text, Texts, Whole, key
+from jaxbert.serve.wire.keys import key
+from jaxbert.serve.wire.kinds import Choice, Choices, Harmless, Text, Texts, Whole
 from jaxbert.serve.wire.vectors import PRECISIONS, encoded
 
 KINDS = ("search_document", "search_query", "classification", "clustering")

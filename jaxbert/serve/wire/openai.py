@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxbert.serve.wire.errors import RequestError
-from jaxbert.serve.wire.keys import Choice, Choices, Flag, Harmless, Ids, Inputs, Text, Whole, key
+from jaxbert.serve.wire.keys import key
+from jaxbert.serve.wire.kinds import Choice, Choices, Flag, Harmless, Ids, Inputs, Text, Whole
 from jaxbert.serve.wire.vectors import encoded
 
 ENCODINGS = ("float", "base64")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxbert.serve.wire.errors import RequestError
-from jaxbert.serve.wire.keys import Flag, Harmless, Text, Texts, Whole, key, read
+from jaxbert.serve.wire.keys import key, read
+from jaxbert.serve.wire.kinds import Flag, Harmless, Text, Texts, Whole
 from jaxbert.serve.wire.tei import Rank, ranked
 
 

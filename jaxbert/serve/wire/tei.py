@@ -10,21 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.serve.wire.keys import (
-    Choice,
-    Flag,
-    Ids,
-    Inputs,
-    Kind,
-    Schema,
-    Text,
-    Texts,
-    Whole,
-    key,
-    read,
-    schema,
-    wrong,
-)
+from jaxbert.serve.wire.keys import Kind, Schema, key, read, schema, wrong
+from jaxbert.serve.wire.kinds import Choice, Flag, Ids, Inputs, Text, Texts, Whole
 
 DIRECTIONS = ("Left", "Right", "left", "right")
 
