@@ -63,16 +63,16 @@ class Chosen(NamedTuple):
 def due(plan: Sequence[Chosen]) -> Chosen:
     """The batch with the text whose turn it is, the first of those planned.
 
-    If it has less than half the tokens of the largest one, that one runs first, once for a text:
-    meanwhile the smaller one may grow, and nothing waits but for its turn.
+    If another one has more texts, and more than twice the tokens, that one runs first, once for a
+    text: meanwhile the smaller one may grow. A long text alone passes nobody.
     """
     (own,) = (chosen for chosen in plan if (chosen.batch.members == 0).any())
-    largest = max(plan, key=lambda chosen: chosen.tokens)
-    first = own.planned[0]
-    if first.passed or 2 * own.tokens >= largest.tokens:
+    first, texts = own.planned[0], len(own.batch.members)
+    fuller = [c for c in plan if len(c.batch.members) > texts and c.tokens > 2 * own.tokens]
+    if first.passed or not fuller:
         return own
     first.passed = True
-    return largest
+    return max(fuller, key=lambda chosen: chosen.tokens)
 
 
 class Begun(NamedTuple):

@@ -206,6 +206,22 @@ def test_a_batch_that_is_not_full_lets_a_larger_one_pass_once():
     assert engine.ran == [[1], [3, 3], [2, 4], [3, 3], [3, 3], [3, 3]]
 
 
+def test_a_long_text_alone_does_not_pass():
+    engine = Fake()
+
+    async def main():
+        async with queue_of(engine) as queue:
+            first = asked(queue, 1, 100)
+            await begun(engine)
+            rest = [asked(queue, 2, 60), asked(queue, 3, 300)]
+            await asyncio.sleep(0)
+            engine.let_go(9, "long")
+            await asyncio.gather(first, *rest)
+
+    run(main)
+    assert engine.ran == [[1], [2], [3]]
+
+
 def test_a_long_text_does_not_hold_up_short_ones():
     engine = Fake()
 
