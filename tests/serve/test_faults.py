@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 import socket
 import time
@@ -137,6 +138,10 @@ def test_a_hundred_megabytes_are_refused_and_not_kept(server):
                     for _ in range(100):
                         connection.sendall(size + block + b"\r\n" * bool(size))
                 assert received(connection).startswith(b"HTTP/1.1 413 ")
+    polite = http.client.HTTPConnection(*server.address, timeout=SECONDS)
+    polite.request("POST", "/embed", body=b"x" * 100_000_000)  # would raise if it were reset
+    assert polite.getresponse().status == 413
+    polite.close()
     assert server.memory() - before < 40
     with server.socket(announced) as connection:  # refused before a byte of it has come
         connection.settimeout(2)

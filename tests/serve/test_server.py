@@ -237,7 +237,7 @@ def test_keys_of_the_environment(folder):
     ("options", "said"),
     [
         (("nowhere/at-all",), "nowhere/at-all"),
-        (("{folder}", "--rerank", "{folder}"), "classifier"),
+        (("{folder}", "--rerank", "{folder}"), "CrossEncoder does not open it"),
         (("{folder}", "--prompt-name", "zebra"), "no prompt named 'zebra'"),
         (("{folder}", "--key-file", "/nowhere"), "the keys in /nowhere cannot be read"),
         (("{folder}", "--host", "203.0.113.1"), "cannot be listened on"),
@@ -261,13 +261,3 @@ def test_what_cannot_be_served_is_one_sentence_and_status_1(folder, options, sai
     assert done.returncode == 1, done.stderr
     assert said in last
     assert all(" is open; loading " in line for line in before), done.stderr
-
-
-def test_the_extra_is_asked_for_in_one_sentence(monkeypatch, capsys):
-    from jaxbert import cli
-    from jaxbert.serve import command
-
-    find = lambda name: None if name == "orjson" else object()  # noqa: E731
-    monkeypatch.setattr(command, "find_spec", find)
-    assert cli.main(["serve", "nowhere"]) == 1
-    assert 'pip install "jaxbert[serve]"' in capsys.readouterr().err
