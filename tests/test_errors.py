@@ -7,11 +7,18 @@ import pytest
 
 from jaxbert import errors
 from jaxbert.corpus.files import WriteError
-from jaxbert.errors import ComputationError, JaxbertError, MissingPackageError, printable, shown
+from jaxbert.errors import (
+    ComputationError,
+    JaxbertError,
+    MissingPackageError,
+    QueueFullError,
+    printable,
+    shown,
+)
 from jaxbert.train.run import LossError
 
 # Those whose messages are made of other arguments have tests of their own.
-OWN = {ComputationError, LossError, MissingPackageError}
+OWN = {ComputationError, LossError, MissingPackageError, QueueFullError}
 KINDS = [kind for kind in (*JaxbertError.__subclasses__(), WriteError) if kind not in OWN]
 
 
@@ -35,7 +42,10 @@ def test_values_are_shown_short():
     assert printable("plain, 日本語 and é") == "plain, 日本語 and é"
 
 
-@pytest.mark.parametrize("error", [ComputationError("row 7", 6), *(kind("why") for kind in KINDS)])
+MADE = [ComputationError("row 7", 6), QueueFullError(1.5, 33.0, 30.0)]
+
+
+@pytest.mark.parametrize("error", [*MADE, *(kind("why") for kind in KINDS)])
 def test_errors_cross_processes(error):
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
