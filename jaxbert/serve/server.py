@@ -19,6 +19,10 @@ from jaxbert.serve.protocol import Protocol
 from jaxbert.serve.served import Served
 
 Made = TypeVar("Made")
+# How long a connection without a request stays open. uvicorn's 5 s are also those after which
+# httpx's clients close theirs, and a request that meets the server's end of it is lost; load
+# balancers keep connections for 60 s.
+KEPT_SECONDS = 75
 
 
 class Server(uvicorn.Server):
@@ -51,6 +55,7 @@ class Life:
             ws="none",
             lifespan="off",
             backlog=BACKLOG,
+            timeout_keep_alive=KEPT_SECONDS,
             log_config=None,
             log_level="critical",
             access_log=False,

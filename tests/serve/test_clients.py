@@ -3,6 +3,10 @@
 Source of what each should see: the clients' own documentation.
 """
 
+import gc
+import warnings
+
+import httpx
 import numpy as np
 import pytest
 
@@ -22,7 +26,7 @@ import hypothesis
 from jaxbert import CrossEncoder, Embedder
 from jaxbert.serve.openapi import described
 from tests.models import GOLDEN, write_folder
-from tests.serve.process import running
+from tests.serve.process import SECONDS, running
 from tests.tolerances import COMPANY, close, norms
 
 TEXTS = ["a b", "", "c d e f"]
@@ -55,6 +59,22 @@ def vectors(folder):
 def client(server):
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="secret", max_retries=0) as made:
         yield made
+
+
+@pytest.fixture
+def http():
+    """What LangChain and cohere send with, which they would leave open."""
+    with httpx.Client(timeout=SECONDS) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open():
+    """Collect what clients have left open, before pytest makes an error of it at its end."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 def same(rows, expected):
@@ -91,19 +111,20 @@ def test_openai_understands_our_refusals(client):
         client.models.retrieve("gpt-9")
 
 
-def test_langchain(server, vectors):
+def test_langchain(server, vectors, http):
     made = langchain.OpenAIEmbeddings(
         base_url=f"{server.url}/v1",
         api_key="secret",
         model="any",
         check_embedding_ctx_length=False,
+        http_client=http,
     )
     same(made.embed_documents(TEXTS), vectors(TEXTS))
     same([made.embed_query("a b")], vectors(["a b"]))
 
 
-def test_cohere(server, vectors):
-    client = cohere.ClientV2(api_key="secret", base_url=server.url)
+def test_cohere(server, vectors, http):
+    client = cohere.ClientV2(api_key="secret", base_url=server.url, httpx_client=http)
     made = client.embed(
         texts=TEXTS,
         model="any",
@@ -123,8 +144,8 @@ def test_cohere(server, vectors):
         client.embed(texts=TEXTS, model="any", input_type="image", embedding_types=["float"])
 
 
-def test_the_older_cohere(server, vectors):
-    client = cohere.Client(api_key="secret", base_url=server.url)
+def test_the_older_cohere(server, vectors, http):
+    client = cohere.Client(api_key="secret", base_url=server.url, httpx_client=http)
     made = client.embed(texts=TEXTS, model="any", input_type="search_query")
     same(made.embeddings, vectors(TEXTS, prompt_name="query"))
     found = client.rerank(model="any", query="a", documents=TEXTS, return_documents=True)

@@ -183,6 +183,15 @@ def test_everything_accepted_is_answered_at_sigterm(folder):
         assert server.process.wait(SECONDS) == 0
 
 
+def test_a_connection_is_kept_for_longer_than_clients_keep_theirs(server):
+    """httpx, and openai with it, use one for up to 5 s; at uvicorn's 5 s requests were lost."""
+    with server.socket(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n") as connection:
+        connection.settimeout(7)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+
+
 def test_the_same_bits_in_any_company(folder):
     """As many clients as share batches, each with a text of its own among others that change."""
     own = ["a b", "c d e f g h i", "", "j"] * 6
