@@ -184,7 +184,7 @@ class App:
         return Response(as_json(request.family.body(found)), found.status, headers=headers)
 
     async def write(self, request: Request, response: Response, send: Send) -> None:
-        """Send an answer; where the body was not read, the connection ends with it."""
+        """Send an answer; the connection ends with it where the body was not read, or all ends."""
         origin = request.headers.get(b"origin")
         cors = self.cors.headers(origin)
         if response.status == 204:
@@ -196,7 +196,7 @@ class App:
             *response.headers,
             *cors,
         ]
-        if request.unread:
+        if request.unread or self.state.draining:  # so that clients send the next one elsewhere
             headers.append((b"connection", b"close"))
         head = {"type": "http.response.start", "status": response.status, "headers": headers}
         await send(head)

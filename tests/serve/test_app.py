@@ -316,11 +316,14 @@ def test_before_it_is_ready_it_says_when_to_come_again():
 
 def test_while_it_drains_it_answers_and_is_not_ready(embedder):
     application = app(embedder)
-    assert ask(application, "GET", "/ready").status == 200
+    before = ask(application, "GET", "/ready")
+    assert before.status == 200
+    assert "connection" not in before.headers
     application.state.drain()
     got = ask(application, "GET", "/ready")
     assert (got.status, got.json["phase"], got.headers["retry-after"]) == (503, "draining", "5")
-    assert ask(application, "POST", "/embed", {"inputs": "a"}).status == 200
+    got = ask(application, "POST", "/embed", {"inputs": "a"})
+    assert (got.status, got.headers["connection"]) == (200, "close")
     assert b"jaxbert_ready 0.0" in ask(application, "GET", "/metrics").body
 
 
