@@ -42,7 +42,7 @@ def test_values_are_shown_short():
     assert printable("plain, 日本語 and é") == "plain, 日本語 and é"
 
 
-MADE = [ComputationError("row 7", 6), QueueFullError(1.5, 33.0, 30.0)]
+MADE = [ComputationError("row 7", 6), QueueFullError(2.5, 7.5, 5.0)]
 
 
 @pytest.mark.parametrize("error", [*MADE, *(kind("why") for kind in KINDS)])

@@ -186,7 +186,8 @@ def test_the_batch_of_the_first_turn_runs_and_takes_texts_of_its_length_along():
     assert engine.ran == [[1], [5, 3, 6], [2, 4]]
 
 
-def test_a_batch_that_is_not_full_lets_a_larger_one_pass_once():
+@pytest.mark.parametrize("grows", [True, False])
+def test_a_batch_that_is_not_full_lets_a_larger_one_pass_once(grows):
     engine = Fake()
 
     async def main():
@@ -197,13 +198,15 @@ def test_a_batch_that_is_not_full_lets_a_larger_one_pass_once():
             await asyncio.sleep(0)
             engine.let_go(1)
             await begun(engine)
-            more = asked(queue, 4, 16)  # of the smaller batch, which has grown
+            if grows:
+                rest.append(asked(queue, 4, 16))  # of the smaller batch
             await asyncio.sleep(0)
             engine.let_go(99)
-            await asyncio.gather(first, *rest, more)
+            await asyncio.gather(first, *rest)
 
     run(main)
-    assert engine.ran == [[1], [3, 3], [2, 4], [3, 3], [3, 3], [3, 3]]
+    smaller = [2, 4] if grows else [2]
+    assert engine.ran == [[1], [3, 3], smaller, [3, 3], [3, 3], [3, 3]]
 
 
 def test_a_long_text_alone_does_not_pass():
@@ -421,10 +424,18 @@ def test_a_planner_that_fails_ends_the_lane_too():
 
 
 def test_closing_answers_what_was_accepted_and_refuses_the_rest():
-    engine = Fake()
+    engine, reading = Fake(), threading.Event()
+
+    async def still_read(queue):
+        with queue.admitted([5000]):
+            assert await queue.tokenised([5000], lambda: reading.wait(timeout=20))
+            rows = [None]
+            await queue.computed("rows", [np.full(16, 99, np.int32)], rows)
+            return rows[0].item()
 
     async def main():
         queue = queue_of(engine)
+        last = asyncio.ensure_future(still_read(queue))
         requests = [asked(queue, i, 16, 200) for i in range(40)]
         await begun(engine)
         closing = asyncio.ensure_future(queue.close())
@@ -435,8 +446,11 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest():
         assert not closing.done()
         engine.let_go(99)
         engine.let_go(99, "long")
-        await closing
         assert await asyncio.gather(*requests) == list(range(40))
+        assert not closing.done()
+        reading.set()
+        await closing
+        assert await last == 16
         assert not any(thread.is_alive() for lane in queue.lanes for thread in lane.threads)
 
     run(main)
