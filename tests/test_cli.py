@@ -41,7 +41,7 @@ def test_help_does_not_import_jax():
     assert done.stdout.endswith("[]\n")
 
 
-@pytest.mark.parametrize("command", ["embed", "similarity", "fill", "info", "verify"])
+@pytest.mark.parametrize("command", ["embed", "similarity", "fill", "info", "serve", "verify"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         run(command, "--help")

@@ -33,7 +33,7 @@ def imported(file):
 ROOMS = (
     "errors model arguments process checkpoint text graphs inference encoder copying portable "
     "portable_kinds masked_lm cross_encoder multi_vector embedder search compat verify corpus "
-    "train lab bench mteb cli"
+    "train lab bench mteb serve cli"
 ).split()
 
 

@@ -17,7 +17,9 @@ from jaxbert.cli.commands import (
     run_verify,
 )
 from jaxbert.cli.experiments import extrapolate_command
+from jaxbert.cli.serving import run_serve
 from jaxbert.cli.training import train_command
+from jaxbert.serve.options import serve_options
 
 FORMATS = ("text", "jsonl", "csv", "parquet")
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
@@ -62,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     fill.add_argument("text", metavar="TEXT", help="a text with [MASK] in it")
     fill.add_argument("--top-k", type=int, default=5, help="words per mask (default: %(default)s)")
 
+    serve = add(actions, "serve", "answer the clients of others over HTTP", run_serve, True)
+    serve_options(serve)
+
     train_command(actions)
     add(actions, "info", "what a model is, and what was ignored in its files", run_info, True)
     verify = add(actions, "verify", "run the NumPy reference beside the encoder", run_verify, True)
@@ -70,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="the hub name whose published values a folder must reproduce (default: as named)",
     )
-    for command in (embed, similarity, rank, verify):
+    for command in (embed, similarity, rank, serve, verify):
         command.add_argument(
             "--engine", choices=ENGINES, default="jax", help="what computes (default: %(default)s)"
         )

@@ -1,0 +1,115 @@
+"""uvicorn's HTTP/1.1, with an end to requests that never arrive.
+
+uvicorn times nothing until a request is complete: a client that sends half a head, or half a body,
+holds its connection for ever and holds up the end of the server. Bodies are timed by body.py, which
+sees them; heads are timed and bounded here, and both are closed at once when the server ends.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS = 10.0
+HEAD_BYTES = 65_536
+# What a client had sent before the end, and we had not read.
+LAST_SECONDS = 0.05
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection; its head is complete within HEAD_SECONDS and HEAD_BYTES, or it is closed."""
+
+    head_seconds = HEAD_SECONDS
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        """Take uvicorn's arguments, and no head yet."""
+        super().__init__(*arguments, **more)
+        self._timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._in_head = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request's head."""
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the timer with the connection."""
+        self._heard()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a head that grows beyond HEAD_BYTES is refused."""
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(b"431 Request Header Fields Too Large")
+
+    def on_message_begin(self) -> None:
+        """The first byte of a head, also of a later request on the same connection."""
+        super().on_message_begin()
+        self._in_head = True
+        if self._timer is None:
+            self._wait()
+
+    def on_headers_complete(self) -> None:
+        """The head is complete, so its time ends."""
+        self._heard()
+        super().on_headers_complete()
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is being read or answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def shutdown(self) -> None:
+        """End the connection once its request is answered; at once if that is not all here.
+
+        A connection without a request has a moment for one that is on its way already.
+        """
+        if self._busy and self.cycle.more_body and not self.cycle.response_started:
+            self.transport.close()
+        elif self._busy:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(LAST_SECONDS, self._end)
+
+    def _end(self) -> None:
+        """Close, or do so after the answer to a request that has come meanwhile."""
+        if not self._busy:
+            self.transport.close()
+        elif self.cycle.more_body:
+            self.shutdown()
+        else:
+            self.cycle.keep_alive = False
+
+    def _wait(self) -> None:
+        """Begin the time that a head has."""
+        self._head_bytes = 0
+        self._timer = self.loop.call_later(self.head_seconds, self._late)
+
+    def _heard(self) -> None:
+        """End the time that a head has."""
+        self._in_head = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        """The time of a head is over."""
+        self._timer = None
+        if self._busy:  # the head of a next request, which may be held back by this one's answer
+            self._timer = self.loop.call_later(self.head_seconds, self._late)
+        elif self._in_head:
+            self._refuse(b"408 Request Timeout")
+        else:
+            self.transport.close()  # nothing was asked, so there is nothing to answer
+
+    def _refuse(self, status: bytes) -> None:
+        """Answer without the application, unless it is answering, and close."""
+        if not self.transport.is_closing():
+            if not self._busy:
+                answer = b"HTTP/1.1 %s\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                self.transport.write(answer % status)
+            self.transport.close()

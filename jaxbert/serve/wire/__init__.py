@@ -1,0 +1,1 @@
+"""JSON -> checked requests, rows -> JSON: pure functions, a file for each vendor, no socket."""

@@ -1,0 +1,133 @@
+"""The connections of a server in this process: heads in time, answers that nothing cuts off."""
+
+import asyncio
+import contextlib
+import socket
+import time
+
+import pytest
+import uvicorn
+
+from jaxbert.serve.address import opened
+from jaxbert.serve.protocol import HEAD_BYTES, Protocol
+from jaxbert.serve.server import Server
+from tests.serve.fakes import Queue, app
+
+WHOLE = b'POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{"inputs": "a"}'
+HALF = b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Le"
+SECONDS = 30
+
+
+class Hasty(Protocol):
+    head_seconds = 0.4
+
+
+@pytest.fixture
+def talk(embedder):
+    """Run a conversation with a server whose answers take `delay` seconds; what it gives."""
+
+    def run(conversation, delay=0.0):
+        async def served():
+            listener = opened("127.0.0.1", 0)
+            config = uvicorn.Config(
+                app(queue=Queue(embedder, delay=delay)),
+                http=Hasty,
+                lifespan="off",
+                log_config=None,
+                log_level="critical",
+            )
+            server = Server(config)
+            serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+            with socket.create_connection(listener.getsockname(), SECONDS) as connection:
+                said = await asyncio.to_thread(conversation, connection, server)
+                server.should_exit = True
+                await asyncio.wait_for(serving, SECONDS)
+            return said
+
+        return asyncio.run(served())
+
+    return run
+
+
+def received(connection):
+    """All that comes until the server closes the connection."""
+    parts = []
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65_536):
+            parts.append(part)
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"), [(b"", b""), (HALF, b"HTTP/1.1 408 "), (b"GET", b"HTTP/1.1 408 ")]
+)
+def test_a_head_that_does_not_come_is_not_waited_for(talk, sent, answer):
+    def conversation(connection, _):
+        connection.sendall(sent)
+        begun = time.monotonic()
+        return received(connection), time.monotonic() - begun
+
+    said, taken = talk(conversation)
+    assert said.startswith(answer)
+    assert bool(said) is bool(answer)
+    assert 0.3 < taken < 5
+
+
+def test_bytes_that_drip_gain_no_time(talk):
+    def conversation(connection, _):
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            for byte in HALF * 9:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+        return time.monotonic() - begun
+
+    assert talk(conversation) < 5
+
+
+def test_a_head_without_end_is_refused(talk):
+    def conversation(connection, _):
+        connection.sendall(b"GET /health HTTP/1.1\r\na: " + b"b" * (HEAD_BYTES + 100))
+        return received(connection)
+
+    assert talk(conversation).startswith(b"HTTP/1.1 431 ")
+
+
+def test_an_answer_is_not_cut_off_by_half_of_the_next_request(talk):
+    """The answer takes three times as long as a head may."""
+
+    def conversation(connection, _):
+        connection.sendall(WHOLE + HALF)
+        return received(connection)
+
+    said = talk(conversation, delay=1.2)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 408 " in said
+
+
+def test_the_end_waits_for_an_answer_and_not_for_half_a_request(talk, embedder):
+    def conversation(connection, server):
+        connection.sendall(WHOLE + HALF)
+        with socket.create_connection(connection.getpeername()) as half:
+            half.sendall(WHOLE[:-3])
+            time.sleep(0.2)
+            server.should_exit = True
+            begun = time.monotonic()
+            assert received(half) == b""
+            assert time.monotonic() - begun < 0.7
+        return received(connection)
+
+    said = talk(conversation, delay=1.5)
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in said.lower()
+
+
+def test_requests_of_one_connection_are_answered_in_turn(talk):
+    def conversation(connection, server):
+        connection.sendall(WHOLE * 3)
+        time.sleep(0.3)
+        server.should_exit = True
+        return received(connection)
+
+    assert talk(conversation, delay=0.3).count(b"HTTP/1.1 200 ") == 3
