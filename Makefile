@@ -30,7 +30,7 @@ test: $(VENV)/.test
 # and files only, and what is about broken arguments: no module passes through it. Heads pass through
 # test_masked_lm.py, test_multi_vector.py and test_copying_heads.py, families through the golden
 # folders of test_encoder.py, test_saving.py and test_tensors.py.
-PLAIN = corpus lab search serve compat text verify attack parity deviceless \
+PLAIN = bench corpus lab search serve compat text verify attack parity deviceless \
   $(addprefix test_,attack.py cli.py cross_encoder.py entry_points.py errors.py from_hub.py \
     notes.py package.py variants.py) \
   $(addprefix model/test_,attention.py families.py family_configs.py joint_bounds.py \
@@ -39,7 +39,7 @@ PLAIN = corpus lab search serve compat text verify attack parity deviceless \
     students.py train_command.py) \
   $(addprefix checkpoint/test_,folders.py hub.py kinds.py refusals.py replacing.py \
     saving_heads.py) \
-  $(addprefix inference/test_,compilation_cache.py constructor_options.py planning.py programs.py \
+  $(addprefix inference/test_,compilation_cache.py constructor_options.py lanes.py planning.py programs.py \
     promise.py quantise.py similarity.py) \
   $(addprefix process/test_,forked.py interrupts.py streams.py)
 
@@ -189,5 +189,4 @@ $(DEVICELESS)/.deviceless: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) $(RECIPES) build/bench demo
-	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) $(CLIENTS) build/bench demo
+	rm -rf $(VENV) $(PARITY) $(DEVICELESS) $(BENCH) $(RAY) $(RECIPES) $(CLIENTS) build/bench demo
