@@ -46,13 +46,14 @@ def run_bench(options: argparse.Namespace) -> int:
     chosen = spread(texts, many)
     items = subject.items(chosen)
     alone = min(range(len(chosen)), key=lambda i: abs(len(chosen[i]) - SENTENCE))
+    timed, failed = measured(subject, models, items, items[alone], seconds)
     bench = Bench(
         title(str(where["name"])),
         subject,
         len(items),
         len(chosen[alone]),
-        measured(subject, models, items, items[alone], seconds),
-        [own for own in tried if isinstance(own, LeftOut)],
+        timed,
+        [own for own in tried if isinstance(own, LeftOut)] + failed,
     )
     for line in shown(bench).splitlines():
         streams.answer(printable(line))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxbert.bench.subjects import Results, Subject
+from jaxbert.bench.texts import spread
 from jaxbert.errors import JaxbertError
 from jaxbert.process import interrupts
 
@@ -87,14 +88,14 @@ def loaded(
         except JaxbertError as error:
             if number == 0:
                 raise
-            yield LeftOut(own, " ".join(str(error).split()))
+            yield LeftOut(own, reason(error))
         else:
             yield Loaded(own, model, seconds)
 
 
 def enough(subject: Subject, model: Any, items: list[Any], seconds: float) -> int:
-    """How many items take so many seconds, as guessed from a few; GUESSED to MOST."""
-    few = items[:GUESSED]
+    """How many items take so many seconds, as guessed from a few of all; GUESSED to MOST."""
+    few = spread(items, GUESSED)
     subject.run(model, few)
     taken, _ = clocked(partial(subject.run, model, few))
     return int(min(max(len(few) * seconds / taken, GUESSED), MOST))
@@ -115,16 +116,33 @@ class First(NamedTuple):
     difference: float
 
 
-def first_lists(subject: Subject, models: Sequence[Loaded], items: list[Any]) -> Iterator[First]:
-    """What each model makes of the items the first time, beside what the first one makes."""
+def first_lists(
+    subject: Subject, models: Sequence[Loaded], items: list[Any], alone: Any
+) -> Iterator[First | LeftOut]:
+    """What each model makes of the items the first time, or why it cannot; the first must.
+
+    The item alone is run too, so that nothing is left to be compiled.
+    """
     expected: Results | None = None
     for own in models:
         interrupts.check()
         before = own.model.stats
-        seconds, results = clocked(partial(subject.run, own.model, items))
-        expected = results if expected is None else expected
-        tokens = (own.model.stats - before).tokens
-        yield First(seconds, tokens, difference(results, expected))
+        try:
+            seconds, results = clocked(partial(subject.run, own.model, items))
+            tokens = (own.model.stats - before).tokens
+            subject.run(own.model, [alone])
+        except JaxbertError as error:
+            if expected is None:
+                raise
+            yield LeftOut(own.candidate, reason(error))
+        else:
+            expected = results if expected is None else expected
+            yield First(seconds, tokens, difference(results, expected))
+
+
+def reason(error: Exception) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())
 
 
 def single(subject: Subject, model: Any, item: Any) -> float:
@@ -132,29 +150,42 @@ def single(subject: Subject, model: Any, item: Any) -> float:
     return min(clocked(partial(subject.run, model, [item]))[0] for _ in range(SINGLES))
 
 
+class Run(NamedTuple):
+    """A model while it is timed."""
+
+    own: Loaded
+    first: First
+    lists: list[float]
+    singles: list[float]
+
+    def timed(self) -> Timed:
+        """All that was measured of it."""
+        own, first = self.own, self.first
+        lists, singles = (*self.lists,), (*self.singles,)
+        return Timed(own.candidate, own.seconds, first.seconds, lists, singles, *first[1:])
+
+
 def measured(
     subject: Subject, models: Sequence[Loaded], items: list[Any], alone: Any, seconds: float
-) -> list[Timed]:
-    """The times of all models on the items, and on one item alone.
+) -> tuple[list[Timed], list[LeftOut]]:
+    """The times of all models on the items, and on one item alone; and which cannot compute them.
 
     Rounds, each of which begins with another model, go on until `seconds` have passed, and there
-    are ROUNDS at least.
+    are ROUNDS at least. Raises what the first model raises.
     """
-    firsts = list(first_lists(subject, models, items))
-    for own in models:
-        single(subject, own.model, alone)
-    lists: list[list[float]] = [[] for _ in models]
-    singles: list[list[float]] = [[] for _ in models]
+    tried = list(first_lists(subject, models, items, alone))
+    left_out = [own for own in tried if isinstance(own, LeftOut)]
+    runs = [
+        Run(own, first, [], [])
+        for own, first in zip(models, tried, strict=True)
+        if isinstance(first, First)
+    ]
     start, turn = time.perf_counter(), 0
     while turn < ROUNDS or time.perf_counter() - start < seconds:
-        for step in range(len(models)):
+        for step in range(len(runs)):
             interrupts.check()
-            number = (turn + step) % len(models)
-            model = models[number].model
-            lists[number].append(clocked(partial(subject.run, model, items))[0])
-            singles[number].append(single(subject, model, alone))
+            run = runs[(turn + step) % len(runs)]
+            run.lists.append(clocked(partial(subject.run, run.own.model, items))[0])
+            run.singles.append(single(subject, run.own.model, alone))
         turn += 1
-    return [
-        Timed(own.candidate, own.seconds, first.seconds, (*many,), (*one,), *first[1:])
-        for own, first, many, one in zip(models, firsts, lists, singles, strict=True)
-    ]
+    return [run.timed() for run in runs], left_out

@@ -1,10 +1,13 @@
 """The texts that are timed: paragraphs of Python's help, or the rows of files."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from jaxbert.corpus.fields import Reading
 from jaxbert.errors import InputError
 from jaxbert.train.texts import OnBadRow, read_texts
+
+Item = TypeVar("Item")
 
 
 def read(inputs: Sequence[str], kind: str | None, text_field: str) -> list[str]:
@@ -29,7 +32,7 @@ def python_paragraphs() -> list[str]:
     return list(dict.fromkeys(" ".join(text.split()) for text in paragraphs if text))
 
 
-def spread(texts: Sequence[str], number: int) -> list[str]:
-    """So many of the texts, or all of them if fewer, taken at equal distances."""
-    number = min(number, len(texts))
-    return [texts[i * len(texts) // number] for i in range(number)]
+def spread(items: Sequence[Item], number: int) -> list[Item]:
+    """So many of the items, or all of them if fewer, taken at equal distances."""
+    number = min(number, len(items))
+    return [items[i * len(items) // number] for i in range(number)]

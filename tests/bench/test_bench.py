@@ -11,7 +11,7 @@ from jaxbert.bench import command, measuring, table, texts
 from jaxbert.bench.measuring import Candidate, LeftOut, Loaded, Timed
 from jaxbert.bench.subjects import SUBJECTS, Subject
 from jaxbert.cli import main
-from jaxbert.errors import EngineError, InputError
+from jaxbert.errors import DeviceMemoryError, EngineError, InputError
 from jaxbert.inference.stats import Stats
 from tests.models import GOLDEN, write_folder, write_late
 
@@ -58,7 +58,8 @@ def slow(monkeypatch):
 
 def test_models_take_turns_and_each_begins_a_round(slow):
     subject, models, log = slow
-    first, second = measuring.measured(subject, models, list("abcdefg"), "z", 0.01)
+    (first, second), left_out = measuring.measured(subject, models, list("abcdefg"), "z", 0.01)
+    assert left_out == []
     lists = [name for name, count in log if count == 7]
     assert lists == "first second  first second  second first  first second".split()
     assert first == Timed(
@@ -73,8 +74,22 @@ def test_models_take_turns_and_each_begins_a_round(slow):
 def test_rounds_go_on_until_the_time_has_passed(slow):
     subject, models, _ = slow
     a_round = (7 + measuring.SINGLES) * (0.25 + 0.125)
-    found = measuring.measured(subject, models, list("abcdefg"), "z", 10.5 * a_round)
+    found, _ = measuring.measured(subject, models, list("abcdefg"), "z", 10.5 * a_round)
     assert [len(own.lists) for own in found] == [11, 11]
+
+
+def test_what_cannot_compute_the_texts_is_left_out_unless_it_is_the_first(slow):
+    subject, models, _ = slow
+
+    def fail(items):
+        raise DeviceMemoryError("no room\n for this")
+
+    models[1].model.run = fail
+    (first,), left_out = measuring.measured(subject, models, list("abcdefg"), "z", 0.01)
+    assert left_out == [LeftOut(models[1].candidate, "no room for this")]
+    assert len(first.lists) == 3
+    with pytest.raises(DeviceMemoryError):
+        measuring.measured(subject, models[::-1], list("abcdefg"), "z", 0.01)
 
 
 def test_more_items_where_a_model_is_fast(slow):
@@ -84,6 +99,15 @@ def test_more_items_where_a_model_is_fast(slow):
     slower, faster = (measuring.enough(subject, own.model, list(range(999)), 25) for own in models)
     assert (slower, faster) == (100, 200)
     assert measuring.enough(subject, models[0].model, [1, 2, 3], 1e-6) == measuring.GUESSED
+
+
+def test_the_guess_is_from_items_of_all_the_list(slow):
+    subject, (own, _), _ = slow
+    seen = []
+    own.model.run = seen.extend
+    with pytest.raises(ZeroDivisionError):
+        measuring.enough(subject, own.model, list(range(160)), 1)
+    assert seen[:16] == list(range(0, 160, 10))
 
 
 def test_a_difference_is_seen_in_any_array():
