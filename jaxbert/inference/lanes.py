@@ -56,7 +56,7 @@ class Chosen(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """How many they have."""
+        """How many tokens these texts have."""
         return sum(text.count for text in self.texts)
 
 

@@ -34,6 +34,8 @@ INLINE = 4000
 TOKENISING = 4
 # Characters of a token, about: for what is not tokenised yet.
 PER_TOKEN = 4
+# The most seconds that a limit may be: some thirty years.
+LONGEST = 1e9
 # Seconds after which a request that was refused may try again, at least.
 SOON = 0.1
 
@@ -222,8 +224,8 @@ def seconds(value: Any, name: str) -> float:
     """The value as a positive number of seconds. Raises InputTypeError and InputError."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise InputTypeError(f"{name} is {shown(value)}; pass a number of seconds")
-    if not 0 < value < float("inf"):
-        raise InputError(f"{name} is {value}; it must be a positive number of seconds")
+    if not 0 < value <= LONGEST:
+        raise InputError(f"{name} is {shown(value)}; it must be above 0 and at most {LONGEST:g}")
     return float(value)
 
 

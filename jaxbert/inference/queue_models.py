@@ -19,7 +19,7 @@ class AnyEmbedder(Protocol):
 
     @property
     def max_seq_length(self) -> int:
-        """The most tokens of a text."""
+        """The most tokens that a text may have."""
 
     def request(
         self,
@@ -30,7 +30,7 @@ class AnyEmbedder(Protocol):
         max_length: int | None,
         on_long: Any,
     ) -> Request:
-        """The arguments of a call, checked."""
+        """The arguments of one call, checked."""
 
 
 class AnyCrossEncoder(Protocol):
@@ -44,11 +44,11 @@ class AnyCrossEncoder(Protocol):
 
     @property
     def max_seq_length(self) -> int:
-        """The most tokens of a pair."""
+        """The most tokens that a pair may have."""
 
     @property
     def head(self) -> Any:
-        """The classifier."""
+        """The classifier on top of the encoder."""
 
     def request(
         self,
@@ -58,7 +58,7 @@ class AnyCrossEncoder(Protocol):
         show_progress_bar: bool | None,
         max_length: int | None,
     ) -> PairRequest:
-        """The arguments of a call, checked."""
+        """The arguments of one call, checked."""
 
 
 def check_model(model: Any, name: str, methods: Sequence[str]) -> None:
