@@ -1,59 +1,29 @@
-"""Does a server grow? Many requests of changing sizes, and its memory after each tenth of them.
+"""Kill runs at random moments for a long time: python notes/bench/soak.py [--kills 200]
 
-    jaxbert serve MODEL --port 8000 &
-    python notes/bench/soak.py --url http://127.0.0.1:8000 --pid $! --requests 100000
-
-Prints resident MiB and the answers by status.
+The tests of `make faults` with more kills: the output must be equal byte for byte to that of a run
+that nobody stopped. Needs the extra test.
 """
 
 import argparse
-import asyncio
-import re
-from collections import Counter
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
-import httpx
-
-WORDS = "a text of words that differ in number from one request to another and back again".split()
-
-
-def resident(pid):
-    """The resident memory of a process, in MiB."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-
-
-def body(i):
-    """Request i: 1 to 13 texts of 0 to 60 words, numbers or base64."""
-    texts = [" ".join((WORDS * 5)[: (7 * i + 11 * j) % 61]) for j in range(1 + i % 13)]
-    return {"input": texts, "encoding_format": ("float", "base64")[i % 2]}
-
-
-async def soak(url, pid, requests, clients):
-    """Run all requests, and say what the memory is on the way."""
-    seen, numbers = Counter(), iter(range(requests))
-
-    async def client(http):
-        for i in numbers:
-            answer = await http.post(f"{url}/v1/embeddings", json=body(i))
-            seen[answer.status_code] += 1
-            if (i + 1) % (requests // 10) == 0:
-                print(f"{i + 1:>8} requests  {resident(pid):8.1f} MiB  {dict(seen)}", flush=True)
-
-    limits = httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(timeout=120, limits=limits) as http:
-        await asyncio.gather(*(client(http) for _ in range(clients)))
+ROOT = Path(__file__).parents[2]
 
 
 def main():
-    """Read the options and begin."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--pid", type=int, required=True)
-    parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--clients", type=int, default=32)
-    options = parser.parse_args()
-    asyncio.run(soak(options.url, options.pid, options.requests, options.clients))
+    parser.add_argument("--kills", type=int, default=200)
+    kills = parser.parse_args().kills
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "faults", "-k", "random"]
+    environment = os.environ | {"JAXBERT_KILLS": str(kills)}
+    done = subprocess.run([*command, "tests/corpus/test_faults.py"], cwd=ROOT, env=environment)
+    print(f"{kills} kills, exit status {done.returncode}, {time.perf_counter() - start:.0f} s")
+    sys.exit(done.returncode)
 
 
 if __name__ == "__main__":
