@@ -11,7 +11,7 @@ from jaxbert.inference.forward import logits
 from jaxbert.inference.model_queue import ModelQueue, computers_of
 from jaxbert.inference.programs import AnyProgram
 from jaxbert.inference.queue_models import AnyCrossEncoder, check_model
-from jaxbert.inference.queue_tokens import cut_pairs
+from jaxbert.inference.queue_tokens import about, cut_pairs
 from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.scoring import Activation, activated, check_order, named_activation
 from jaxbert.inference.waiting import Answer, Listener
@@ -69,9 +69,10 @@ class AsyncCrossEncoder(ModelQueue):
         activate = named_activation(name)
         request = model.request(prompt_name, prompt, None, None, max_length)
         characters = [len(request.prefix) + len(query) + len(text) for text in documents]
-        with self.admitted(characters):
+        expected = about(characters, request.most)
+        with self.admitted("scores", expected):
             tokens, uncut = await self.tokenised(
-                characters, lambda: cut_pairs(request, query, documents)
+                "scores", expected, sum(characters), lambda: cut_pairs(request, query, documents)
             )
             rows = np.zeros((len(documents), request.labels), np.float32)
             await self.computed("scores", tokens, rows)

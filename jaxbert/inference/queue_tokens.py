@@ -17,8 +17,21 @@ from jaxbert.text.tokenizer import Tokenizer
 
 # What is tokenised at a time: others, and the event loop, may tokenise between two windows.
 WINDOW = WindowSize(256, 2**16)
+# Characters of a token, about: for what is not tokenised yet.
+PER_TOKEN = 4
 # Tokens up to which those of a text that is cut are counted; beyond, at least so many is known.
 COUNTED = 2048
+
+
+def about(characters: Sequence[int], most: int) -> list[int]:
+    """The tokens, about, of texts that are not tokenised yet, and are cut to `most`."""
+    return [min(number // PER_TOKEN, most) for number in characters]
+
+
+def about_windows(characters: int, most: int) -> list[int]:
+    """The tokens, about, of the windows of one text, each of up to `most`."""
+    full, rest = divmod(characters // PER_TOKEN, most)
+    return [most] * full + [rest]
 
 
 def all_checked_ids(ids: Any, most: int) -> list[np.ndarray]:
