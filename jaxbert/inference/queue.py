@@ -10,6 +10,7 @@ else a long text holds up the short ones.
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from jaxbert.errors import InputError
 from jaxbert.inference.model_queue import ModelQueue, computers_of
 from jaxbert.inference.queue_models import AnyEmbedder, check_model
 from jaxbert.inference.queue_pairs import AsyncCrossEncoder as AsyncCrossEncoder
+from jaxbert.inference.queue_tokens import OnLong as OnLong
 from jaxbert.inference.queue_tokens import about, about_windows, all_checked_ids, cut
 from jaxbert.inference.waiting import Answer as Answer
 from jaxbert.inference.waiting import Listener as Listener
@@ -29,7 +31,6 @@ from jaxbert.process.forked import check_not_forked
 from jaxbert.text.chunking import TokenSpans, checked_spans, token_windows
 from jaxbert.text.tokenizer import Tokenizer
 
-OnLong = Literal["truncate", "error"]
 Side = Literal["end", "start"]
 
 
@@ -135,6 +136,7 @@ class AsyncEmbedder(ModelQueue):
         """
         parts = as_list([parts] if isinstance(parts, str) else parts, "parts")
         request = self.embedder.request(prompt_name, prompt, None, None, max_length, "truncate")
+        request = replace(request, engine=self.computers[0].engine)  # whose programs are warm
         ends = [0, *accumulate(map(len, parts))]
         text, places = "".join(parts), list(pairwise(ends))
         chunks = checked_spans(0, len(text), places)
@@ -175,6 +177,8 @@ class AsyncEmbedder(ModelQueue):
         new = await self.prepared("vectors", longest)
         if flag(states, "states"):
             new += await self.prepared("states", longest)
+            engine = self.computers[0].engine
+            new += await self.in_thread(lambda: engine.prepare_pool(longest))
         return new
 
     # --- steps of these ---

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxbert.arguments import UNORDERED, array
-from jaxbert.errors import InputTypeError, TextError, shown
+from jaxbert.errors import InputError, InputTypeError, TextError, shown
 from jaxbert.inference.outputs import LongTexts
 from jaxbert.inference.pair_request import PairRequest
 from jaxbert.inference.prefetch import WindowSize, spans
@@ -15,6 +15,7 @@ from jaxbert.inference.request import errors_numbered_from
 from jaxbert.text.shortening import TOKENS_PER_CHARACTER
 from jaxbert.text.tokenizer import Tokenizer
 
+OnLong = Literal["truncate", "error"]
 # What is tokenised at a time: others, and the event loop, may tokenise between two windows.
 WINDOW = WindowSize(256, 2**16)
 # Characters of a token, about: for what is not tokenised yet.
@@ -80,6 +81,16 @@ def cut(
             window = tokenizer.beginnings(texts[first:last], max(2 * long.most, COUNTED))
             tokens += tokenizer(window, long.most, partial(note, first))
     return tokens, np.array([before.get(i, len(ids)) for i, ids in enumerate(tokens)], np.int32)
+
+
+def check_whole(tokens: Sequence[np.ndarray], uncut: np.ndarray, most: int) -> None:
+    """Raise InputError for the first pair that was cut; uncut [n] says what each had before."""
+    for i, (ids, before) in enumerate(zip(tokens, uncut, strict=True)):
+        if before > ids.shape[-1]:
+            raise InputError(
+                f"text {i} has {before} tokens, and the maximum is {most}, with those of the "
+                'query; shorten it, or cut it with on_long="truncate"'
+            )
 
 
 def cut_pairs(
