@@ -24,13 +24,13 @@ from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.lanes import PLANNED, Computer, Lane
 from jaxbert.inference.news import Teller
+from jaxbert.inference.queue_tokens import INLINE
 from jaxbert.inference.waiting import Asked, Careful, Listener, Load, Waiting
 from jaxbert.process.backend import backend
+from jaxbert.text.tokenizer import Tokenizer
 
 Result = TypeVar("Result")
 
-# Characters that are tokenised on the event loop, in some 2 ms; more of them in a thread.
-INLINE = 4000
 # Threads that tokenise; the library's own lock lets one at a time, for a window of texts.
 TOKENISING = 4
 # The most seconds that a limit may be: some thirty years.
@@ -90,9 +90,7 @@ class ModelQueue:
         Raises QueueClosedError, and QueueFullError where work for over max_wait seconds comes
         before it.
         """
-        if self.closed:
-            self.listener.refused("closed")
-            raise QueueClosedError("the queue is closed; send the request to another one")
+        self.check_open()
         self.check_room(self.shares(kind, counts))
         with self.changed:
             self.open += 1
@@ -102,6 +100,12 @@ class ModelQueue:
             with self.changed:
                 self.open -= 1
                 self.changed.notify_all()
+
+    def check_open(self) -> None:
+        """Raise QueueClosedError for a request that comes after `stop`."""
+        if self.closed:
+            self.listener.refused("closed")
+            raise QueueClosedError("the queue is closed; send the request to another one")
 
     def check_room(self, shares: Sequence[tuple[Lane, int]]) -> None:
         """Raise QueueFullError where work for more than max_wait seconds has its turn before."""
@@ -122,15 +126,30 @@ class ModelQueue:
                     "it as several requests, one after the other"
                 )
 
-    async def tokenised(
-        self, kind: str, counts: Sequence[int], characters: int, function: Callable[[], Result]
-    ) -> Result:
-        """function(), at once where it has few characters to read, else in a thread.
-
-        Meanwhile the texts count as waiting, with the tokens that they will have, about.
-        """
-        if characters <= INLINE:
+    async def checked(self, tokenizer: Tokenizer, function: Callable[[], Result]) -> Result:
+        """function(), which may read a prompt; in a thread where it would wait for others."""
+        if not tokenizer.busy:
             return function()
+        self.check_open()
+        return await self.in_thread(function)
+
+    async def tokenised(
+        self,
+        kind: str,
+        counts: Sequence[int],
+        characters: int,
+        tokenizer: Tokenizer,
+        function: Callable[[], Result],
+    ) -> Result:
+        """function(), at once where it reads few characters and need not wait, else in a thread."""
+        if characters <= INLINE and not tokenizer.busy:
+            return function()
+        return await self.tokenised_in_thread(kind, counts, function)
+
+    async def tokenised_in_thread(
+        self, kind: str, counts: Sequence[int], function: Callable[[], Result]
+    ) -> Result:
+        """function(); meanwhile texts of so many tokens, about, count as waiting."""
         with ExitStack() as promises:
             for lane, tokens in self.shares(kind, counts):
                 promises.enter_context(lane.promised(tokens))

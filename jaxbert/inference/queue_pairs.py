@@ -1,6 +1,7 @@
 """CrossEncoder for many callers at once: their pairs wait in one queue."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, get_args
 
 import numpy as np
@@ -11,10 +12,11 @@ from jaxbert.inference.forward import logits
 from jaxbert.inference.model_queue import ModelQueue, computers_of
 from jaxbert.inference.programs import AnyProgram
 from jaxbert.inference.queue_models import AnyCrossEncoder, check_model
-from jaxbert.inference.queue_tokens import OnLong, about, check_whole, cut_pairs
+from jaxbert.inference.queue_tokens import OnLong, about, check_whole, cut_pairs, own_copy
 from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.scoring import Activation, activated, check_order, named_activation
 from jaxbert.inference.waiting import Answer, Listener
+from jaxbert.text.tokenizer import Tokenizer
 
 
 class AsyncCrossEncoder(ModelQueue):
@@ -75,7 +77,11 @@ class AsyncCrossEncoder(ModelQueue):
         expected = about(characters, request.most)
         with self.admitted("scores", expected):
             tokens, uncut = await self.tokenised(
-                "scores", expected, sum(characters), lambda: cut_pairs(request, query, documents)
+                "scores",
+                expected,
+                sum(characters),
+                request.tokenizer,
+                lambda: cut_pairs(request, query, documents, lambda: self.apart),
             )
             if on_long == "error":
                 check_whole(tokens, uncut, request.most)
@@ -83,6 +89,11 @@ class AsyncCrossEncoder(ModelQueue):
             await self.computed("scores", tokens, rows)
         counts = np.array([ids.shape[-1] for ids in tokens], np.int32)
         return Answer(activated(rows, activate)[:, 0], counts, uncut)
+
+    @cached_property
+    def apart(self) -> Tokenizer:
+        """A tokenizer of its own for whole texts."""
+        return own_copy(self.cross_encoder.tokenizer)
 
     async def warmup(self, max_length: int | None = None) -> int:
         """Compile all that pairs of up to max_length tokens can need; how many shapes were new.

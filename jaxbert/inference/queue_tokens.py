@@ -1,6 +1,7 @@
 """What a queue computes: texts, ids and pairs as tokens that are cut, with their numbers before."""
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from jaxbert.text.tokenizer import Tokenizer
 OnLong = Literal["truncate", "error"]
 # What is tokenised at a time: others, and the event loop, may tokenise between two windows.
 WINDOW = WindowSize(256, 2**16)
+# Characters that are tokenised on the event loop, in some 2 ms; more of them in a thread.
+INLINE = 4000
 # Characters of a token, about: for what is not tokenised yet.
 PER_TOKEN = 4
 # Tokens up to which those of a text that is cut are counted; beyond, at least so many is known.
@@ -33,6 +36,17 @@ def about_windows(characters: int, most: int) -> list[int]:
     """The tokens, about, of the windows of one text, each of up to `most`."""
     full, rest = divmod(characters // PER_TOKEN, most)
     return [most] * full + [rest]
+
+
+def own_copy(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer with the same tokens, for whole texts: nobody else waits while it reads them.
+
+    The same one where it has parts made in Python, which cannot be copied.
+    """
+    try:
+        return copy.deepcopy(tokenizer)
+    except InputError:
+        return tokenizer
 
 
 def all_checked_ids(ids: Any, most: int) -> list[np.ndarray]:
@@ -94,22 +108,30 @@ def check_whole(tokens: Sequence[np.ndarray], uncut: np.ndarray, most: int) -> N
 
 
 def cut_pairs(
-    request: PairRequest, query: str, documents: Sequence[str]
+    request: PairRequest, query: str, documents: Sequence[str], apart: Callable[[], Tokenizer]
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """(tokens of the query with each document, cut; how many [n] each had before)."""
+    """(tokens of the query with each document, cut; how many [n] each had before).
+
+    apart gives a tokenizer that may read whole texts.
+    """
     tokenizer, first_text, most = request.tokenizer, request.prefix + query, request.most
     texts, counted = list(documents), max(2 * most, COUNTED)
     tokens: list[np.ndarray] = []
+    few = sum(len(first_text) + len(text) for text in texts) <= INLINE
+    reader = tokenizer
     # Else it would depend on what is left out which of the two is the longer one, that is cut.
     if len(first_text) * TOKENS_PER_CHARACTER <= counted:
         texts = tokenizer.beginnings(texts, counted)
+    elif not few:
+        reader = apart()
     for first, last in spans([len(text) for text in texts], WINDOW):
         with errors_numbered_from(first):
             pairs = [(first_text, text) for text in texts[first:last]]
-            tokens += tokenizer.pairs(pairs, most, request.typed)
+            tokens += reader.pairs(pairs, most, request.typed)
     uncut = np.array([ids.shape[-1] for ids in tokens], np.int32)
     full = np.flatnonzero(uncut >= most)
     if full.size:
-        one, *others = map(len, tokenizer([first_text, *(texts[i] for i in full)]))
+        counter = tokenizer if few else apart()
+        one, *others = map(len, counter([first_text, *(texts[i] for i in full)]))
         uncut[full] = one + np.array(others) + tokenizer.beside_pair
     return tokens, uncut

@@ -70,6 +70,11 @@ class Tokenizer:
         # The library keeps truncation as a state of the tokenizer; threads must not share it.
         self.lock = Lock()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread reads texts with it now, for which a call would wait."""
+        return self.lock.locked()
+
     @classmethod
     def from_folder(
         cls,

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -396,7 +397,7 @@ def test_what_is_not_tokenised_yet_counts_as_waiting():
 
     async def main():
         async with queue_of(engine, max_wait=1) as queue:
-            reads = queue.tokenised("rows", [2000] * 13, 10**5, reading.wait)
+            reads = queue.tokenised_in_thread("rows", [2000] * 13, reading.wait)
             large = asyncio.ensure_future(reads)
             await asyncio.sleep(0)
             assert queue.lanes[1].load().seconds == 26
@@ -492,7 +493,8 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest():
 
     async def still_read(queue):
         with queue.admitted("rows", [16]):
-            assert await queue.tokenised("rows", [16], 5000, lambda: reading.wait(timeout=20))
+            wait = partial(reading.wait, timeout=20)
+            assert await queue.tokenised_in_thread("rows", [16], wait)
             rows = [None]
             await queue.computed("rows", [np.full(16, 99, np.int32)], rows)
             return rows[0].item()
