@@ -40,15 +40,16 @@ INNER = {
     *(
         f"{kind}.{step}"
         for kind in ("AsyncEmbedder", "AsyncCrossEncoder")
-        for step in ("admitted", "check_room", "computed", "drop", "in_thread", "lane")
+        for step in ("admitted", "check_open", "check_room", "check_work", "checked", "computed")
     ),
     *(
         f"{kind}.{step}"
         for kind in ("AsyncEmbedder", "AsyncCrossEncoder")
-        for step in ("likely_lane", "prepared", "tokenised", "too_late")
+        for step in ("drop", "in_thread", "lane", "prepared", "shares", "tokenised", "too_late")
     ),
     *("AsyncEmbedder.answered", "AsyncEmbedder.new_rows", "AsyncEmbedder.tokenizer"),
-    "AsyncCrossEncoder.programs",
+    *("AsyncEmbedder.request", "AsyncEmbedder.tokenised_in_thread"),
+    *("AsyncCrossEncoder.programs", "AsyncCrossEncoder.tokenised_in_thread"),
 }
 # In one process each, for it takes seconds to begin.
 OTHERS = ("Async", "C", "E", "M", "jaxbert ")

@@ -10,6 +10,7 @@ else a long text holds up the short ones.
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, Literal
@@ -21,7 +22,9 @@ from jaxbert.errors import InputError
 from jaxbert.inference.model_queue import ModelQueue, computers_of
 from jaxbert.inference.queue_models import AnyEmbedder, check_model
 from jaxbert.inference.queue_pairs import AsyncCrossEncoder as AsyncCrossEncoder
-from jaxbert.inference.queue_tokens import all_checked_ids, cut
+from jaxbert.inference.queue_tokens import OnLong as OnLong
+from jaxbert.inference.queue_tokens import about, about_windows, all_checked_ids, cut, own_copy
+from jaxbert.inference.request import Request
 from jaxbert.inference.waiting import Answer as Answer
 from jaxbert.inference.waiting import Listener as Listener
 from jaxbert.inference.waiting import Load as Load
@@ -29,7 +32,6 @@ from jaxbert.process.forked import check_not_forked
 from jaxbert.text.chunking import TokenSpans, checked_spans, token_windows
 from jaxbert.text.tokenizer import Tokenizer
 
-OnLong = Literal["truncate", "error"]
 Side = Literal["end", "start"]
 
 
@@ -51,10 +53,11 @@ class AsyncEmbedder(ModelQueue):
     ) -> None:
         """Start the threads that compute; `close` ends them.
 
-        A request is refused (QueueFullError) while work for more than max_wait seconds waits, and
+        A request is refused (QueueFullError) while work for over max_wait seconds is before it, and
         fails (QueueTimeoutError) if some of its texts have waited for `timeout` seconds. Texts of
-        more than `long` tokens have threads of their own on a CPU. An Embedder on several devices
-        has a thread for each, all of which take from one queue. Raises InputTypeError, InputError.
+        more than `long` tokens have threads of their own on a CPU, and after a warm-up all that it
+        has not compiled. An Embedder on several devices has a thread for each, all of which take
+        from one queue. Raises InputTypeError, InputError.
         """
         check_model(embedder, "Embedder", ("request", "encode_chunks"))
         self.embedder = embedder
@@ -112,8 +115,8 @@ class AsyncEmbedder(ModelQueue):
         """
         check_not_forked()
         given = all_checked_ids(ids, self.embedder.max_seq_length)
-        with self.admitted([len(row) for row in given]):
-            counts = np.array([len(row) for row in given], np.int32)
+        counts = np.array([len(row) for row in given], np.int32)
+        with self.admitted("vectors", counts.tolist()):
             rows = self.new_rows("vectors", len(given))
             await self.computed("vectors", given, rows)
             return Answer(rows, counts, counts)
@@ -133,13 +136,15 @@ class AsyncEmbedder(ModelQueue):
         an empty part, TextError for one in which no token begins, and as `encode`.
         """
         parts = as_list([parts] if isinstance(parts, str) else parts, "parts")
-        request = self.embedder.request(prompt_name, prompt, None, None, max_length, "truncate")
+        request = await self.request(prompt_name, prompt, max_length, "truncate")
+        request = replace(request, engine=self.computers[0].engine)  # whose programs are warm
         ends = [0, *accumulate(map(len, parts))]
         text, places = "".join(parts), list(pairwise(ends))
         chunks = checked_spans(0, len(text), places)
-        with self.admitted([len(text)]):
-            (tokens,) = await self.tokenised(
-                [len(text)], lambda: request.tokenizer.detailed([request.prefix + text])
+        expected = about_windows(len(text), request.long.most)
+        with self.admitted("states", expected):
+            (tokens,) = await self.tokenised_in_thread(
+                "states", expected, lambda: self.apart.detailed([request.prefix + text])
             )
             whole = TokenSpans.of(tokens, len(request.prefix), len(text))
             windows = list(token_windows(whole, request.long.most, None))
@@ -170,6 +175,8 @@ class AsyncEmbedder(ModelQueue):
         new = await self.prepared("vectors", longest)
         if flag(states, "states"):
             new += await self.prepared("states", longest)
+            engine = self.computers[0].engine
+            new += await self.in_thread(lambda: engine.prepare_pool(longest))
         return new
 
     # --- steps of these ---
@@ -187,12 +194,17 @@ class AsyncEmbedder(ModelQueue):
         """The results of one kind for checked texts, cut as asked for."""
         texts = as_list([given] if isinstance(given, str) else given, "texts")
         choice(on_long, "on_long", ("truncate", "error"))
-        request = self.embedder.request(prompt_name, prompt, None, None, max_length, on_long)
-        tokenizer = self.tokenizer(side, request.prefix)
+        request = await self.request(prompt_name, prompt, max_length, on_long)
+        check_side(side, request.prefix)
         characters = [len(request.prefix) + len(text) for text in texts]
-        with self.admitted(characters):
+        expected = about(characters, request.long.most)
+        with self.admitted(kind, expected):
+            tokenizer = await self.tokenizer(side)
             tokens, uncut = await self.tokenised(
-                characters,
+                kind,
+                expected,
+                sum(characters),
+                tokenizer,
                 lambda: cut(tokenizer, [request.prefix + t for t in texts], request.long),
             )
             rows = self.new_rows(kind, len(texts))
@@ -205,19 +217,26 @@ class AsyncEmbedder(ModelQueue):
             return np.zeros((texts, self.embedder.engine.width), np.float32)
         return [None] * texts
 
-    def tokenizer(self, side: Side, prefix: str) -> Tokenizer:
-        """The tokenizer that cuts texts at this side.
+    async def request(
+        self, prompt_name: str | None, prompt: str | None, max_length: int | None, on_long: OnLong
+    ) -> Request:
+        """The arguments of one call, checked by the model."""
+        model = self.embedder
+        return await self.checked(
+            model.tokenizer,
+            lambda: model.request(prompt_name, prompt, None, None, max_length, on_long),
+        )
 
-        Raises InputError for side="start" with a prompt, which would be cut away first.
-        """
-        if choice(side, "side", ("end", "start")) == "end":
+    async def tokenizer(self, side: Side) -> Tokenizer:
+        """The tokenizer that cuts texts at this side."""
+        if side == "end":
             return self.embedder.tokenizer
-        if prefix:
-            raise InputError(
-                'side="start" would cut the prompt away, which stands before the text; leave the '
-                'prompt out (prompt=""), or cut at the end'
-            )
-        return self.from_the_end
+        return await self.in_thread(lambda: self.from_the_end)
+
+    @cached_property
+    def apart(self) -> Tokenizer:
+        """A tokenizer of its own for whole texts."""
+        return own_copy(self.embedder.tokenizer)
 
     @cached_property
     def from_the_end(self) -> Tokenizer:
@@ -228,3 +247,12 @@ class AsyncEmbedder(ModelQueue):
         tokenizer = copy.deepcopy(self.embedder.tokenizer)
         tokenizer.side, tokenizer.shortening = "left", None
         return tokenizer
+
+
+def check_side(side: Any, prefix: str) -> None:
+    """Raise InputError for an unknown side, and for a prompt where the start is cut away."""
+    if choice(side, "side", ("end", "start")) == "start" and prefix:
+        raise InputError(
+            'side="start" would cut the prompt away, which stands before the text; leave the '
+            'prompt out (prompt=""), or cut at the end'
+        )

@@ -1,13 +1,14 @@
 """What a queue computes: texts, ids and pairs as tokens that are cut, with their numbers before."""
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxbert.arguments import UNORDERED, array
-from jaxbert.errors import InputTypeError, TextError, shown
+from jaxbert.errors import InputError, InputTypeError, TextError, shown
 from jaxbert.inference.outputs import LongTexts
 from jaxbert.inference.pair_request import PairRequest
 from jaxbert.inference.prefetch import WindowSize, spans
@@ -15,10 +16,37 @@ from jaxbert.inference.request import errors_numbered_from
 from jaxbert.text.shortening import TOKENS_PER_CHARACTER
 from jaxbert.text.tokenizer import Tokenizer
 
+OnLong = Literal["truncate", "error"]
 # What is tokenised at a time: others, and the event loop, may tokenise between two windows.
 WINDOW = WindowSize(256, 2**16)
+# Characters that are tokenised on the event loop, in some 2 ms; more of them in a thread.
+INLINE = 4000
+# Characters of a token, about: for what is not tokenised yet.
+PER_TOKEN = 4
 # Tokens up to which those of a text that is cut are counted; beyond, at least so many is known.
 COUNTED = 2048
+
+
+def about(characters: Sequence[int], most: int) -> list[int]:
+    """The tokens, about, of texts that are not tokenised yet, and are cut to `most`."""
+    return [min(number // PER_TOKEN, most) for number in characters]
+
+
+def about_windows(characters: int, most: int) -> list[int]:
+    """The tokens, about, of the windows of one text, each of up to `most`."""
+    full, rest = divmod(characters // PER_TOKEN, most)
+    return [most] * full + [rest]
+
+
+def own_copy(tokenizer: Tokenizer) -> Tokenizer:
+    """A tokenizer with the same tokens, for whole texts: nobody else waits while it reads them.
+
+    The same one where it has parts made in Python, which cannot be copied.
+    """
+    try:
+        return copy.deepcopy(tokenizer)
+    except InputError:
+        return tokenizer
 
 
 def all_checked_ids(ids: Any, most: int) -> list[np.ndarray]:
@@ -69,23 +97,41 @@ def cut(
     return tokens, np.array([before.get(i, len(ids)) for i, ids in enumerate(tokens)], np.int32)
 
 
+def check_whole(tokens: Sequence[np.ndarray], uncut: np.ndarray, most: int) -> None:
+    """Raise InputError for the first pair that was cut; uncut [n] says what each had before."""
+    for i, (ids, before) in enumerate(zip(tokens, uncut, strict=True)):
+        if before > ids.shape[-1]:
+            raise InputError(
+                f"text {i} has {before} tokens, and the maximum is {most}, with those of the "
+                'query; shorten it, or cut it with on_long="truncate"'
+            )
+
+
 def cut_pairs(
-    request: PairRequest, query: str, documents: Sequence[str]
+    request: PairRequest, query: str, documents: Sequence[str], apart: Callable[[], Tokenizer]
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """(tokens of the query with each document, cut; how many [n] each had before)."""
+    """(tokens of the query with each document, cut; how many [n] each had before).
+
+    apart gives a tokenizer that may read whole texts.
+    """
     tokenizer, first_text, most = request.tokenizer, request.prefix + query, request.most
     texts, counted = list(documents), max(2 * most, COUNTED)
     tokens: list[np.ndarray] = []
+    few = sum(len(first_text) + len(text) for text in texts) <= INLINE
+    reader = tokenizer
     # Else it would depend on what is left out which of the two is the longer one, that is cut.
     if len(first_text) * TOKENS_PER_CHARACTER <= counted:
         texts = tokenizer.beginnings(texts, counted)
+    elif not few:
+        reader = apart()
     for first, last in spans([len(text) for text in texts], WINDOW):
         with errors_numbered_from(first):
             pairs = [(first_text, text) for text in texts[first:last]]
-            tokens += tokenizer.pairs(pairs, most, request.typed)
+            tokens += reader.pairs(pairs, most, request.typed)
     uncut = np.array([ids.shape[-1] for ids in tokens], np.int32)
     full = np.flatnonzero(uncut >= most)
     if full.size:
-        one, *others = map(len, tokenizer([first_text, *(texts[i] for i in full)]))
+        counter = tokenizer if few else apart()
+        one, *others = map(len, counter([first_text, *(texts[i] for i in full)]))
         uncut[full] = one + np.array(others) + tokenizer.beside_pair
     return tokens, uncut

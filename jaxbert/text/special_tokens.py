@@ -18,6 +18,14 @@ from jaxbert.errors import CheckpointError, shown
 # The keys of special tokens, and those of a BertTokenizer with their words.
 NAMES = tuple(f"{name}_token" for name in "bos eos unk sep pad cls mask".split())
 BERT_TOKENS = {f"{name}_token": f"[{name.upper()}]" for name in "unk sep pad cls mask".split()}
+# The names that special tokens mostly have.
+SPECIAL = {
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "mask_token": ("[MASK]", "<mask>"),
+}
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 

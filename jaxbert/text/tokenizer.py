@@ -1,7 +1,6 @@
 """Text -> token ids, with the tokenizers library."""
 
 import json
-import shutil
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from threading import Lock
@@ -14,21 +13,13 @@ from jaxbert.arguments import plain_text
 from jaxbert.checkpoint.opening import OpenedModel
 from jaxbert.errors import InputError, TextError
 from jaxbert.text.panics import caught
+from jaxbert.text.saved_files import copy_files, remove_files, settings_of
 from jaxbert.text.shortening import TOKENS_PER_CHARACTER, Shortening
+from jaxbert.text.special_tokens import SPECIAL as SPECIAL
 from jaxbert.text.tokenizer_files import Side, open_files
 
-# The files that a tokenizer is made of, and the names that its special tokens mostly have.
-FILES = tuple(
-    "tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json vocab.txt "
-    "vocab.json merges.txt".split()
-)
-SPECIAL = {
-    "pad_token": ("[PAD]", "<pad>"),
-    "unk_token": ("[UNK]", "<unk>"),
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
+# Characters of a text that is encoded with Python's lock held, in some 2 ms.
+HELD = 4000
 
 
 class Tokens(NamedTuple):
@@ -67,6 +58,11 @@ class Tokenizer:
         self.folder = folder
         # The library keeps truncation as a state of the tokenizer; threads must not share it.
         self.lock = Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread reads texts with it now, for which a call would wait."""
+        return self.lock.locked()
 
     @classmethod
     def from_folder(
@@ -180,11 +176,14 @@ class Tokenizer:
         return a, b
 
     def encode_one(self, texts: list[str]) -> list[tokenizers.Encoding]:
-        """What `encode_batch` makes of one text, in this thread.
+        """What `encode_batch` makes of one text, in this thread where it is short.
 
-        The library's pool of threads, on cores that compute, takes milliseconds to wake up.
+        The library's pool of threads, on cores that compute, takes milliseconds to wake up. But
+        `encode` keeps Python's lock, which `encode_batch_fast` gives to other threads.
         """
         (text,) = texts
+        if len(text) > HELD:
+            return self.backend.encode_batch_fast(texts)
         return [self.backend.encode(text)]
 
     def encodings(
@@ -264,28 +263,11 @@ class Tokenizer:
         """The files that it came from, or tokenizer.json and what transformers needs beside it."""
         if self.folder is not None and self.folder.resolve() == folder.resolve():
             return
-        for name in FILES:
-            (folder / name).unlink(missing_ok=True)  # of another tokenizer
+        remove_files(folder)  # of another tokenizer
         if self.folder is not None and self.folder.is_dir():
-            for name in FILES:
-                if (self.folder / name).is_file():
-                    shutil.copyfile(self.folder / name, folder / name)
+            copy_files(self.folder, folder)
             return
-        vocabulary = self.backend.get_vocab()
-        settings: dict[str, Any] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "truncation_side": self.side,
-        }
-        named = {
-            key: [name for name in names if name in vocabulary] for key, names in SPECIAL.items()
-        }
-        settings |= {key: names[0] for key, names in named.items() if names}
-        if self.typed:
-            # transformers 5 gives no types to a model unless they are listed.
-            settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-        if not self.backend.get_added_tokens_decoder():
-            # Else the words of these tokens would be found in texts, as they are not here.
-            settings["split_special_tokens"] = True
+        settings = settings_of(self.backend, self.side, self.typed)
         with self.lock:
             self.backend.no_truncation()
             (folder / "tokenizer.json").write_text(self.backend.to_str(), encoding="utf-8")

@@ -37,6 +37,12 @@ def embedder(planner=None, devices=None, own=None, **stack):
     return Embedder(own, tokenizer, Stack(**settings), planner or ByLength(budget=128), devices)
 
 
+def pair_model(tmp_path):
+    """A small cross-encoder of pairs of up to 19 tokens."""
+    folder = write_folder(tmp_path, tensors=scored(), tokenizer_config={"model_max_length": 19})
+    return CrossEncoder.from_pretrained(folder, deterministic=True)
+
+
 def run(main, limit=100):
     """The result of a coroutine function; what hangs fails."""
 
@@ -141,8 +147,7 @@ def test_states_chunks_and_ids():
 
 
 def test_scores_are_those_of_the_cross_encoder(tmp_path):
-    folder = write_folder(tmp_path, tensors=scored(), tokenizer_config={"model_max_length": 19})
-    model = CrossEncoder.from_pretrained(folder, deterministic=True)
+    model = pair_model(tmp_path)
     documents = [*(text[: 2 + i] for i, text in enumerate(TEXTS[:11])), "b " * 5000]
 
     async def main():
@@ -231,6 +236,87 @@ def test_a_very_long_text_is_not_read_to_its_end():
     assert max(read) < 20 * COUNTED
 
 
+def test_a_pair_that_is_cut_is_refused_where_it_may_not_be(tmp_path):
+    model, seen = pair_model(tmp_path), []
+    model.engine.dispatch = lambda *_: seen.append(1)
+
+    async def refused(queue, query, documents):
+        with pytest.raises(InputError) as error:
+            await queue.rerank(query, documents, on_long="error")
+        return str(error.value)
+
+    async def main():
+        async with AsyncCrossEncoder(model) as queue:
+            with pytest.raises(InputError, match="on_long"):
+                await queue.rerank("a", ["b"], on_long="warn")
+            found = [
+                await refused(queue, "a b", ["c", "d " * 15]),
+                await refused(queue, "a b " * 99, ["c"]),
+                await refused(queue, "a b", ["c", "d " * 5000]),
+            ]
+            assert not seen
+            del model.engine.dispatch
+            whole = await queue.rerank("a b", ["c", "d " * 14], on_long="error")
+            return found, whole
+
+    (one, query, many), whole = run(main)
+    assert one.startswith("text 1 has 20 tokens, and the maximum is 19, with those of the query")
+    assert query.startswith("text 0 has 202 tokens, and the maximum is 19")
+    assert many.startswith("text 1 has ")
+    np.testing.assert_array_equal(whole.tokens, [6, 19])
+
+
+@pytest.mark.parametrize("prompt", ["", "a b "])
+def test_the_event_loop_does_not_wait_for_what_another_thread_tokenises(tmp_path, prompt):
+    model, pairs = embedder(ByText(budget=128)), pair_model(tmp_path)
+    model.change(pooling=type(model.stack.pooling)(("mean",), include_prompt=False))
+    model = Embedder(model.encoder, model.tokenizer, model.stack, model.planner)
+
+    async def main():
+        async with AsyncEmbedder(model) as queue, AsyncCrossEncoder(pairs) as ranks:
+            found = []
+            for call, tokenizer in (
+                (lambda: queue.encode(["c d"], prompt=prompt), model.tokenizer),
+                (lambda: ranks.rerank("a b", ["c d"], prompt=prompt), pairs.tokenizer),
+            ):
+                tokenizer.lock.acquire()
+                timer = threading.Timer(2, tokenizer.lock.release)
+                timer.start()
+                asked = asyncio.ensure_future(call())
+                await asyncio.sleep(0.01)
+                assert timer.is_alive()  # else the loop stood still until it was over
+                timer.cancel()
+                tokenizer.lock.release()
+                found.append((await asked).rows.tobytes())
+            return found
+
+    vectors, scores = run(main)
+    assert vectors == model.encode(["c d"], prompt=prompt).tobytes()
+    assert scores == pairs.predict([("a b", "c d")], prompt=prompt).tobytes()
+
+
+def test_whole_texts_are_read_by_tokenizers_of_their_own(tmp_path):
+    model, pairs = embedder(ByText(budget=128)), pair_model(tmp_path)
+    text, query, documents = "a b c " * 2000, "a b " * 2000, ["c d", "e " * 3000]
+
+    async def main():
+        async with AsyncEmbedder(model) as queue, AsyncCrossEncoder(pairs) as ranks:
+            # Copies are made once, for which the tokenizers must not be in use.
+            assert all((queue.apart, queue.from_the_end, ranks.apart))
+            with model.tokenizer.lock, pairs.tokenizer.lock:
+                chunks = await queue.encode_chunks([text, "d e"])
+                start = await queue.encode([text], side="start")
+                scores = await ranks.rerank(query, documents)
+            return chunks.rows, start.uncut, scores.rows
+
+    chunks, uncut, scores = run(main, limit=30)
+    places = [(0, len(text)), (len(text), len(text) + 3)]
+    assert chunks.tobytes() == model.encode_chunks(text + "d e", places).tobytes()
+    np.testing.assert_array_equal(uncut, [6002])
+    expected = pairs.predict([(query, document) for document in documents])
+    assert scores.tobytes() == expected.tobytes()
+
+
 # --- shapes and bits -----------------------------------------------------------------------------
 
 
@@ -252,6 +338,22 @@ def test_nothing_is_compiled_after_the_warmup(planner):
             return queue.compilations - before
 
     assert run(main) == 0
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_late_chunking_compiles_nothing_after_a_warmup_with_states(devices):
+    model = embedder(ByText(budget=128), jax.local_devices()[:devices])
+
+    async def main():
+        async with AsyncEmbedder(model) as queue:
+            assert await queue.warmup(states=True) == queue.compilations
+            before = queue.compilations, model.compilations
+            for i in range(1, MOST - 3, 3):
+                await queue.encode_chunks(["a " * i, "b " * (MOST - 2 - i)])
+            return before, (queue.compilations, model.compilations)
+
+    before, after = run(main)
+    assert before == after
 
 
 def wide():
