@@ -54,8 +54,7 @@ class Served:
     @property
     def compilations(self) -> int:
         """How many shapes have been compiled, or read from the cache, so far."""
-        ranker: Any = None if self.ranker is None else self.ranker.cross_encoder
-        return self.embedder.compilations + (ranker.compilations if ranker else 0)
+        return self.queue.compilations + (self.ranker.compilations if self.ranker else 0)
 
     @property
     def ranks_by(self) -> str:

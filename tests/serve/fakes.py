@@ -45,6 +45,7 @@ class Queue:
     def __init__(self, embedder, delay=0.0, error=None):
         self.embedder, self.delay, self.error = embedder, delay, error
         self.calls, self.left, self.healthy, self.waits = [], 0, True, Load(0, 0, 0.0)
+        self.compilations = 0
 
     def load(self):
         return self.waits
@@ -56,7 +57,7 @@ class Queue:
         self.left -= 1
         if self.error is not None:
             raise self.error
-        prefix = self.embedder.prompt(asked.get("prompt_name"), None)
+        prefix = self.embedder.prompt(asked.get("prompt_name"), asked.get("prompt"))
         most = asked.get("max_length") or LONGEST
         uncut = [len(f"{prefix}{text}".split()) + 2 for text in texts]
         for i, tokens in enumerate(uncut):
@@ -88,7 +89,7 @@ class Ranker(Queue):
 
     def __init__(self, **more):
         super().__init__(None, **more)
-        self.cross_encoder = SimpleNamespace(max_seq_length=LONGEST, compilations=0)
+        self.cross_encoder = SimpleNamespace(max_seq_length=LONGEST)
 
     async def rerank(self, query, documents, **asked):
         self.calls.append((query, list(documents), asked))

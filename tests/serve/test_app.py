@@ -23,6 +23,7 @@ from jaxbert.serve.keys import ApiKeys
 from jaxbert.serve.routes import GETS, POSTS
 from jaxbert.serve.served import Rules
 from tests.serve.fakes import WIDTH, Queue, Ranker, app, ask, call, vector
+from tests.serve.fakes import embedder as fake_embedder
 from tests.serve.test_wire import GOOD
 from tests.tolerances import FUNCTION, close
 
@@ -137,10 +138,19 @@ def test_what_this_model_cannot_do_is_one_sentence(embedder, path, keys, said):
 def test_a_model_without_prompts_answers_cohere_all_the_same(bare):
     for kind in ("search_query", "clustering"):
         made, asked = post(bare, "/v2/embed", GOOD["/v2/embed"] | {"input_type": kind})
-        assert bare.prompts.get(asked["prompt_name"], "") == ""
+        assert bare.prompts.get(asked.get("prompt_name"), "") == ""
         assert list(made["embeddings"]) == ["float"]
     got = ask(app(bare), "POST", "/v1/embeddings", {"input": "a", "task": "clustering"})
     assert got.status == 400
+
+
+def test_documents_do_not_take_the_prompt_of_queries(tmp_path):
+    """It is the default one; for documents every model has a prompt, be it empty."""
+    model = fake_embedder(tmp_path, prompts={"query": "q "}, default_prompt_name="query")
+    made, _ = post(model, "/v1/embeddings", {"input": "a", "task": "retrieval.passage"})
+    close(np.array(made["data"][0]["embedding"], np.float32), unit(vector("a")), FUNCTION)
+    made, _ = post(model, "/v1/embeddings", {"input": "a"})
+    close(np.array(made["data"][0]["embedding"], np.float32), unit(vector("q a")), FUNCTION)
 
 
 def test_cuts_are_said_and_sides_are_passed_on(embedder):
@@ -536,9 +546,10 @@ def test_every_series_is_there_from_the_start():
 
 
 def test_metrics_show_the_queue_and_the_batches(embedder):
-    queue = Queue(embedder)
-    application = app(queue=queue)
+    queue, ranker = Queue(embedder), Ranker()
+    application = app(queue=queue, ranker=ranker)
     queue.waits = Load(3, 17, 0.5)
+    queue.compilations, ranker.compilations = 5, 2  # of all devices, which a model does not know
     application.metrics.batch(length=16, texts=5, tokens=41, slots=80, seconds=0.02)
     application.metrics.batch(length=9999, texts=1, tokens=9000, slots=9999, seconds=2.0)
     application.metrics.waited(0.3)
@@ -557,6 +568,7 @@ def test_metrics_show_the_queue_and_the_batches(embedder):
         "jaxbert_wait_seconds_count 1.0",
         "jaxbert_cancelled_texts_total 7.0",
         'jaxbert_refused_total{reason="full"} 1.0',
+        "jaxbert_compilations 7.0",
         "jaxbert_ready 1.0",
     ):
         assert f"{line}\n" in text, line
