@@ -107,10 +107,8 @@ class App:
 
     async def respond(self, request: Request) -> Response:
         """The answer to a request. Raises whatever `refused` can put into words."""
-        if request.method == "OPTIONS":
-            preflight = self.cors.preflight(request.headers.get(b"origin"))
-            if preflight is not None:
-                return Response(b"", 204)
+        if request.method == "OPTIONS" and self.preflight(request) is not None:
+            return Response(b"", 204)
         post = routes.POSTS.get(request.path)
         self.check_method(request, "GET" if post is None else "POST")
         if request.path not in routes.OPEN and not self.keys.allow(
@@ -130,6 +128,11 @@ class App:
         self.metrics.truncated.inc(reply.truncated)
         cut = [(b"x-jaxbert-truncated", b"%d" % reply.truncated)] if reply.truncated else []
         return Response(as_json(reply.content), headers=cut)
+
+    def preflight(self, request: Request) -> Headers | None:
+        """The headers for a browser that asks whether a page may; None where it may not."""
+        asked = request.headers.get(b"access-control-request-headers")
+        return self.cors.preflight(request.headers.get(b"origin"), asked)
 
     def check_method(self, request: Request, method: str) -> None:
         """Raise RequestError for a path that there is not, or that is asked otherwise."""
@@ -169,7 +172,7 @@ class App:
 
     def refused(self, request: Request, error: Exception) -> Response:
         """The answer that says why there is none, in the words of the path's vendor."""
-        found = refusal(error, request.id)
+        found = refusal(self.state.meant(error), request.id)
         if found.status == 500:
             log.error("request %s to %s failed", request.id, request.label, exc_info=error)
         headers: Headers = []
@@ -188,7 +191,7 @@ class App:
         origin = request.headers.get(b"origin")
         cors = self.cors.headers(origin)
         if response.status == 204:
-            cors = self.cors.preflight(origin) or []
+            cors = self.preflight(request) or []
         headers = [
             (b"content-type", response.content_type.encode("ascii")),
             (b"content-length", b"%d" % len(response.body)),

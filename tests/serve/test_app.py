@@ -18,7 +18,7 @@ from jaxbert.errors import (
 from jaxbert.inference.quantise import Ranges
 from jaxbert.inference.queue import Load
 from jaxbert.serve.app import BodyLimits
-from jaxbert.serve.cors import Cors
+from jaxbert.serve.cors import TAKEN, Cors
 from jaxbert.serve.keys import ApiKeys
 from jaxbert.serve.routes import GETS, POSTS
 from jaxbert.serve.served import Rules
@@ -343,6 +343,12 @@ def test_a_dead_lane_is_neither_healthy_nor_ready(embedder):
     queue.healthy = False
     assert ask(application, "GET", "/health").status == 500
     assert ask(application, "GET", "/ready").json["phase"] == "failed"
+    queue.error = QueueClosedError("the thread that computes has died")
+    for path in ("/embed", "/v1/embeddings", "/v2/embed"):
+        got = ask(application, "POST", path, GOOD[path])
+        assert got.status == 500
+        assert "retry-after" not in got.headers
+    assert got.json["code"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -440,6 +446,20 @@ def test_pages_of_other_origins_may_not_ask_unless_they_are_named(embedder):
     asked = ask(named, "OPTIONS", "/embed", headers=origin)
     assert asked.status == 204
     assert "authorization" in asked.headers["access-control-allow-headers"]
+    names = "authorization,content-type,x-stainless-retry-count,x-stainless-runtime"
+    for given, allowed in (
+        (names, names),
+        ("x-one, x-two", "x-one, x-two"),
+        *(
+            (bad, TAKEN.decode())
+            for bad in ("x-one\r\nx-two: y", "x one", "", "x-one,", "a" * 4097)
+        ),
+    ):
+        question = origin | {"access-control-request-headers": given}
+        asked = ask(named, "OPTIONS", "/embed", headers=question)
+        assert (asked.status, asked.headers["access-control-allow-headers"]) == (204, allowed)
+    question |= {"origin": "https://b.example"}
+    assert ask(named, "OPTIONS", "/embed", headers=question).status == 405
     other = ask(named, "POST", "/embed", body, {"origin": "https://b.example"})
     assert "access-control-allow-origin" not in other.headers
     assert other.headers["vary"] == "origin"
