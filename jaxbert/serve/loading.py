@@ -23,6 +23,10 @@ from jaxbert.serve.served import Rules, Served
 from jaxbert.serve.server import in_thread
 from jaxbert.serve.state import State
 
+# Texts of more tokens have threads of their own on a CPU, as have those whose shapes are not
+# compiled before the server is ready: who compiles holds up all behind.
+LONG = 1024
+
 
 def app(options: argparse.Namespace, name: str) -> App:
     """The application before its models are there. Raises InputError for keys that are none."""
@@ -48,12 +52,14 @@ async def served(
     """The models with their queues, every usual shape of a batch compiled."""
     embedder, ranker = await in_thread(lambda: opened(options, models))
     waits = {"max_wait": options.max_wait, "timeout": options.timeout, "listener": state.metrics}
-    queue = AsyncEmbedder(embedder, **waits)
-    await queue.warmup(warm(options, embedder.max_seq_length), states=options.warm_states)
+    length = warm(options, embedder.max_seq_length)
+    queue = AsyncEmbedder(embedder, long=min(LONG, length), **waits)
+    await queue.warmup(length, states=options.warm_states)
     ranks = None
     if ranker is not None:
-        ranks = AsyncCrossEncoder(ranker, **waits)
-        await ranks.warmup(warm(options, ranker.max_seq_length))
+        length = warm(options, ranker.max_seq_length)
+        ranks = AsyncCrossEncoder(ranker, long=min(LONG, length), **waits)
+        await ranks.warmup(length)
     return Served(
         name=state.name,
         queue=queue,
