@@ -289,12 +289,34 @@ def test_with_a_reranker_the_score_is_its_own(embedder):
     assert ranker.calls[-1][2] == {"activation_fn": "Sigmoid"}
     ask(application, "POST", "/rerank", body | {"raw_scores": True})
     assert ranker.calls[-1][2] == {"activation_fn": "Identity"}
-    refused = ask(application, "POST", "/rerank", body | {"truncation_direction": "Left"})
-    assert refused.status == 400
+    left = body | {"truncation_direction": "Left"}
+    assert ask(application, "POST", "/rerank", left).status == 400
+    assert ask(application, "POST", "/rerank", left | {"truncate": False}).status == 200
     info = ask(application, "GET", "/info").json["jaxbert"]
     assert info["rerank"] == "scores of the cross-encoder ranker/name"
     names = [row["id"] for row in ask(application, "GET", "/v1/models").json["data"]]
     assert names == ["model/name", "ranker/name"]
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_pairs_are_cut_only_where_that_is_allowed(embedder, path):
+    """As TEI's clients send it: "truncate": false refuses no pair that is short enough."""
+    rules = {"truncate": Rules(), "error": Rules(on_long="error")}
+    lenient, strict = (app(embedder, ranker=Ranker(), rules=own) for own in rules.values())
+    name = "texts" if path == "/rerank" else "documents"
+    short, long = ({"query": "a", name: ["b", text]} for text in ("c", LONG))
+    assert ask(lenient, "POST", path, long).headers["x-jaxbert-truncated"] == "1"
+    assert ask(strict, "POST", path, short).status == 200
+    said = b"document 1 with the query has 17 tokens, and the maximum is 11; shorten it"
+    refused = [ask(strict, "POST", path, long)]
+    if name == "texts":
+        assert ask(lenient, "POST", path, short | {"truncate": False}).status == 200
+        assert ask(strict, "POST", path, long | {"truncate": True}).status == 200
+        refused.append(ask(lenient, "POST", path, long | {"truncate": False}))
+    for got in refused:
+        assert (got.status, said in got.body) == (400, True), got.body
+    if path == "/v2/rerank":
+        assert got.json["code"] == "context_length_exceeded"
 
 
 def test_names_of_other_models_are_refused_only_where_asked_for(embedder):
