@@ -45,6 +45,7 @@ def run(options: argparse.Namespace, models: Mapping[str, Any]) -> int:
         lambda: loading.served(options, models, app.state, rules),
         listener,
         options.grace_before,
+        options.body_seconds + options.timeout,
     )
     return server.serve(life)
 
