@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from jaxbert.serve import page, routes
 from jaxbert.serve.body import ClientGoneError, Receive, drain, parsed, read_body
 from jaxbert.serve.cors import Cors, Headers
@@ -21,6 +19,7 @@ from jaxbert.serve.openapi import described
 from jaxbert.serve.refusals import refusal
 from jaxbert.serve.state import State
 from jaxbert.serve.wire.errors import OPENAI, Family, RequestError
+from jaxbert.serve.written import as_json, written
 
 log = logging.getLogger("jaxbert.serve")
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -127,7 +126,7 @@ class App:
         reply = await unless_gone(request.receive, post.answer(served, post.read(document)))
         self.metrics.truncated.inc(reply.truncated)
         cut = [(b"x-jaxbert-truncated", b"%d" % reply.truncated)] if reply.truncated else []
-        return Response(as_json(reply.content), headers=cut)
+        return Response(await written(reply.content, reply.values), headers=cut)
 
     def preflight(self, request: Request) -> Headers | None:
         """The headers for a browser that asks whether a page may; None where it may not."""
@@ -242,8 +241,3 @@ async def other(kind: str, receive: Receive, send: Send) -> None:
         await send({"type": f"{event}.complete"})
         if event == "lifespan.shutdown":
             return
-
-
-def as_json(content: Any) -> bytes:
-    """JSON of dicts, lists and arrays of NumPy."""
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -11,10 +11,10 @@ from jaxbert.arguments import integer
 from jaxbert.cross_encoder import CrossEncoder
 from jaxbert.embedder import Embedder
 from jaxbert.inference.quantise import Ranges
-from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.inference.scoring import check_order
 from jaxbert.serve import routes
 from jaxbert.serve.app import App, BodyLimits
+from jaxbert.serve.bounded import BoundedCrossEncoder, BoundedEmbedder
 from jaxbert.serve.command import MEBIBYTE, check, served_name
 from jaxbert.serve.cors import Cors
 from jaxbert.serve.keys import ENVIRONMENT, ApiKeys
@@ -39,6 +39,8 @@ def rules(options: argparse.Namespace) -> Rules:
     """What requests may ask for. Raises InputError for ranges that cannot be read."""
     return Rules(
         most_texts=options.max_texts,
+        most_tokens=options.max_tokens,
+        most_states=options.max_states,
         on_long=options.on_long,
         accept_ids=options.accept_ids,
         strict_model=options.strict_model,
@@ -53,12 +55,13 @@ async def served(
     embedder, ranker = await in_thread(lambda: opened(options, models))
     waits = {"max_wait": options.max_wait, "timeout": options.timeout, "listener": state.metrics}
     length = warm(options, embedder.max_seq_length)
-    queue = AsyncEmbedder(embedder, long=min(LONG, length), **waits)
+    most = rules.most_tokens
+    queue = BoundedEmbedder(embedder, most, rules.most_states, long=min(LONG, length), **waits)
     await queue.warmup(length, states=options.warm_states)
     ranks = None
     if ranker is not None:
         length = warm(options, ranker.max_seq_length)
-        ranks = AsyncCrossEncoder(ranker, long=min(LONG, length), **waits)
+        ranks = BoundedCrossEncoder(ranker, most, long=min(LONG, length), **waits)
         await ranks.warmup(length)
     return Served(
         name=state.name,

@@ -28,6 +28,8 @@ class Rules:
     """What a request may ask for, where the operator decides."""
 
     most_texts: int = 2048
+    most_tokens: int = 300_000
+    most_states: int = 16_384  # tokens of a request for the states of all
     on_long: OnLong = "truncate"  # of a request that does not say
     accept_ids: bool = False
     strict_model: bool = False  # an unknown name of a model is refused

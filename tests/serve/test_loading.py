@@ -15,7 +15,7 @@ LENGTH = 1500  # more than LONG
 class Recorded:
     """The interface of both queues that loading needs."""
 
-    def __init__(self, model, *, max_wait, timeout, long, listener):
+    def __init__(self, model, *most, max_wait, timeout, long, listener):
         self.long, self.warm = long, None
 
     async def warmup(self, length, states=False):
@@ -32,8 +32,8 @@ class Model:
 def test_what_is_not_compiled_holds_up_nothing(monkeypatch, warm, long):
     """A text beyond --warm compiles, so that it belongs into the long lane."""
     monkeypatch.setattr(loading, "opened", lambda *_: (Model(), Model()))
-    monkeypatch.setattr(loading, "AsyncEmbedder", Recorded)
-    monkeypatch.setattr(loading, "AsyncCrossEncoder", Recorded)
+    monkeypatch.setattr(loading, "BoundedEmbedder", Recorded)
+    monkeypatch.setattr(loading, "BoundedCrossEncoder", Recorded)
     options = parsed(["--warm", str(warm), "--rerank", "ranker"])
     state = State("name", Metrics(routes.PATHS))
     made = asyncio.run(loading.served(options, {"name": "m"}, state, loading.rules(options)))
