@@ -1,6 +1,7 @@
 """What a server serves: the models behind its queues, and what it promises about requests."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxbert.embedder import Embedder
 from jaxbert.inference.quantise import Ranges
 from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.inference.settings import DOCUMENT_PROMPTS
+from jaxbert.serve.token_reader import TokenReader
 from jaxbert.serve.wire.errors import RequestError
 
 OnLong = Literal["truncate", "error"]
@@ -52,6 +54,11 @@ class Served:
         """The model of vectors, whose settings a request is checked against."""
         embedder: Any = self.queue.embedder
         return embedder
+
+    @cached_property
+    def reader(self) -> TokenReader:
+        """What describes the tokens of texts."""
+        return TokenReader(self.embedder.tokenizer, self.rules.most_tokens)
 
     @property
     def compilations(self) -> int:
