@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
-from jaxbert.inference.model_queue import PER_TOKEN, SOON
+from jaxbert.inference.model_queue import SOON
 from jaxbert.inference.prefetch import spans
 from jaxbert.inference.queue_tokens import WINDOW
 from jaxbert.serve.token_ids import described
@@ -15,6 +15,8 @@ from jaxbert.serve.wire.errors import RequestError
 from jaxbert.text.tokenizer import Tokenizer
 
 Described = list[list[dict[str, Any]]]
+# Characters of a token of prose, about.
+PER_TOKEN = 4
 # Requests of the largest size that may wait for the thread.
 WAITING = 4
 
