@@ -526,7 +526,13 @@ CALLS |= {
     ),
     "AsyncCrossEncoder.rerank": (
         lambda: awaited(pair_queue().rerank),
-        lambda: {"query": "a", "documents": ["b"], **ASKED, "activation_fn": None},
+        lambda: {
+            "query": "a",
+            "documents": ["b"],
+            **ASKED,
+            "on_long": "truncate",
+            "activation_fn": None,
+        },
     ),
     "AsyncCrossEncoder.warmup": (
         lambda: awaited(pair_queue().warmup),

@@ -40,12 +40,12 @@ INNER = {
     *(
         f"{kind}.{step}"
         for kind in ("AsyncEmbedder", "AsyncCrossEncoder")
-        for step in ("admitted", "check_room", "computed", "drop", "in_thread", "lane")
+        for step in ("admitted", "check_room", "check_work", "computed", "drop", "in_thread")
     ),
     *(
         f"{kind}.{step}"
         for kind in ("AsyncEmbedder", "AsyncCrossEncoder")
-        for step in ("likely_lane", "prepared", "tokenised", "too_late")
+        for step in ("lane", "prepared", "shares", "tokenised", "too_late")
     ),
     *("AsyncEmbedder.answered", "AsyncEmbedder.new_rows", "AsyncEmbedder.tokenizer"),
     "AsyncCrossEncoder.programs",

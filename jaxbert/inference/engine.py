@@ -268,6 +268,16 @@ class Engine(Generic[Model]):
         self.counter.add(seconds=time.perf_counter() - start)
         return self.compilations - before
 
+    def prepare_pool(self, longest: int) -> int:
+        """Compile what `pool` needs for up to `longest` states of a text; how many were new."""
+        start, before = time.perf_counter(), self.compilations
+        width = self.encoder.config.hidden_size
+        for batch in ByText().usual(longest):
+            shape = (batch.rows, batch.length)
+            self.pooled.compile(np.zeros((*shape, width), np.float32), np.zeros(shape, bool))
+        self.counter.add(seconds=time.perf_counter() - start)
+        return self.compilations - before
+
     def pools(self, program: AnyProgram) -> bool:
         """Whether a program takes the number of tokens that are not pooled."""
         return program is self.vectors

@@ -8,7 +8,8 @@ import logging
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from threading import Condition, Thread
@@ -22,7 +23,7 @@ from jaxbert.inference.dispatched import Dispatched, wrong_row
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.news import News, Teller
 from jaxbert.inference.programs import AnyProgram
-from jaxbert.inference.waiting import Asked, Listener, Load, Speed, Waiting
+from jaxbert.inference.waiting import Asked, Listener, Load, Promise, Speed, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Lane:
         self.planner = computers[0].engine.planner
         self.waiting: list[Waiting] = []
         self.tokens = 0  # of all that waits
-        self.promised = 0  # tokens, about, of what is taken and not tokenised yet
+        self.promises: set[Promise] = set()  # of what is taken and not tokenised yet
         self.changed = Condition()
         self.ended = False
         self.fatal: BaseException | None = None  # what a thread has died of
@@ -116,7 +117,7 @@ class Lane:
         with self.changed:
             if self.fatal is not None:
                 raise self.gone()
-            turn = texts[0].asked.arrived + self.speed(tokens)
+            turn = texts[0].asked.arrived + self.seconds(tokens)
             for text in texts:
                 text.turn = turn
             first = bisect_right(self.waiting, turn, key=lambda text: text.turn)
@@ -131,16 +132,39 @@ class Lane:
             self.remove(dropped)
         return len(dropped)
 
-    def promise(self, tokens: int) -> None:
-        """So many more tokens are about to wait; fewer, where negative."""
+    @contextmanager
+    def promised(self, tokens: int) -> Iterator[None]:
+        """A context in which so many tokens, about, count as waiting."""
+        promise = Promise(tokens, self.turn_of(tokens))
         with self.changed:
-            self.promised += tokens
+            self.promises.add(promise)
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.promises.remove(promise)
 
     def load(self) -> Load:
         """What waits, with what is about to."""
         with self.changed:
-            tokens = self.tokens + self.promised
-            return Load(len(self.waiting), tokens, self.speed(tokens))
+            tokens = self.tokens + sum(promise.tokens for promise in self.promises)
+            return Load(len(self.waiting), tokens, self.seconds(tokens))
+
+    def before(self, tokens: int) -> float:
+        """The seconds of what has its turn before a request of so many tokens that comes now."""
+        turn = self.turn_of(tokens)
+        with self.changed:
+            first = bisect_right(self.waiting, turn, key=lambda text: text.turn)
+            waits = sum(text.count for text in self.waiting[:first])
+            return self.seconds(waits + sum(p.tokens for p in self.promises if p.turn <= turn))
+
+    def turn_of(self, tokens: int) -> float:
+        """The turn of a request of so many tokens that comes now."""
+        return time.monotonic() + self.seconds(tokens)
+
+    def seconds(self, tokens: float) -> float:
+        """The seconds that all threads together take for so many tokens."""
+        return self.speed(tokens) / len(self.threads)
 
     def end(self) -> None:
         """Let the threads end when all that waits is done."""

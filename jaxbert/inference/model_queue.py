@@ -1,9 +1,10 @@
 """The queue of one model: admission, tokenising, lanes, cancellation, closing."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Condition
 from typing import Any, Self, TypeVar
 
@@ -23,7 +24,7 @@ from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.lanes import PLANNED, Computer, Lane
 from jaxbert.inference.news import Teller
-from jaxbert.inference.waiting import Asked, Listener, Load, Waiting
+from jaxbert.inference.waiting import Asked, Careful, Listener, Load, Waiting
 from jaxbert.process.backend import backend
 
 Result = TypeVar("Result")
@@ -32,8 +33,6 @@ Result = TypeVar("Result")
 INLINE = 4000
 # Threads that tokenise; the library's own lock lets one at a time, for a window of texts.
 TOKENISING = 4
-# Characters of a token, about: for what is not tokenised yet.
-PER_TOKEN = 4
 # The most seconds that a limit may be: some thirty years.
 LONGEST = 1e9
 # Seconds after which a request that was refused may try again, at least.
@@ -55,11 +54,13 @@ class ModelQueue:
         """Start the threads: one lane, or on a CPU a second one for texts of over `long` tokens.
 
         A CPU divides its cores among threads, so that a long text does not hold up short ones. An
-        accelerator computes one batch after the other, whoever sends it.
+        accelerator computes one batch after the other, whoever sends it. After a warm-up, what it
+        has not compiled goes with the long texts, for to compile takes seconds.
         """
         self.max_wait, self.timeout = seconds(max_wait, "max_wait"), seconds(timeout, "timeout")
         self.long = integer(long, "long", 1)
-        self.listener = Listener() if listener is None else checked_listener(listener)
+        self.warm: dict[str, int] = {}  # kind -> tokens up to which its shapes are compiled
+        self.listener = Careful(Listener() if listener is None else checked_listener(listener))
         self.computers = computers
         names = ("short", "long") if backend() == "cpu" else ("texts",)
         self.tell = Teller()
@@ -70,20 +71,29 @@ class ModelQueue:
 
     # --- one request ---
 
-    def lane(self, tokens: int) -> Lane:
-        """The lane of a text of so many tokens."""
-        return self.lanes[-1] if tokens > self.long else self.lanes[0]
+    def lane(self, kind: str, tokens: int) -> Lane:
+        """The lane of a text of so many tokens, for a result of this kind."""
+        warm = self.warm.get(kind, 0) if self.warm else self.long
+        return self.lanes[-1] if tokens > min(self.long, warm) else self.lanes[0]
+
+    def shares(self, kind: str, counts: Sequence[int]) -> list[tuple[Lane, int]]:
+        """The lanes that texts of so many tokens wait in, each with the sum of theirs."""
+        sums = Counter[Lane]()
+        for tokens in counts:
+            sums[self.lane(kind, tokens)] += tokens
+        return list(sums.items())
 
     @contextmanager
-    def admitted(self, characters: Sequence[int]) -> Iterator[None]:
-        """A context of a request of texts of so many characters, which `close` waits for.
+    def admitted(self, kind: str, counts: Sequence[int]) -> Iterator[None]:
+        """A context of a request of texts of so many tokens, about, which `close` waits for.
 
-        Raises QueueClosedError, and QueueFullError where work for over max_wait seconds waits.
+        Raises QueueClosedError, and QueueFullError where work for over max_wait seconds comes
+        before it.
         """
         if self.closed:
             self.listener.refused("closed")
             raise QueueClosedError("the queue is closed; send the request to another one")
-        self.check_room(self.likely_lane(characters))
+        self.check_room(self.shares(kind, counts))
         with self.changed:
             self.open += 1
         try:
@@ -93,30 +103,38 @@ class ModelQueue:
                 self.open -= 1
                 self.changed.notify_all()
 
-    def likely_lane(self, characters: Sequence[int]) -> Lane:
-        """The lane of the longest of texts that are not tokenised yet, about."""
-        return self.lane(max(characters, default=0) // PER_TOKEN)
-
-    def check_room(self, lane: Lane) -> None:
-        """Raise QueueFullError where work for more than max_wait seconds waits."""
-        waits = lane.load().seconds
+    def check_room(self, shares: Sequence[tuple[Lane, int]]) -> None:
+        """Raise QueueFullError where work for more than max_wait seconds has its turn before."""
+        # What waits in all is known at once; what comes before a request has to be added up.
+        full = [(lane, own) for lane, own in shares if lane.load().seconds > self.max_wait]
+        waits = max((lane.before(own) for lane, own in full), default=0.0)
         if waits > self.max_wait:
             self.listener.refused("full")
             raise QueueFullError(max(waits - self.max_wait, SOON), waits, self.max_wait)
 
-    async def tokenised(self, characters: Sequence[int], function: Callable[[], Result]) -> Result:
+    def check_work(self, shares: Sequence[tuple[Lane, int]]) -> None:
+        """Raise InputError for a request that takes more than `timeout` seconds by itself."""
+        for lane, tokens in shares:
+            if lane.speed.known and lane.seconds(tokens) > self.timeout:
+                raise InputError(
+                    f"the request has {tokens} tokens, which take {lane.seconds(tokens):.0f} s "
+                    f"here, and what has waited for {self.timeout:g} s is dropped (timeout); send "
+                    "it as several requests, one after the other"
+                )
+
+    async def tokenised(
+        self, kind: str, counts: Sequence[int], characters: int, function: Callable[[], Result]
+    ) -> Result:
         """function(), at once where it has few characters to read, else in a thread.
 
-        Meanwhile the texts count as waiting, with about as many tokens as they will have.
+        Meanwhile the texts count as waiting, with the tokens that they will have, about.
         """
-        if sum(characters) <= INLINE:
+        if characters <= INLINE:
             return function()
-        lane, promised = self.likely_lane(characters), sum(characters) // PER_TOKEN
-        lane.promise(promised)
-        try:
+        with ExitStack() as promises:
+            for lane, tokens in self.shares(kind, counts):
+                promises.enter_context(lane.promised(tokens))
             return await self.in_thread(function)
-        finally:
-            lane.promise(-promised)
 
     async def in_thread(self, function: Callable[[], Result]) -> Result:
         """function() in a thread, while the event loop goes on."""
@@ -128,15 +146,17 @@ class ModelQueue:
         """Fill rows with the results of the texts, which wait for their turn.
 
         If the caller is cancelled, those that have not begun never run. Raises what a batch of
-        theirs failed with, QueueTimeoutError, and QueueClosedError where nothing computes.
+        theirs failed with, QueueTimeoutError, InputError for work that takes longer than that, and
+        QueueClosedError where nothing computes.
         """
         self.computers[0].engine.check_tokens(tokens)
+        self.check_work(self.shares(kind, [count(ids) for ids in tokens]))
         asked = Asked(len(tokens), rows)
         texts = [Waiting(ids, kind, skipped, asked, i) for i, ids in enumerate(tokens)]
         timer = asked.loop.call_later(self.timeout, self.too_late, asked)
         try:
             for lane in self.lanes:
-                if own := [text for text in texts if self.lane(count(text.tokens)) is lane]:
+                if own := [text for text in texts if self.lane(kind, text.count) is lane]:
                     lane.put(own)
             await asked.future
         finally:
@@ -189,7 +209,9 @@ class ModelQueue:
 
         loop = asyncio.get_running_loop()
         jobs = [loop.run_in_executor(self.pool, prepare, each) for each in self.computers]
-        return sum(await asyncio.gather(*jobs))
+        new = sum(await asyncio.gather(*jobs))
+        self.warm[kind] = max(longest, self.warm.get(kind, 0))
+        return new
 
     def stop(self) -> None:
         """Take nothing more; what was accepted is still answered."""

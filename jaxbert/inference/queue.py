@@ -10,6 +10,7 @@ else a long text holds up the short ones.
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, Literal
@@ -21,7 +22,8 @@ from jaxbert.errors import InputError
 from jaxbert.inference.model_queue import ModelQueue, computers_of
 from jaxbert.inference.queue_models import AnyEmbedder, check_model
 from jaxbert.inference.queue_pairs import AsyncCrossEncoder as AsyncCrossEncoder
-from jaxbert.inference.queue_tokens import all_checked_ids, cut
+from jaxbert.inference.queue_tokens import OnLong as OnLong
+from jaxbert.inference.queue_tokens import about, about_windows, all_checked_ids, cut
 from jaxbert.inference.waiting import Answer as Answer
 from jaxbert.inference.waiting import Listener as Listener
 from jaxbert.inference.waiting import Load as Load
@@ -29,7 +31,6 @@ from jaxbert.process.forked import check_not_forked
 from jaxbert.text.chunking import TokenSpans, checked_spans, token_windows
 from jaxbert.text.tokenizer import Tokenizer
 
-OnLong = Literal["truncate", "error"]
 Side = Literal["end", "start"]
 
 
@@ -51,10 +52,11 @@ class AsyncEmbedder(ModelQueue):
     ) -> None:
         """Start the threads that compute; `close` ends them.
 
-        A request is refused (QueueFullError) while work for more than max_wait seconds waits, and
+        A request is refused (QueueFullError) while work for over max_wait seconds is before it, and
         fails (QueueTimeoutError) if some of its texts have waited for `timeout` seconds. Texts of
-        more than `long` tokens have threads of their own on a CPU. An Embedder on several devices
-        has a thread for each, all of which take from one queue. Raises InputTypeError, InputError.
+        more than `long` tokens have threads of their own on a CPU, and after a warm-up all that it
+        has not compiled. An Embedder on several devices has a thread for each, all of which take
+        from one queue. Raises InputTypeError, InputError.
         """
         check_model(embedder, "Embedder", ("request", "encode_chunks"))
         self.embedder = embedder
@@ -112,8 +114,8 @@ class AsyncEmbedder(ModelQueue):
         """
         check_not_forked()
         given = all_checked_ids(ids, self.embedder.max_seq_length)
-        with self.admitted([len(row) for row in given]):
-            counts = np.array([len(row) for row in given], np.int32)
+        counts = np.array([len(row) for row in given], np.int32)
+        with self.admitted("vectors", counts.tolist()):
             rows = self.new_rows("vectors", len(given))
             await self.computed("vectors", given, rows)
             return Answer(rows, counts, counts)
@@ -134,12 +136,17 @@ class AsyncEmbedder(ModelQueue):
         """
         parts = as_list([parts] if isinstance(parts, str) else parts, "parts")
         request = self.embedder.request(prompt_name, prompt, None, None, max_length, "truncate")
+        request = replace(request, engine=self.computers[0].engine)  # whose programs are warm
         ends = [0, *accumulate(map(len, parts))]
         text, places = "".join(parts), list(pairwise(ends))
         chunks = checked_spans(0, len(text), places)
-        with self.admitted([len(text)]):
+        expected = about_windows(len(text), request.long.most)
+        with self.admitted("states", expected):
             (tokens,) = await self.tokenised(
-                [len(text)], lambda: request.tokenizer.detailed([request.prefix + text])
+                "states",
+                expected,
+                len(text),
+                lambda: request.tokenizer.detailed([request.prefix + text]),
             )
             whole = TokenSpans.of(tokens, len(request.prefix), len(text))
             windows = list(token_windows(whole, request.long.most, None))
@@ -170,6 +177,8 @@ class AsyncEmbedder(ModelQueue):
         new = await self.prepared("vectors", longest)
         if flag(states, "states"):
             new += await self.prepared("states", longest)
+            engine = self.computers[0].engine
+            new += await self.in_thread(lambda: engine.prepare_pool(longest))
         return new
 
     # --- steps of these ---
@@ -190,9 +199,12 @@ class AsyncEmbedder(ModelQueue):
         request = self.embedder.request(prompt_name, prompt, None, None, max_length, on_long)
         tokenizer = self.tokenizer(side, request.prefix)
         characters = [len(request.prefix) + len(text) for text in texts]
-        with self.admitted(characters):
+        expected = about(characters, request.long.most)
+        with self.admitted(kind, expected):
             tokens, uncut = await self.tokenised(
-                characters,
+                kind,
+                expected,
+                sum(characters),
                 lambda: cut(tokenizer, [request.prefix + t for t in texts], request.long),
             )
             rows = self.new_rows(kind, len(texts))

@@ -1,17 +1,17 @@
 """CrossEncoder for many callers at once: their pairs wait in one queue."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from jaxbert.arguments import integer
+from jaxbert.arguments import choice, integer
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.forward import logits
 from jaxbert.inference.model_queue import ModelQueue, computers_of
 from jaxbert.inference.programs import AnyProgram
 from jaxbert.inference.queue_models import AnyCrossEncoder, check_model
-from jaxbert.inference.queue_tokens import cut_pairs
+from jaxbert.inference.queue_tokens import OnLong, about, check_whole, cut_pairs
 from jaxbert.inference.ranking import Ranking
 from jaxbert.inference.scoring import Activation, activated, check_order, named_activation
 from jaxbert.inference.waiting import Answer, Listener
@@ -55,13 +55,16 @@ class AsyncCrossEncoder(ModelQueue):
         prompt_name: str | None = None,
         prompt: str | None = None,
         max_length: int | None = None,
+        on_long: OnLong = "truncate",
         activation_fn: str | Activation | None = None,
     ) -> Answer:
         """The scores [n] of the query with each document, as `CrossEncoder.predict` gives them.
 
-        The arguments are those of `CrossEncoder.rank`; tokens are those of the pairs. Raises
-        InputError for a model of more than one label, and as `AsyncEmbedder.encode`.
+        The arguments are those of `CrossEncoder.rank`; tokens are those of the pairs. With
+        on_long="error" nothing is computed where a pair would be cut. Raises InputError for that,
+        for a model of more than one label, and as `AsyncEmbedder.encode`.
         """
+        choice(on_long, "on_long", get_args(OnLong))
         model = self.cross_encoder
         check_order(model.settings.labels)
         documents = Ranking.of(query, documents, None, False).documents
@@ -69,10 +72,13 @@ class AsyncCrossEncoder(ModelQueue):
         activate = named_activation(name)
         request = model.request(prompt_name, prompt, None, None, max_length)
         characters = [len(request.prefix) + len(query) + len(text) for text in documents]
-        with self.admitted(characters):
+        expected = about(characters, request.most)
+        with self.admitted("scores", expected):
             tokens, uncut = await self.tokenised(
-                characters, lambda: cut_pairs(request, query, documents)
+                "scores", expected, sum(characters), lambda: cut_pairs(request, query, documents)
             )
+            if on_long == "error":
+                check_whole(tokens, uncut, request.most)
             rows = np.zeros((len(documents), request.labels), np.float32)
             await self.computed("scores", tokens, rows)
         counts = np.array([ids.shape[-1] for ids in tokens], np.int32)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxbert.arguments import UNORDERED, array
-from jaxbert.errors import InputTypeError, TextError, shown
+from jaxbert.errors import InputError, InputTypeError, TextError, shown
 from jaxbert.inference.outputs import LongTexts
 from jaxbert.inference.pair_request import PairRequest
 from jaxbert.inference.prefetch import WindowSize, spans
@@ -15,10 +15,24 @@ from jaxbert.inference.request import errors_numbered_from
 from jaxbert.text.shortening import TOKENS_PER_CHARACTER
 from jaxbert.text.tokenizer import Tokenizer
 
+OnLong = Literal["truncate", "error"]
 # What is tokenised at a time: others, and the event loop, may tokenise between two windows.
 WINDOW = WindowSize(256, 2**16)
+# Characters of a token, about: for what is not tokenised yet.
+PER_TOKEN = 4
 # Tokens up to which those of a text that is cut are counted; beyond, at least so many is known.
 COUNTED = 2048
+
+
+def about(characters: Sequence[int], most: int) -> list[int]:
+    """The tokens, about, of texts that are not tokenised yet, and are cut to `most`."""
+    return [min(number // PER_TOKEN, most) for number in characters]
+
+
+def about_windows(characters: int, most: int) -> list[int]:
+    """The tokens, about, of the windows of one text, each of up to `most`."""
+    full, rest = divmod(characters // PER_TOKEN, most)
+    return [most] * full + [rest]
 
 
 def all_checked_ids(ids: Any, most: int) -> list[np.ndarray]:
@@ -67,6 +81,16 @@ def cut(
             window = tokenizer.beginnings(texts[first:last], max(2 * long.most, COUNTED))
             tokens += tokenizer(window, long.most, partial(note, first))
     return tokens, np.array([before.get(i, len(ids)) for i, ids in enumerate(tokens)], np.int32)
+
+
+def check_whole(tokens: Sequence[np.ndarray], uncut: np.ndarray, most: int) -> None:
+    """Raise InputError for the first pair that was cut; uncut [n] says what each had before."""
+    for i, (ids, before) in enumerate(zip(tokens, uncut, strict=True)):
+        if before > ids.shape[-1]:
+            raise InputError(
+                f"text {i} has {before} tokens, and the maximum is {most}, with those of the "
+                'query; shorten it, or cut it with on_long="truncate"'
+            )
 
 
 def cut_pairs(

@@ -1,13 +1,18 @@
 """What waits in a queue: requests, their texts, and what they are worth in seconds."""
 
 import asyncio
+import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxbert.inference.batches import count
+
+log = logging.getLogger(__name__)
 
 
 class Listener:
@@ -31,6 +36,43 @@ class Listener:
 
     def refused(self, reason: str) -> None:
         """A request was refused, or dropped: reason is full, closed or timeout."""
+
+
+@contextmanager
+def logged() -> Iterator[None]:
+    """A context whose exceptions are logged and end there."""
+    try:
+        yield
+    except Exception:
+        log.exception("the listener of a queue has failed; the queue goes on")
+
+
+class Careful(Listener):
+    """Another listener, whose failures are logged: none may leave a request without an answer."""
+
+    def __init__(self, own: Listener) -> None:
+        """Tell `own` all that this one is told."""
+        self.own = own
+
+    def batch(self, length: int, texts: int, tokens: int, slots: int, seconds: float) -> None:
+        """Tell it of a batch."""
+        with logged():
+            self.own.batch(length, texts, tokens, slots, seconds)
+
+    def waited(self, seconds: float) -> None:
+        """Tell it how long a text has waited."""
+        with logged():
+            self.own.waited(seconds)
+
+    def cancelled(self, texts: int) -> None:
+        """Tell it of texts that were dropped."""
+        with logged():
+            self.own.cancelled(texts)
+
+    def refused(self, reason: str) -> None:
+        """Tell it of a request that was refused or dropped."""
+        with logged():
+            self.own.refused(reason)
 
 
 class Load(NamedTuple):
@@ -98,11 +140,19 @@ class Waiting:
     turn: float = 0.0
     taken: bool = False
     passed: bool = False  # in its turn a larger batch ran
+    count: int = field(init=False)  # of its tokens
 
-    @property
-    def count(self) -> int:
-        """The number of its tokens."""
-        return count(self.tokens)
+    def __post_init__(self) -> None:
+        """Count its tokens once, for all plans and estimates."""
+        self.count = count(self.tokens)
+
+
+@dataclass(eq=False)
+class Promise:
+    """Tokens, about, that will wait when they are made, and whose turn it will be then."""
+
+    tokens: int
+    turn: float
 
 
 @dataclass
@@ -112,6 +162,7 @@ class Speed:
     tokens: float
     seconds: float = 1.0
     kept: float = 0.9  # share of what was measured that is left after one more batch
+    batches: int = 0  # that were measured
 
     def __call__(self, tokens: float) -> float:
         """The seconds that so many tokens take."""
@@ -121,3 +172,9 @@ class Speed:
         """A batch of so many tokens took so long."""
         self.tokens = self.kept * self.tokens + tokens
         self.seconds = self.kept * self.seconds + seconds
+        self.batches += 1
+
+    @property
+    def known(self) -> bool:
+        """Whether it is more than a guess: the first number counts less than a tenth by now."""
+        return self.kept**self.batches < 0.1

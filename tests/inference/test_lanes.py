@@ -9,6 +9,7 @@ import pytest
 
 from jaxbert.errors import (
     DeviceMemoryError,
+    InputError,
     QueueClosedError,
     QueueFullError,
     QueueTimeoutError,
@@ -108,7 +109,7 @@ def queue_of(*engines, ahead=1, **options):
 
 async def ask(queue, name, *counts):
     """The rows of one request; its texts have so many tokens, and its name as ids."""
-    with queue.admitted([4 * count for count in counts]):
+    with queue.admitted("rows", counts):
         rows = [None] * len(counts)
         await queue.computed("rows", [np.full(count, name, np.int32) for count in counts], rows)
         assert [row.item() for row in rows] == list(counts)
@@ -276,7 +277,7 @@ def test_texts_nobody_waits_for_do_not_run():
             assert queue.load()[:2] == (1, 16)
             engine.let_go(2)
             await asyncio.gather(first, kept)
-            return queue.listener.told
+            return queue.listener.own.told
 
     told = run(main)
     assert engine.ran == [[1], [3]]
@@ -311,21 +312,82 @@ def test_a_full_queue_refuses_and_says_when_to_come_again():
             large = asked(queue, 1, *[16] * 1000)  # 16 seconds, taken since nothing waits
             await begun(engine)
             with pytest.raises(QueueFullError, match="max_wait") as refused:
-                await ask(queue, 2, 16)
+                await ask(queue, 2, *[16] * 1000)
             assert 13 < refused.value.retry_after < 15.1
             assert queue.load().seconds == pytest.approx(16, rel=0.1)
-            assert queue.listener.told["full"] == 1
+            assert queue.listener.own.told["full"] == 1
             long = asked(queue, 3, 200)  # of the other lane, which has time
             await asyncio.sleep(0)
             large.cancel()
             await asyncio.wait([large])
-            again = asked(queue, 4, 16)
+            again = asked(queue, 4, *[16] * 1000)
             await asyncio.sleep(0)
-            engine.let_go(99)
+            engine.let_go(999)
             engine.let_go(99, "long")
             assert await asyncio.gather(again, long) == [4, 3]
 
     run(main)
+
+
+def test_a_request_that_is_before_all_that_waits_is_taken():
+    engine = Fake()
+
+    async def main():
+        async with queue_of(engine, max_wait=1) as queue:
+            first = asked(queue, 1, 16)
+            await begun(engine)
+            large = asked(queue, 2, *[16] * 1000)
+            await asyncio.sleep(0)
+            small = [asked(queue, 3 + i, 16) for i in range(70)]
+            found = asyncio.gather(*small, return_exceptions=True)
+            await asyncio.sleep(0)
+            engine.let_go(999)
+            await asyncio.gather(first, large)
+            return await found
+
+    found = run(main)
+    # 62 of them are work for a second, which is before those that come then.
+    taken = [name for name in found if not isinstance(name, QueueFullError)]
+    assert taken == list(range(3, 3 + len(taken)))
+    assert 62 <= len(taken) < 70
+
+
+def test_a_request_that_cannot_be_in_time_is_refused_at_once():
+    engine = Fake(gated=False)
+
+    async def main():
+        async with queue_of(engine, timeout=2) as queue:
+            assert await ask(queue, 1, *[16] * 130) == 1  # the speed is a guess yet
+            queue.lanes[0].speed = Speed(1000.0, batches=30)
+            ran = len(engine.ran)
+            with pytest.raises(
+                InputError, match=r"2080 tokens, which take 2 s .* for 2 s is dropp"
+            ):
+                await ask(queue, 2, *[16] * 130)
+            assert len(engine.ran) == ran
+            queue.lanes[0].speed = Speed(1000.0, batches=30)
+            assert await ask(queue, 3, *[16] * 124) == 3
+
+    run(main)
+
+
+def test_what_the_warmup_has_not_compiled_goes_with_the_long_texts():
+    engine = Fake(gated=False)
+    engine.prepare = lambda program, shapes, typed: len(shapes)
+
+    def lanes(queue):
+        kinds = [("rows", 33), ("rows", 32), ("states", 7)]
+        return [queue.lanes.index(queue.lane(kind, tokens)) for kind, tokens in kinds]
+
+    async def main():
+        async with queue_of(engine) as queue:
+            before = lanes(queue)
+            assert await queue.prepared("rows", 32) == 2
+            return before, lanes(queue), queue.shares("rows", [32, 33, 5])
+
+    before, after, ((_, short), (_, long)) = run(main)
+    assert (before, after) == ([0, 0, 0], [1, 0, 1])
+    assert (short, long) == (37, 33)
 
 
 def test_what_is_not_tokenised_yet_counts_as_waiting():
@@ -334,12 +396,14 @@ def test_what_is_not_tokenised_yet_counts_as_waiting():
 
     async def main():
         async with queue_of(engine, max_wait=1) as queue:
-            large = asyncio.ensure_future(queue.tokenised([10**5], reading.wait))
+            reads = queue.tokenised("rows", [2000] * 13, 10**5, reading.wait)
+            large = asyncio.ensure_future(reads)
             await asyncio.sleep(0)
-            assert queue.lanes[1].load().seconds == 25
+            assert queue.lanes[1].load().seconds == 26
             with pytest.raises(QueueFullError):
-                await ask(queue, 1, 200)
+                await ask(queue, 1, *[2000] * 13)
             assert await ask(queue, 2, 16) == 2
+            assert await ask(queue, 3, 200) == 3
             reading.set()
             assert await large is True
             assert queue.load().seconds == 0
@@ -359,7 +423,7 @@ def test_what_waits_too_long_is_dropped_and_what_runs_is_answered():
             assert queue.load().texts == 0
             engine.let_go(1)
             assert await first == 1
-            assert queue.listener.told["timeout"] == 1
+            assert queue.listener.own.told["timeout"] == 1
 
     run(main)
     assert engine.ran == [[1]]
@@ -427,8 +491,8 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest():
     engine, reading = Fake(), threading.Event()
 
     async def still_read(queue):
-        with queue.admitted([5000]):
-            assert await queue.tokenised([5000], lambda: reading.wait(timeout=20))
+        with queue.admitted("rows", [16]):
+            assert await queue.tokenised("rows", [16], 5000, lambda: reading.wait(timeout=20))
             rows = [None]
             await queue.computed("rows", [np.full(16, 99, np.int32)], rows)
             return rows[0].item()
@@ -442,7 +506,7 @@ def test_closing_answers_what_was_accepted_and_refuses_the_rest():
         await asyncio.sleep(0.05)
         with pytest.raises(QueueClosedError):
             await ask(queue, 1, 16)
-        assert queue.listener.told["closed"] == 1
+        assert queue.listener.own.told["closed"] == 1
         assert not closing.done()
         engine.let_go(99)
         engine.let_go(99, "long")
@@ -476,6 +540,51 @@ def test_two_devices_share_what_waits():
     run(main)
     assert len(engines[0].ran) == 1
     assert len(engines[1].ran) == 3
+
+
+def test_what_waits_for_two_devices_takes_half_as_long():
+    async def seconds(*engines):
+        async with queue_of(*engines) as queue:
+            first = []
+            for i in range(len(engines)):
+                first.append(asked(queue, 1, 16))
+                while sum(len(engine.ran) for engine in engines) <= i:
+                    await asyncio.sleep(0.01)
+            rest = asked(queue, 2, *[16] * 50)
+            await asyncio.sleep(0)
+            (turn,) = {text.turn - text.asked.arrived for text in queue.lanes[0].waiting}
+            waits = queue.load().seconds
+            for engine in engines:
+                engine.let_go(99)
+            await asyncio.gather(*first, rest)
+            return waits, turn
+
+    assert run(lambda: seconds(Fake())) == pytest.approx((0.8, 0.8))
+    assert run(lambda: seconds(Fake(), Fake())) == pytest.approx((0.4, 0.4))
+
+
+@pytest.mark.parametrize("method", ["batch", "waited", "cancelled", "refused"])
+def test_a_listener_that_fails_leaves_no_request_without_an_answer(method, caplog):
+    engine, notes = Fake(), Notes()
+
+    def broken(*_):
+        raise ZeroDivisionError(method)
+
+    setattr(notes, method, broken)
+
+    async def main():
+        async with queue_of(engine, timeout=0.2, listener=notes) as queue:
+            first = asked(queue, 1, 16)
+            await begun(engine)
+            with pytest.raises(QueueTimeoutError):
+                await ask(queue, 2, 16)
+            engine.let_go(2)
+            assert await first == 1
+            assert await ask(queue, 3, 16) == 3
+            assert queue.healthy
+
+    run(main, limit=20)
+    assert f"ZeroDivisionError: {method}" in caplog.text
 
 
 def test_the_speed_is_that_of_the_last_batches():

@@ -231,6 +231,38 @@ def test_a_very_long_text_is_not_read_to_its_end():
     assert max(read) < 20 * COUNTED
 
 
+def test_a_pair_that_is_cut_is_refused_where_it_may_not_be(tmp_path):
+    folder = write_folder(tmp_path, tensors=scored(), tokenizer_config={"model_max_length": 19})
+    model = CrossEncoder.from_pretrained(folder)
+    seen = []
+    model.engine.dispatch = lambda *_: seen.append(1)
+
+    async def refused(queue, query, documents):
+        with pytest.raises(InputError) as error:
+            await queue.rerank(query, documents, on_long="error")
+        return str(error.value)
+
+    async def main():
+        async with AsyncCrossEncoder(model) as queue:
+            with pytest.raises(InputError, match="on_long"):
+                await queue.rerank("a", ["b"], on_long="warn")
+            found = [
+                await refused(queue, "a b", ["c", "d " * 15]),
+                await refused(queue, "a b " * 99, ["c"]),
+                await refused(queue, "a b", ["c", "d " * 5000]),
+            ]
+            assert not seen
+            del model.engine.dispatch
+            whole = await queue.rerank("a b", ["c", "d " * 14], on_long="error")
+            return found, whole
+
+    (one, query, many), whole = run(main)
+    assert one.startswith("text 1 has 20 tokens, and the maximum is 19, with those of the query")
+    assert query.startswith("text 0 has 202 tokens, and the maximum is 19")
+    assert many.startswith("text 1 has ")
+    np.testing.assert_array_equal(whole.tokens, [6, 19])
+
+
 # --- shapes and bits -----------------------------------------------------------------------------
 
 
@@ -252,6 +284,22 @@ def test_nothing_is_compiled_after_the_warmup(planner):
             return queue.compilations - before
 
     assert run(main) == 0
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_late_chunking_compiles_nothing_after_a_warmup_with_states(devices):
+    model = embedder(ByText(budget=128), jax.local_devices()[:devices])
+
+    async def main():
+        async with AsyncEmbedder(model) as queue:
+            assert await queue.warmup(states=True) == queue.compilations
+            before = queue.compilations, model.compilations
+            for i in range(1, MOST - 3, 3):
+                await queue.encode_chunks(["a " * i, "b " * (MOST - 2 - i)])
+            return before, (queue.compilations, model.compilations)
+
+    before, after = run(main)
+    assert before == after
 
 
 def wide():

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import normalizers, pre_tokenizers, processors
 
 from jaxbert.errors import CheckpointError, InputError, InputTypeError
-from jaxbert.text.tokenizer import Tokenizer
+from jaxbert.text.tokenizer import HELD, Tokenizer
 from tests.models import GOLDEN, WORDS, word_tokenizer, write_folder
 
 CLS, SEP, UNK = 2, 3, 1
@@ -48,6 +48,34 @@ def test_no_room_beside_the_special_tokens(letters):
 def test_empty_text_and_no_text(letters):
     np.testing.assert_array_equal(letters([""])[0], [CLS, SEP])
     assert letters([]) == []
+
+
+class Watched:
+    """A tokenizer of the library that notes the characters it encodes with Python's lock held."""
+
+    def __init__(self, backend):
+        self.backend, self.held = backend, []
+
+    def __getattr__(self, name):
+        return getattr(self.backend, name)
+
+    def encode(self, text):
+        self.held.append(len(text))
+        return self.backend.encode(text)
+
+
+@pytest.mark.parametrize("on_cut", [None, lambda i, tokens: None])
+def test_a_long_text_does_not_stop_other_threads(letters, on_cut):
+    text = "a b " * 20_000
+    expected = letters([text, "a"], 41)[0]
+    letters.backend = watched = Watched(letters.backend)
+    for most in (41, None):
+        (ids,) = letters([text], most, on_cut)
+        assert len(ids) == (most or 40_002)
+        np.testing.assert_array_equal(ids[:40], expected[:40])
+    letters(["a b"], 41, on_cut)
+    assert 3 in watched.held
+    assert max(watched.held) <= HELD
 
 
 def test_the_length_of_a_prompt(letters):
