@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxbert.inference.queue import Answer, AsyncCrossEncoder
+from jaxbert.inference.queue import Answer
 from jaxbert.inference.similarity import similarity
 from jaxbert.serve.endpoints import Reply, long, number, total
 from jaxbert.serve.served import Served
@@ -61,7 +61,7 @@ async def scored(
     served.check_texts(len(documents))
     if served.ranker is not None:
         del more["side"]  # of a pair the longer text loses its end
-        answer = await of_pairs(served.ranker, query, documents, **more)
+        answer = await served.ranker.rerank(query, documents, **more)
         return answer.rows, (answer,)
     encode: Any = partial(served.queue.encode, **more)
     asked, given = await both(
@@ -70,21 +70,6 @@ async def scored(
     )
     a, b = (served.finished(own.rows, None, "float32", False) for own in (asked, given))
     return similarity(a, b, "cosine")[0], (asked, given)
-
-
-async def of_pairs(
-    ranker: AsyncCrossEncoder, query: str, documents: Sequence[str], on_long: str, **more: Any
-) -> Answer:
-    """The cross-encoder's scores. Raises RequestError for a cut pair where on_long is "error"."""
-    answer = await ranker.rerank(query, documents, **more)
-    cut = np.flatnonzero(answer.uncut > answer.tokens)
-    if on_long == "error" and cut.size:
-        raise RequestError(
-            f"document {cut[0]} with the query has {answer.uncut[cut[0]]} tokens, and the maximum "
-            f"is {ranker.cross_encoder.max_seq_length}; shorten it, or allow it to be cut",
-            code="context_length_exceeded",
-        )
-    return answer
 
 
 async def both(

@@ -94,6 +94,9 @@ class Ranker(Queue):
     async def rerank(self, query, documents, **asked):
         self.calls.append((query, list(documents), asked))
         uncut = np.array([len(f"{query} {text}".split()) + 3 for text in documents], np.int32)
+        if asked["on_long"] == "error" and (uncut > LONGEST).any():
+            i = int(np.argmax(uncut > LONGEST))
+            raise InputError(f"text {i} has {uncut[i]} tokens, and the maximum is {LONGEST}; cut")
         scores = np.array([len(text) for text in documents], np.float32)
         return Answer(scores, np.minimum(uncut, LONGEST), uncut)
 

@@ -280,15 +280,15 @@ def test_with_a_reranker_the_score_is_its_own(embedder):
         (0, 1.0),
     ]
     assert got.json["model"] == "ranker/name"
-    assert ranker.calls == [("a", ["b", "ccc", "dd"], {})]
+    assert ranker.calls == [("a", ["b", "ccc", "dd"], {"on_long": "truncate"})]
     body = {"query": "a", "texts": ["b", "cc"], "return_text": True}
     assert ask(application, "POST", "/rerank", body).json == [
         {"index": 1, "score": 2.0, "text": "cc"},
         {"index": 0, "score": 1.0, "text": "b"},
     ]
-    assert ranker.calls[-1][2] == {"activation_fn": "Sigmoid"}
+    assert ranker.calls[-1][2] == {"on_long": "truncate", "activation_fn": "Sigmoid"}
     ask(application, "POST", "/rerank", body | {"raw_scores": True})
-    assert ranker.calls[-1][2] == {"activation_fn": "Identity"}
+    assert ranker.calls[-1][2]["activation_fn"] == "Identity"
     left = body | {"truncation_direction": "Left"}
     assert ask(application, "POST", "/rerank", left).status == 400
     assert ask(application, "POST", "/rerank", left | {"truncate": False}).status == 200
@@ -307,7 +307,7 @@ def test_pairs_are_cut_only_where_that_is_allowed(embedder, path):
     short, long = ({"query": "a", name: ["b", text]} for text in ("c", LONG))
     assert ask(lenient, "POST", path, long).headers["x-jaxbert-truncated"] == "1"
     assert ask(strict, "POST", path, short).status == 200
-    said = b"document 1 with the query has 17 tokens, and the maximum is 11; shorten it"
+    said = b"text 1 has 17 tokens, and the maximum is 11; shorten it"
     refused = [ask(strict, "POST", path, long)]
     if name == "texts":
         assert ask(lenient, "POST", path, short | {"truncate": False}).status == 200
