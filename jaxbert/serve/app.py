@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from jaxbert.serve import page, routes
 from jaxbert.serve.body import ClientGoneError, Receive, drain, parsed, read_body
 from jaxbert.serve.cors import Cors, Headers
@@ -21,6 +19,7 @@ from jaxbert.serve.openapi import described
 from jaxbert.serve.refusals import refusal
 from jaxbert.serve.state import State
 from jaxbert.serve.wire.errors import OPENAI, Family, RequestError
+from jaxbert.serve.written import as_json, written
 
 log = logging.getLogger("jaxbert.serve")
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -107,10 +106,8 @@ class App:
 
     async def respond(self, request: Request) -> Response:
         """The answer to a request. Raises whatever `refused` can put into words."""
-        if request.method == "OPTIONS":
-            preflight = self.cors.preflight(request.headers.get(b"origin"))
-            if preflight is not None:
-                return Response(b"", 204)
+        if request.method == "OPTIONS" and self.preflight(request) is not None:
+            return Response(b"", 204)
         post = routes.POSTS.get(request.path)
         self.check_method(request, "GET" if post is None else "POST")
         if request.path not in routes.OPEN and not self.keys.allow(
@@ -129,7 +126,12 @@ class App:
         reply = await unless_gone(request.receive, post.answer(served, post.read(document)))
         self.metrics.truncated.inc(reply.truncated)
         cut = [(b"x-jaxbert-truncated", b"%d" % reply.truncated)] if reply.truncated else []
-        return Response(as_json(reply.content), headers=cut)
+        return Response(await written(reply.content, reply.values), headers=cut)
+
+    def preflight(self, request: Request) -> Headers | None:
+        """The headers for a browser that asks whether a page may; None where it may not."""
+        asked = request.headers.get(b"access-control-request-headers")
+        return self.cors.preflight(request.headers.get(b"origin"), asked)
 
     def check_method(self, request: Request, method: str) -> None:
         """Raise RequestError for a path that there is not, or that is asked otherwise."""
@@ -169,7 +171,7 @@ class App:
 
     def refused(self, request: Request, error: Exception) -> Response:
         """The answer that says why there is none, in the words of the path's vendor."""
-        found = refusal(error, request.id)
+        found = refusal(self.state.meant(error), request.id)
         if found.status == 500:
             log.error("request %s to %s failed", request.id, request.label, exc_info=error)
         headers: Headers = []
@@ -188,7 +190,7 @@ class App:
         origin = request.headers.get(b"origin")
         cors = self.cors.headers(origin)
         if response.status == 204:
-            cors = self.cors.preflight(origin) or []
+            cors = self.preflight(request) or []
         headers = [
             (b"content-type", response.content_type.encode("ascii")),
             (b"content-length", b"%d" % len(response.body)),
@@ -239,8 +241,3 @@ async def other(kind: str, receive: Receive, send: Send) -> None:
         await send({"type": f"{event}.complete"})
         if event == "lifespan.shutdown":
             return
-
-
-def as_json(content: Any) -> bytes:
-    """JSON of dicts, lists and arrays of NumPy."""
-    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)

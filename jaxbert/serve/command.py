@@ -45,14 +45,15 @@ def run(options: argparse.Namespace, models: Mapping[str, Any]) -> int:
         lambda: loading.served(options, models, app.state, rules),
         listener,
         options.grace_before,
+        options.body_seconds + options.timeout,
     )
     return server.serve(life)
 
 
 def check(options: argparse.Namespace) -> None:
     """Raise InputError for numbers that no server can keep to."""
-    for name, low in (("max_texts", 1), ("max_body", 1)):
-        integer(getattr(options, name), f"--{name.replace('_', '-')}", low)
+    for name in ("max_texts", "max_tokens", "max_states", "max_body"):
+        integer(getattr(options, name), f"--{name.replace('_', '-')}", 1)
     for name in ("body_seconds", "max_wait", "timeout"):
         if not 0 < getattr(options, name) < float("inf"):
             raise InputError(f"--{name.replace('_', '-')} must be more than 0 seconds")

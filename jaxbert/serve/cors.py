@@ -1,9 +1,14 @@
 """Cross-origin requests: refused by browsers unless the operator names the origins."""
 
+import re
 from collections.abc import Collection
 
 Headers = list[tuple[bytes, bytes]]
-EXPOSED = b"x-request-id, x-jaxbert-truncated, retry-after"
+EXPOSED = b"x-request-id, x-jaxbert-truncated, retry-after, retry-after-ms"
+TAKEN = b"authorization, content-type, x-request-id"
+# Names of headers between commas (RFC 9110, section 5.6.2), as many as a browser's page may send.
+NAMES = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: *, *[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
+MOST_BYTES = 4096
 
 
 class Cors:
@@ -29,14 +34,21 @@ class Cors:
             (b"vary", b"origin"),
         ]
 
-    def preflight(self, origin: bytes | None) -> Headers | None:
-        """The headers that answer a browser's question before a request; None to answer 405."""
+    def preflight(self, origin: bytes | None, asked: bytes | None = None) -> Headers | None:
+        """The headers that answer a browser's question before a request; None to answer 405.
+
+        asked is its Access-Control-Request-Headers. All of those are allowed, for clients send
+        headers of their own that change nothing here, as openai's does.
+        """
         headers = self.headers(origin)
         if len(headers) < 2:
             return None
+        named = asked is not None and len(asked) <= MOST_BYTES and NAMES.fullmatch(asked)
+        allowed = asked if named and asked else TAKEN
         return [
             *headers,
             (b"access-control-allow-methods", b"GET, POST"),
-            (b"access-control-allow-headers", b"authorization, content-type, x-request-id"),
+            (b"access-control-allow-headers", allowed),
+            (b"vary", b"access-control-request-headers"),
             (b"access-control-max-age", b"600"),
         ]

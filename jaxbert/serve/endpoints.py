@@ -23,13 +23,15 @@ class Reply:
     content: Any
     texts: int = 0
     truncated: int = 0
+    values: int = 0  # in the JSON, about
 
     @classmethod
     def of(cls, content: Any, *answers: Answer) -> "Reply":
         """The reply that is made of a queue's answers."""
         texts = sum(len(answer.tokens) for answer in answers)
         cut = sum(int((answer.uncut > answer.tokens).sum()) for answer in answers)
-        return cls(content, texts, cut)
+        values = sum(rows.size for answer in answers for rows in answer.rows)
+        return cls(content, texts, cut, values)
 
 
 def total(answer: Answer) -> int:

@@ -11,10 +11,10 @@ from jaxbert.arguments import integer
 from jaxbert.cross_encoder import CrossEncoder
 from jaxbert.embedder import Embedder
 from jaxbert.inference.quantise import Ranges
-from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.inference.scoring import check_order
 from jaxbert.serve import routes
 from jaxbert.serve.app import App, BodyLimits
+from jaxbert.serve.bounded import BoundedCrossEncoder, BoundedEmbedder
 from jaxbert.serve.command import MEBIBYTE, check, served_name
 from jaxbert.serve.cors import Cors
 from jaxbert.serve.keys import ENVIRONMENT, ApiKeys
@@ -22,6 +22,10 @@ from jaxbert.serve.metrics import Metrics
 from jaxbert.serve.served import Rules, Served
 from jaxbert.serve.server import in_thread
 from jaxbert.serve.state import State
+
+# Texts of more tokens have threads of their own on a CPU, as have those whose shapes are not
+# compiled before the server is ready: who compiles holds up all behind.
+LONG = 1024
 
 
 def app(options: argparse.Namespace, name: str) -> App:
@@ -35,6 +39,8 @@ def rules(options: argparse.Namespace) -> Rules:
     """What requests may ask for. Raises InputError for ranges that cannot be read."""
     return Rules(
         most_texts=options.max_texts,
+        most_tokens=options.max_tokens,
+        most_states=options.max_states,
         on_long=options.on_long,
         accept_ids=options.accept_ids,
         strict_model=options.strict_model,
@@ -48,12 +54,15 @@ async def served(
     """The models with their queues, every usual shape of a batch compiled."""
     embedder, ranker = await in_thread(lambda: opened(options, models))
     waits = {"max_wait": options.max_wait, "timeout": options.timeout, "listener": state.metrics}
-    queue = AsyncEmbedder(embedder, **waits)
-    await queue.warmup(warm(options, embedder.max_seq_length), states=options.warm_states)
+    length = warm(options, embedder.max_seq_length)
+    most = rules.most_tokens
+    queue = BoundedEmbedder(embedder, most, rules.most_states, long=min(LONG, length), **waits)
+    await queue.warmup(length, states=options.warm_states)
     ranks = None
     if ranker is not None:
-        ranks = AsyncCrossEncoder(ranker, **waits)
-        await ranks.warmup(warm(options, ranker.max_seq_length))
+        length = warm(options, ranker.max_seq_length)
+        ranks = BoundedCrossEncoder(ranker, most, long=min(LONG, length), **waits)
+        await ranks.warmup(length)
     return Served(
         name=state.name,
         queue=queue,

@@ -16,7 +16,7 @@ REFUSALS = {
     "408": "The body came too slowly.",
     "413": "The body is too large.",
     "429": "The queue is full: Retry-After says when to come again.",
-    "500": "The server has failed, at this request alone.",
+    "500": "The server has failed: at this request alone, unless /health says so too.",
     "503": "Loading or draining: Retry-After says when to come again.",
 }
 

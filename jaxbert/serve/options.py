@@ -35,6 +35,9 @@ def serve_options(command: argparse.ArgumentParser) -> None:
     give("--accept-ids", action="store_true", help="take token ids of this model's tokenizer")
     give("--strict-model", action="store_true", help="refuse the names of other models")
     give("--max-texts", type=int, default=2048, metavar="N", help=f"of a request {shown}")
+    give("--max-tokens", type=int, default=300_000, metavar="N", help=f"of a request {shown}")
+    about = f"tokens of one to /embed_all or with late_chunking {shown}"
+    give("--max-states", type=int, default=16_384, metavar="N", help=about)
     give("--max-body", type=int, default=8, metavar="MIB", help=f"of a request {shown}")
     seconds: dict[str, Any] = {"type": float, "metavar": "S"}
     give("--body-seconds", default=30.0, **seconds, help=f"for a body to arrive {shown}")

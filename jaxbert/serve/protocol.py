@@ -1,8 +1,9 @@
-"""uvicorn's HTTP/1.1, with an end to requests that never arrive.
+"""uvicorn's HTTP/1.1, with an end to requests that never arrive and answers that nobody reads.
 
 uvicorn times nothing until a request is complete: a client that sends half a head, or half a body,
 holds its connection for ever and holds up the end of the server. Bodies are timed by body.py, which
-sees them; heads are timed and bounded here, and both are closed at once when the server ends.
+sees them; heads are timed and bounded here, and both are closed at once when the server ends. Nor
+does a connection close, for uvicorn, over an answer of which its client takes nothing.
 """
 
 import asyncio
@@ -10,16 +11,23 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from jaxbert.serve.unread import Unread
+
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 65_536
 # What a client had sent before the end, and we had not read.
 LAST_SECONDS = 0.05
+# In which a client takes at least something of an answer.
+WRITE_SECONDS = 30.0
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection; its head is complete within HEAD_SECONDS and HEAD_BYTES, or it is closed."""
+    """One connection; its head is complete within HEAD_SECONDS and HEAD_BYTES, or it is closed.
 
-    head_seconds = HEAD_SECONDS
+    If nothing of an answer can be sent for WRITE_SECONDS, the connection is cut off.
+    """
+
+    head_seconds, write_seconds = HEAD_SECONDS, WRITE_SECONDS
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         """Take uvicorn's arguments, and no head yet."""
@@ -31,11 +39,13 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request's head."""
         super().connection_made(transport)
+        self._unread = Unread(self.loop, transport, self.write_seconds)
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the timer with the connection."""
+        """End the timers with the connection."""
         self._heard()
+        self._unread.end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -57,6 +67,16 @@ class Protocol(HttpToolsProtocol):
         """The head is complete, so its time ends."""
         self._heard()
         super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        """More of an answer waits than is sent at once: begin to watch that it goes."""
+        super().pause_writing()
+        self._unread.watch()
+
+    def on_response_complete(self) -> None:
+        """What is left of an answer is watched, also where the connection ends with it."""
+        self._unread.watch()
+        super().on_response_complete()
 
     @property
     def _busy(self) -> bool:

@@ -20,7 +20,7 @@ async def ranked(served: Served, version: str, request: rerank.Rerank) -> Reply:
     name = served.ranker_name if served.ranker is not None else served.name
     served.check_model(request.model, name)
     check_most(served, request.max_tokens_per_doc)
-    more = {} if served.ranker else long(served, None)
+    more = long(served, None)
     scores, answers = await scored(served, request.query, request.documents, more)
     documents = request.documents if request.return_documents else None
     tokens = sum(map(total, answers))
@@ -43,8 +43,9 @@ async def either(served: Served, request: tei.Rank | rerank.Rerank) -> Reply:
             )
         more = long(served, request.truncate, request.truncation_direction)
     else:
-        check_cut(request)
-        more = {"activation_fn": "Identity" if request.raw_scores else "Sigmoid"}
+        more = long(served, request.truncate)
+        check_side(request, more["on_long"])
+        more["activation_fn"] = "Identity" if request.raw_scores else "Sigmoid"
     scores, answers = await scored(served, request.query, request.texts, more)
     texts = request.texts if request.return_text else None
     return Reply.of(tei.ranked(scores, texts), *answers)
@@ -59,6 +60,7 @@ async def scored(
     """
     served.check_texts(len(documents))
     if served.ranker is not None:
+        del more["side"]  # of a pair the longer text loses its end
         answer = await served.ranker.rerank(query, documents, **more)
         return answer.rows, (answer,)
     encode: Any = partial(served.queue.encode, **more)
@@ -94,11 +96,11 @@ def check_most(served: Served, tokens: int | None) -> None:
         )
 
 
-def check_cut(request: tei.Rank) -> None:
-    """Raise RequestError for ways to cut that pairs do not have: the longer text's end is cut."""
-    if request.truncate is False or request.truncation_direction.lower() == "left":
+def check_side(request: tei.Rank, on_long: str) -> None:
+    """Raise RequestError for a side that pairs are not cut at, where they may be cut."""
+    if on_long != "error" and tei.side(request.truncation_direction) == "start":
         raise RequestError(
             "a pair beyond the cross-encoder's length is cut at the end of its longer text; leave "
-            "truncate and truncation_direction out",
-            param="truncate",
+            'truncation_direction out, or send "truncate": false',
+            param="truncation_direction",
         )

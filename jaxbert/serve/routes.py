@@ -7,10 +7,12 @@ from typing import Any
 from jaxbert.serve import endpoints, ranking
 from jaxbert.serve.endpoints import Reply
 from jaxbert.serve.served import Served
-from jaxbert.serve.token_ids import tokenized
 from jaxbert.serve.wire import cohere, openai, rerank, tei
 from jaxbert.serve.wire.errors import COHERE, OPENAI, TEI, Family
 from jaxbert.serve.wire.keys import read
+
+# That /tokenize says of a token.
+VALUES = 5
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ async def tokenize(served: Served, request: tei.Tokenize) -> Reply:
     name = served.check_prompt(request.prompt_name)
     prefix = served.embedder.prompt(name, None)
     texts = [prefix + text for text in request.inputs]
-    return Reply(await tokenized(served.embedder.tokenizer, texts, request.add_special_tokens))
+    rows = await served.reader.tokenized(texts, request.add_special_tokens)
+    return Reply(rows, values=sum(map(len, rows)) * VALUES)
 
 
 EMBEDDINGS = Post(

@@ -1,6 +1,7 @@
 """What a server serves: the models behind its queues, and what it promises about requests."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxbert.embedder import Embedder
 from jaxbert.inference.quantise import Ranges
 from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.inference.settings import DOCUMENT_PROMPTS
+from jaxbert.serve.token_reader import TokenReader
 from jaxbert.serve.wire.errors import RequestError
 
 OnLong = Literal["truncate", "error"]
@@ -28,6 +30,8 @@ class Rules:
     """What a request may ask for, where the operator decides."""
 
     most_texts: int = 2048
+    most_tokens: int = 300_000
+    most_states: int = 16_384  # tokens of a request for the states of all
     on_long: OnLong = "truncate"  # of a request that does not say
     accept_ids: bool = False
     strict_model: bool = False  # an unknown name of a model is refused
@@ -51,11 +55,15 @@ class Served:
         embedder: Any = self.queue.embedder
         return embedder
 
+    @cached_property
+    def reader(self) -> TokenReader:
+        """What describes the tokens of texts."""
+        return TokenReader(self.embedder.tokenizer, self.rules.most_tokens)
+
     @property
     def compilations(self) -> int:
         """How many shapes have been compiled, or read from the cache, so far."""
-        ranker: Any = None if self.ranker is None else self.ranker.cross_encoder
-        return self.embedder.compilations + (ranker.compilations if ranker else 0)
+        return self.queue.compilations + (self.ranker.compilations if self.ranker else 0)
 
     @property
     def ranks_by(self) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -23,6 +24,8 @@ Made = TypeVar("Made")
 # httpx's clients close theirs, and a request that meets the server's end of it is lost; load
 # balancers keep connections for 60 s.
 KEPT_SECONDS = 75
+# What the last batch, and the last answer's way to its client, may take beyond what is waited for.
+LAST_SECONDS = 60
 
 
 class Server(uvicorn.Server):
@@ -43,10 +46,13 @@ class Life:
         load: Callable[[], Awaitable[Served]],
         listener: socket.socket,
         grace: float = 0.0,
+        longest: float = 150.0,
     ) -> None:
         """load makes the models, in threads of its own; grace is the wait before the port closes.
 
-        In the grace /ready is 503 already, so that a load balancer stops sending.
+        In the grace /ready is 503 already, so that a load balancer stops sending. longest is the
+        time that a request may take to arrive and wait: what is not answered LAST_SECONDS after it
+        is given up, so that nothing holds up the end for ever.
         """
         self.app, self.load, self.listener, self.grace = app, load, listener, grace
         config = uvicorn.Config(
@@ -56,6 +62,7 @@ class Life:
             lifespan="off",
             backlog=BACKLOG,
             timeout_keep_alive=KEPT_SECONDS,
+            timeout_graceful_shutdown=math.ceil(longest) + LAST_SECONDS,
             log_config=None,
             log_level="critical",
             access_log=False,

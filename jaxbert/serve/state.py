@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from jaxbert import __version__
+from jaxbert.errors import QueueClosedError
 from jaxbert.inference.queue import Load
 from jaxbert.serve.metrics import Metrics
 from jaxbert.serve.refusals import AGAIN
@@ -13,6 +14,13 @@ from jaxbert.serve.wire import openai
 from jaxbert.serve.wire.errors import RequestError
 
 EMBED_ENDPOINTS, RANK_ENDPOINTS = ["embed"], ["rerank"]
+
+
+def dead() -> RequestError:
+    """The refusal of a server of which a thread that computes has died."""
+    return RequestError(
+        "a thread that computes has died; start the server again", status=500, code="failed"
+    )
 
 
 class State:
@@ -77,10 +85,15 @@ class State:
     def health(self) -> dict[str, Any]:
         """GET /health. Raises RequestError where a thread that computes has died."""
         if self.served is not None and not self.served.healthy:
-            raise RequestError(
-                "a thread that computes has died; start the server again", status=500, code="failed"
-            )
+            raise dead()
         return {"status": "ok"}
+
+    def meant(self, error: Exception) -> Exception:
+        """The error, which is another one where the queue takes nothing because it has failed.
+
+        Nobody should come again for that.
+        """
+        return dead() if isinstance(error, QueueClosedError) and self.phase == "failed" else error
 
     def readiness(self) -> dict[str, Any]:
         """GET /ready, whatever the phase is: what the page shows."""

@@ -1,6 +1,5 @@
-"""Token ids in requests: checking that they can be this model's, and TEI's /tokenize."""
+"""Token ids in requests: checking that they can be this model's, and describing them."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,17 +47,6 @@ def frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     plain = np.flatnonzero(~tokens.special)
     first, last = (int(plain[0]), int(plain[-1]) + 1) if len(plain) else (len(tokens.ids), 0)
     return tokens.ids[:first].tolist(), tokens.ids[max(first, last) :].tolist()
-
-
-async def tokenized(
-    tokenizer: Tokenizer, texts: Sequence[str], with_special: bool
-) -> list[list[dict[str, Any]]]:
-    """The tokens of each text as TEI writes them: {"id", "text", "special", "start", "stop"}."""
-    found = await asyncio.to_thread(tokenizer.detailed, texts)
-    return [
-        [token for token in described(tokenizer, text, own) if with_special or not token["special"]]
-        for text, own in zip(texts, found, strict=True)
-    ]
 
 
 def described(tokenizer: Tokenizer, text: str, tokens: Tokens) -> list[dict[str, Any]]:

@@ -45,6 +45,7 @@ class Queue:
     def __init__(self, embedder, delay=0.0, error=None):
         self.embedder, self.delay, self.error = embedder, delay, error
         self.calls, self.left, self.healthy, self.waits = [], 0, True, Load(0, 0, 0.0)
+        self.compilations = 0
 
     def load(self):
         return self.waits
@@ -56,7 +57,7 @@ class Queue:
         self.left -= 1
         if self.error is not None:
             raise self.error
-        prefix = self.embedder.prompt(asked.get("prompt_name"), None)
+        prefix = self.embedder.prompt(asked.get("prompt_name"), asked.get("prompt"))
         most = asked.get("max_length") or LONGEST
         uncut = [len(f"{prefix}{text}".split()) + 2 for text in texts]
         for i, tokens in enumerate(uncut):
@@ -88,12 +89,16 @@ class Ranker(Queue):
 
     def __init__(self, **more):
         super().__init__(None, **more)
-        self.cross_encoder = SimpleNamespace(max_seq_length=LONGEST, compilations=0)
+        self.cross_encoder = SimpleNamespace(max_seq_length=LONGEST)
 
     async def rerank(self, query, documents, **asked):
         self.calls.append((query, list(documents), asked))
-        counts = np.full(len(documents), 5, np.int32)
-        return Answer(np.array([len(text) for text in documents], np.float32), counts, counts)
+        uncut = np.array([len(f"{query} {text}".split()) + 3 for text in documents], np.int32)
+        if asked["on_long"] == "error" and (uncut > LONGEST).any():
+            i = int(np.argmax(uncut > LONGEST))
+            raise InputError(f"text {i} has {uncut[i]} tokens, and the maximum is {LONGEST}; cut")
+        scores = np.array([len(text) for text in documents], np.float32)
+        return Answer(scores, np.minimum(uncut, LONGEST), uncut)
 
 
 def app(embedder=None, *, ranker=None, queue=None, rules=None, ready=True, **more):

@@ -18,11 +18,12 @@ from jaxbert.errors import (
 from jaxbert.inference.quantise import Ranges
 from jaxbert.inference.queue import Load
 from jaxbert.serve.app import BodyLimits
-from jaxbert.serve.cors import Cors
+from jaxbert.serve.cors import TAKEN, Cors
 from jaxbert.serve.keys import ApiKeys
 from jaxbert.serve.routes import GETS, POSTS
 from jaxbert.serve.served import Rules
 from tests.serve.fakes import WIDTH, Queue, Ranker, app, ask, call, vector
+from tests.serve.fakes import embedder as fake_embedder
 from tests.serve.test_wire import GOOD
 from tests.tolerances import FUNCTION, close
 
@@ -137,10 +138,19 @@ def test_what_this_model_cannot_do_is_one_sentence(embedder, path, keys, said):
 def test_a_model_without_prompts_answers_cohere_all_the_same(bare):
     for kind in ("search_query", "clustering"):
         made, asked = post(bare, "/v2/embed", GOOD["/v2/embed"] | {"input_type": kind})
-        assert bare.prompts.get(asked["prompt_name"], "") == ""
+        assert bare.prompts.get(asked.get("prompt_name"), "") == ""
         assert list(made["embeddings"]) == ["float"]
     got = ask(app(bare), "POST", "/v1/embeddings", {"input": "a", "task": "clustering"})
     assert got.status == 400
+
+
+def test_documents_do_not_take_the_prompt_of_queries(tmp_path):
+    """It is the default one; for documents every model has a prompt, be it empty."""
+    model = fake_embedder(tmp_path, prompts={"query": "q "}, default_prompt_name="query")
+    made, _ = post(model, "/v1/embeddings", {"input": "a", "task": "retrieval.passage"})
+    close(np.array(made["data"][0]["embedding"], np.float32), unit(vector("a")), FUNCTION)
+    made, _ = post(model, "/v1/embeddings", {"input": "a"})
+    close(np.array(made["data"][0]["embedding"], np.float32), unit(vector("q a")), FUNCTION)
 
 
 def test_cuts_are_said_and_sides_are_passed_on(embedder):
@@ -270,21 +280,43 @@ def test_with_a_reranker_the_score_is_its_own(embedder):
         (0, 1.0),
     ]
     assert got.json["model"] == "ranker/name"
-    assert ranker.calls == [("a", ["b", "ccc", "dd"], {})]
+    assert ranker.calls == [("a", ["b", "ccc", "dd"], {"on_long": "truncate"})]
     body = {"query": "a", "texts": ["b", "cc"], "return_text": True}
     assert ask(application, "POST", "/rerank", body).json == [
         {"index": 1, "score": 2.0, "text": "cc"},
         {"index": 0, "score": 1.0, "text": "b"},
     ]
-    assert ranker.calls[-1][2] == {"activation_fn": "Sigmoid"}
+    assert ranker.calls[-1][2] == {"on_long": "truncate", "activation_fn": "Sigmoid"}
     ask(application, "POST", "/rerank", body | {"raw_scores": True})
-    assert ranker.calls[-1][2] == {"activation_fn": "Identity"}
-    refused = ask(application, "POST", "/rerank", body | {"truncation_direction": "Left"})
-    assert refused.status == 400
+    assert ranker.calls[-1][2]["activation_fn"] == "Identity"
+    left = body | {"truncation_direction": "Left"}
+    assert ask(application, "POST", "/rerank", left).status == 400
+    assert ask(application, "POST", "/rerank", left | {"truncate": False}).status == 200
     info = ask(application, "GET", "/info").json["jaxbert"]
     assert info["rerank"] == "scores of the cross-encoder ranker/name"
     names = [row["id"] for row in ask(application, "GET", "/v1/models").json["data"]]
     assert names == ["model/name", "ranker/name"]
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_pairs_are_cut_only_where_that_is_allowed(embedder, path):
+    """As TEI's clients send it: "truncate": false refuses no pair that is short enough."""
+    rules = {"truncate": Rules(), "error": Rules(on_long="error")}
+    lenient, strict = (app(embedder, ranker=Ranker(), rules=own) for own in rules.values())
+    name = "texts" if path == "/rerank" else "documents"
+    short, long = ({"query": "a", name: ["b", text]} for text in ("c", LONG))
+    assert ask(lenient, "POST", path, long).headers["x-jaxbert-truncated"] == "1"
+    assert ask(strict, "POST", path, short).status == 200
+    said = b"text 1 has 17 tokens, and the maximum is 11; shorten it"
+    refused = [ask(strict, "POST", path, long)]
+    if name == "texts":
+        assert ask(lenient, "POST", path, short | {"truncate": False}).status == 200
+        assert ask(strict, "POST", path, long | {"truncate": True}).status == 200
+        refused.append(ask(lenient, "POST", path, long | {"truncate": False}))
+    for got in refused:
+        assert (got.status, said in got.body) == (400, True), got.body
+    if path == "/v2/rerank":
+        assert got.json["code"] == "context_length_exceeded"
 
 
 def test_names_of_other_models_are_refused_only_where_asked_for(embedder):
@@ -333,6 +365,12 @@ def test_a_dead_lane_is_neither_healthy_nor_ready(embedder):
     queue.healthy = False
     assert ask(application, "GET", "/health").status == 500
     assert ask(application, "GET", "/ready").json["phase"] == "failed"
+    queue.error = QueueClosedError("the thread that computes has died")
+    for path in ("/embed", "/v1/embeddings", "/v2/embed"):
+        got = ask(application, "POST", path, GOOD[path])
+        assert got.status == 500
+        assert "retry-after" not in got.headers
+    assert got.json["code"] == "failed"
 
 
 @pytest.mark.parametrize(
@@ -430,6 +468,20 @@ def test_pages_of_other_origins_may_not_ask_unless_they_are_named(embedder):
     asked = ask(named, "OPTIONS", "/embed", headers=origin)
     assert asked.status == 204
     assert "authorization" in asked.headers["access-control-allow-headers"]
+    names = "authorization,content-type,x-stainless-retry-count,x-stainless-runtime"
+    for given, allowed in (
+        (names, names),
+        ("x-one, x-two", "x-one, x-two"),
+        *(
+            (bad, TAKEN.decode())
+            for bad in ("x-one\r\nx-two: y", "x one", "", "x-one,", "a" * 4097)
+        ),
+    ):
+        question = origin | {"access-control-request-headers": given}
+        asked = ask(named, "OPTIONS", "/embed", headers=question)
+        assert (asked.status, asked.headers["access-control-allow-headers"]) == (204, allowed)
+    question |= {"origin": "https://b.example"}
+    assert ask(named, "OPTIONS", "/embed", headers=question).status == 405
     other = ask(named, "POST", "/embed", body, {"origin": "https://b.example"})
     assert "access-control-allow-origin" not in other.headers
     assert other.headers["vary"] == "origin"
@@ -536,9 +588,10 @@ def test_every_series_is_there_from_the_start():
 
 
 def test_metrics_show_the_queue_and_the_batches(embedder):
-    queue = Queue(embedder)
-    application = app(queue=queue)
+    queue, ranker = Queue(embedder), Ranker()
+    application = app(queue=queue, ranker=ranker)
     queue.waits = Load(3, 17, 0.5)
+    queue.compilations, ranker.compilations = 5, 2  # of all devices, which a model does not know
     application.metrics.batch(length=16, texts=5, tokens=41, slots=80, seconds=0.02)
     application.metrics.batch(length=9999, texts=1, tokens=9000, slots=9999, seconds=2.0)
     application.metrics.waited(0.3)
@@ -557,6 +610,7 @@ def test_metrics_show_the_queue_and_the_batches(embedder):
         "jaxbert_wait_seconds_count 1.0",
         "jaxbert_cancelled_texts_total 7.0",
         'jaxbert_refused_total{reason="full"} 1.0',
+        "jaxbert_compilations 7.0",
         "jaxbert_ready 1.0",
     ):
         assert f"{line}\n" in text, line

@@ -10,7 +10,7 @@ import uvicorn
 
 from jaxbert.serve.address import opened
 from jaxbert.serve.protocol import HEAD_BYTES, Protocol
-from jaxbert.serve.server import Server
+from jaxbert.serve.server import Life, Server
 from tests.serve.fakes import Queue, app
 
 WHOLE = b'POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{"inputs": "a"}'
@@ -20,6 +20,7 @@ SECONDS = 30
 
 class Hasty(Protocol):
     head_seconds = 0.4
+    write_seconds = 0.5
 
 
 @pytest.fixture
@@ -29,6 +30,8 @@ def talk(embedder):
     def run(conversation, delay=0.0):
         async def served():
             listener = opened("127.0.0.1", 0)
+            # Connections take it over; else the system holds whole answers for them.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
             config = uvicorn.Config(
                 app(queue=Queue(embedder, delay=delay)),
                 http=Hasty,
@@ -47,6 +50,14 @@ def talk(embedder):
         return asyncio.run(served())
 
     return run
+
+
+# The answer is some 3 MB of states.
+TEXTS = ", ".join(['"a b c d e f g h i"'] * 1500).encode()
+LARGE = (
+    b"POST /embed_all HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (len(TEXTS) + 14)
+    + b'{"inputs": [%b]}' % TEXTS
+)
 
 
 def received(connection):
@@ -131,3 +142,68 @@ def test_requests_of_one_connection_are_answered_in_turn(talk):
         return received(connection)
 
     assert talk(conversation, delay=0.3).count(b"HTTP/1.1 200 ") == 3
+
+
+def narrow(address):
+    """A connection that holds little, so that what is not read waits with the server."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.settimeout(SECONDS)
+    made.connect(address)
+    return made
+
+
+@pytest.mark.parametrize("ends", [b"", b"Connection: close\r\n"])
+def test_an_answer_that_nobody_reads_does_not_hold_up_the_end(talk, ends):
+    def conversation(connection, server):
+        unread = narrow(connection.getpeername())
+        unread.sendall(LARGE.replace(b"Host", ends + b"Host"))
+        time.sleep(0.3)
+        assert server.server_state.connections
+        server.should_exit = True
+        begun = time.monotonic()
+        while server.server_state.connections and time.monotonic() - begun < 8:
+            time.sleep(0.05)
+        unread.close()
+        return time.monotonic() - begun
+
+    assert talk(conversation) < 5
+
+
+def test_an_answer_that_is_read_slowly_is_read_to_its_end(talk):
+    """It takes several times as long as a client may read nothing."""
+
+    def conversation(connection, _):
+        with narrow(connection.getpeername()) as slow:
+            slow.sendall(LARGE.replace(b"Host", b"Connection: close\r\nHost"))
+            said, begun = slow.recv(65_536), time.monotonic()
+            while time.monotonic() - begun < 2:
+                said += slow.recv(65_536)
+                time.sleep(0.02)
+            return len(said) < 1_000_000, said + received(slow)
+
+    slowly, said = talk(conversation)
+    head, body = said.split(b"\r\n\r\n", 1)
+    assert slowly
+    assert b"content-length: %d" % len(body) in head
+
+
+def test_a_request_without_end_is_given_up_at_last(embedder, monkeypatch):
+    monkeypatch.setattr("jaxbert.serve.server.LAST_SECONDS", 1)
+
+    async def served():
+        listener = opened("127.0.0.1", 0)
+        life = Life(app(queue=Queue(embedder, delay=600.0)), None, listener, longest=0.2)
+        serving = asyncio.ensure_future(life.server.serve(sockets=[listener]))
+        with socket.create_connection(listener.getsockname(), SECONDS) as connection:
+            connection.sendall(WHOLE)
+            await asyncio.sleep(0.2)
+            begun = time.monotonic()
+            life.server.should_exit = True
+            await asyncio.wait_for(serving, SECONDS)
+            taken = time.monotonic() - begun
+            return taken, await asyncio.to_thread(received, connection)
+
+    taken, said = asyncio.run(served())
+    assert b"HTTP/1.1 200 " not in said
+    assert 1.5 < taken < 8  # math.ceil(0.2) + 1

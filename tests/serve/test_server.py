@@ -68,6 +68,12 @@ def test_scores_are_those_of_the_reranker(server):
     assert (np.diff(found) <= 0).all()
     order = [row["index"] for row in results]
     close(found, expected[order], COMPANY)
+    body = {"query": "a b", "texts": ["b c", "a " * 2000], "truncate": False}
+    refused = server.ask("/rerank", body)
+    assert (refused.status_code, "the maximum is" in refused.json()["error"]) == (400, True)
+    cut = server.ask("/rerank", body | {"truncate": True})
+    assert (cut.status_code, cut.headers["x-jaxbert-truncated"]) == (200, "1")
+    assert server.ask("/rerank", body | {"texts": ["b c"]}).status_code == 200
 
 
 def test_nothing_is_compiled_once_it_is_ready(server):
