@@ -172,11 +172,13 @@ class ModelQueue:
         self.check_work(self.shares(kind, [count(ids) for ids in tokens]))
         asked = Asked(len(tokens), rows)
         texts = [Waiting(ids, kind, skipped, asked, i) for i, ids in enumerate(tokens)]
+        waits: dict[Lane, list[Waiting]] = {}
+        for text in texts:  # once for each, since a warm-up may end meanwhile
+            waits.setdefault(self.lane(kind, text.count), []).append(text)
         timer = asked.loop.call_later(self.timeout, self.too_late, asked)
         try:
-            for lane in self.lanes:
-                if own := [text for text in texts if self.lane(kind, text.count) is lane]:
-                    lane.put(own)
+            for lane, own in waits.items():
+                lane.put(own)
             await asked.future
         finally:
             timer.cancel()
