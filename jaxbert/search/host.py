@@ -9,17 +9,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from jaxbert.inference.products import BLOCK, SOME, products
 from jaxbert.inference.similarity import unit_length
 from jaxbert.search.checks import check_scores
 
 # Up to so many queries are searched on the host, wherever JAX computes (notes/07).
 FEW = 32
 # Rows of a piece for so many queries, and for more: what one core's cache holds of the scores.
-PIECES, LONG_PIECE = {4: 8192, 256: 2048}, 4096
-# The number of rows of which BLAS computes all alike, where it does so at all; see `rounds_alike`.
-BLOCK = 64
+PIECES, LONG_PIECE = {4: 8192, SOME: 2048}, 4096
 # Numbers of queries for which that is tried.
-TRIED = (4, FEW, 256, 1024)
+TRIED = (4, FEW, SOME, 1024)
 # The square of a number that is far from float32's end.
 FINITE = 1e75
 # Between these a sum of squares is exact enough in float32.
@@ -41,20 +40,6 @@ def rounds_alike(queries: int, width: int) -> bool:
     row, asked = (random.normal(size=(n, width)).astype(np.float32) for n in (1, queries))
     scores = products(asked, np.repeat(row, 3 * BLOCK, axis=0))
     return bool((scores == scores[:, :1]).all())
-
-
-def products(queries: np.ndarray, piece: np.ndarray) -> np.ndarray:
-    """queries [q, d] times the piece [c, d], [q, c]; BLAS is faster with the long side first.
-
-    Rows are filled up to a multiple of BLOCK, since BLAS rounds those at the edge otherwise, and
-    equal rows are to have equal scores.
-    """
-    c, d = piece.shape
-    if more := -c % BLOCK:
-        piece = np.concatenate([piece, np.zeros((more, d), piece.dtype)])
-    if len(queries) > max(PIECES):
-        return (queries @ piece.T)[:, :c]
-    return np.ascontiguousarray((piece @ queries.T).T[:, :c])
 
 
 def compared(queries: np.ndarray, piece: np.ndarray, kind: str) -> np.ndarray:

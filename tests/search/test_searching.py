@@ -128,6 +128,17 @@ def test_equal_rows_have_equal_scores_wherever_they_stand(kind, queries):
         np.testing.assert_array_equal(rows, np.tile(np.arange(7), (queries, 1)))
 
 
+@pytest.mark.parametrize("kind", ["cosine", "dot"])
+def test_equal_rows_have_equal_scores_when_they_are_compared_again(kind):
+    random = np.random.default_rng(0)
+    for n in (5, 37, 53):
+        corpus = np.tile(random.normal(size=(1, 768)).astype(np.float32), (n, 1))
+        asked = random.normal(size=(11, 768)).astype(np.float32)
+        scores, rows = top_k(asked, corpus, n, similarity=kind, rescore=corpus, oversample=1)
+        np.testing.assert_array_equal(rows, np.tile(np.arange(n), (11, 1)))
+        assert (scores == scores[:, :1]).all()
+
+
 def test_the_score_of_a_row_does_not_depend_on_a_huge_one_beside_it():
     random = np.random.default_rng(0)
     corpus = np.tile(random.normal(size=(1, 384)).astype(np.float32), (2 * host.PIECES[4], 1))
