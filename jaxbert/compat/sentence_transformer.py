@@ -272,7 +272,7 @@ class SentenceTransformer(EmbedderModel):
     # --- features ----------------------------------------------------------------------------
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """The features with token_embeddings and sentence_embedding, which they are given too."""
+        """The features with token_embeddings and sentence_embedding, of all features, added."""
         check_no_more("forward", kwargs)
         ids, mask = (np.asarray(as_numpy(features[k])) for k in ("input_ids", "attention_mask"))
         # As `encode` gives them: none for a model that is never given the tokenizer's types.
@@ -284,7 +284,7 @@ class SentenceTransformer(EmbedderModel):
             pooled &= np.cumsum(mask, axis=1) > int(features["prompt_length"])
         rows = [state[own != 0] for state, own in zip(states, mask, strict=True)]
         masks = [own[there != 0] for own, there in zip(pooled, mask, strict=True)]
-        vectors = self.native.engine.pool(rows, masks)[:, : self.get_embedding_dimension()]
+        vectors = self.native.engine.pool(rows, masks)
         features["token_embeddings"] = as_theirs(states)
         features["sentence_embedding"] = as_theirs(vectors)
         return features
