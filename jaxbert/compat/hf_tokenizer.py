@@ -54,7 +54,7 @@ class HuggingFaceTokenizer(Vocabulary):
         *,
         add_special_tokens: bool = True,
         padding: Any = False,
-        truncation: Any = False,
+        truncation: Any = None,
         max_length: int | None = None,
         is_split_into_words: bool = False,
         pad_to_multiple_of: int | None = None,
@@ -68,9 +68,10 @@ class HuggingFaceTokenizer(Vocabulary):
     ) -> Encoding:
         """Ids, token types and masks of texts or pairs: lists, or arrays for return_tensors.
 
-        padding is True or "longest", or "max_length". return_tensors is "pt" or "np". Where
-        is_split_into_words, a text is a list of its words. Raises InputTypeError for what is
-        neither text nor pair, InputError for what is not offered here.
+        padding is True or "longest", or "max_length". truncation None cuts where max_length is
+        given and padding is not. return_tensors is "pt" or "np". Where is_split_into_words, a text
+        is a list of its words. Raises InputTypeError for what is neither text nor pair, InputError
+        for what is not offered here.
         """
         check_known(unknown)
         if truncation not in (True, False, None, "longest_first", "do_not_truncate"):
@@ -78,6 +79,8 @@ class HuggingFaceTokenizer(Vocabulary):
                 f"truncation is {shown(truncation)}; pass True, which cuts the longer of a pair"
             )
         inputs, single = inputs_of(text, text_pair, is_split_into_words)
+        if truncation is None:
+            truncation = max_length is not None and padding is False
         cut = truncation in (True, "longest_first")
         most = (max_length or self.model_max_length) if cut else None
         rows = self.rows(inputs, add_special_tokens, most, is_split_into_words)
@@ -135,11 +138,11 @@ class HuggingFaceTokenizer(Vocabulary):
         return size if multiple is None else size + -size % integer(multiple, MULTIPLE, 1)
 
     def padded(self, row: Sequence[Any], size: int, name: str) -> list[Any]:
-        """A row filled up to so many tokens, on the side where this tokenizer pads."""
+        """A row filled up to so many tokens, behind them."""
         fill: Any = {"input_ids": self.pad_token_id or 0, "special_tokens_mask": 1}.get(name, 0)
         fill = (0, 0) if name == "offset_mapping" else fill
         more = [fill] * (size - len(row))
-        return [*more, *row] if self.padding_side == "left" else [*row, *more]
+        return [*row, *more]
 
     def pad(
         self,

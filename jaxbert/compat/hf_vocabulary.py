@@ -3,14 +3,20 @@
 Source: transformers 5, tokenization_utils_base.py, for names and what they give.
 """
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxbert.arguments import choice
 from jaxbert.compat.tensors import as_numpy
+from jaxbert.errors import InputError
+from jaxbert.text.shortening import Shortening
 from jaxbert.text.tokenizer import SPECIAL, Tokenizer
+
+SIDES = ("right", "left")
 
 
 class Vocabulary:
@@ -21,7 +27,15 @@ class Vocabulary:
     def __init__(self, model: Any) -> None:
         """model has a Tokenizer and a max_seq_length."""
         self._model = model
-        self.padding_side = "right"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what can be set here; what would change nothing is refused with InputError."""
+        if not name.startswith("_") and not isinstance(getattr(type(self), name, None), property):
+            raise InputError(
+                f"{name} of the tokenizer of jaxbert.compat cannot be set; change the tokenizer's "
+                "files, and load the model again"
+            )
+        super().__setattr__(name, value)
 
     @property
     def own(self) -> Tokenizer:
@@ -37,9 +51,30 @@ class Vocabulary:
     _tokenizer = backend_tokenizer
 
     @property
+    def padding_side(self) -> str:
+        """Where rows are filled up: on the right, behind the text."""
+        return SIDES[0]
+
+    @padding_side.setter
+    def padding_side(self, side: str) -> None:
+        if choice(side, "padding_side", SIDES) == "left":
+            raise InputError(
+                "padding_side is 'left', which would give a text other positions beside longer "
+                'ones; leave it at "right"'
+            )
+
+    @property
     def truncation_side(self) -> str:
-        """Where long texts are cut."""
+        """Where long texts are cut; a change counts for this model, and for none that it copied."""
         return self.own.side
+
+    @truncation_side.setter
+    def truncation_side(self, side: str) -> None:
+        if choice(side, "truncation_side", SIDES) != self.own.side:
+            own = copy.deepcopy(self.own)
+            own.side, own.folder = side, None  # the files that it came from say the other side
+            own.shortening = Shortening.of(own.backend) if side == "right" else None
+            self._model.tokenizer = own
 
     @property
     def model_max_length(self) -> int:

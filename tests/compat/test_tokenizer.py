@@ -1,0 +1,84 @@
+"""The tokenizer in the manner of transformers: what cuts, what fills up, and what can be set."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from jaxbert.compat import SentenceTransformer, tensors
+from jaxbert.errors import InputError, InputTypeError
+from tests.models import write_folder
+from tests.tolerances import COMPANY, close, norms
+
+LONG = "a b c d e f g h " * 5
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    folder = write_folder(
+        tmp_path_factory.mktemp("model"),
+        "bert-gelu",
+        sentence_bert_config={"max_seq_length": 17},
+    )
+    return SentenceTransformer(str(folder))
+
+
+@pytest.fixture(autouse=True)
+def without_torch(monkeypatch):
+    monkeypatch.setattr(tensors, "has_torch", lambda: False)
+
+
+@pytest.fixture
+def model(loaded):
+    return copy.deepcopy(loaded)
+
+
+@pytest.fixture
+def tokenizer(model):
+    return model.tokenizer
+
+
+def alike(a, b):
+    close(np.asarray(a), np.asarray(b), COMPANY, norms)
+
+
+def test_a_length_alone_cuts(tokenizer):
+    assert len(tokenizer(LONG, max_length=7)["input_ids"]) == 7
+    assert len(tokenizer.encode(LONG, max_length=7)) == 7
+    assert len(tokenizer(LONG)["input_ids"]) == 42
+    for whole in ({"truncation": False}, {"padding": True}, {"padding": "max_length"}):
+        assert len(tokenizer(LONG, max_length=7, **whole)["input_ids"]) == 42
+
+
+def test_padding_is_on_the_right(tokenizer):
+    tokenizer.padding_side = "right"
+    with pytest.raises(InputError, match="other positions beside longer ones"):
+        tokenizer.padding_side = "left"
+    with pytest.raises(InputError, match="padding_side is 'middle'"):
+        tokenizer.padding_side = "middle"
+
+
+def test_the_side_where_texts_are_cut_is_obeyed(model, tmp_path):
+    other = copy.copy(model)
+    before, end = model.encode([LONG]), model.tokenizer.decode(model.tokenizer(LONG)["input_ids"])
+    other.tokenizer.truncation_side = "left"
+    assert other.tokenizer.truncation_side == "left"
+    last = " ".join(end.split()[-16:-1])
+    alike(other.encode([LONG]), model.encode([last]))
+    assert np.abs(before - other.encode([LONG])).max() > 100 * COMPANY
+    alike(model.encode([LONG]), before)
+    alike(other.encode(["a b " * 50_000 + LONG]), model.encode([last]))
+    other.save(tmp_path)
+    assert SentenceTransformer(tmp_path).tokenizer.truncation_side == "left"
+    other.tokenizer.truncation_side = "right"
+    alike(other.encode([LONG]), before)
+    with pytest.raises(InputError, match="truncation_side is 'start'"):
+        other.tokenizer.truncation_side = "start"
+
+
+@pytest.mark.parametrize("name", ["cls_token", "pad_token_id", "chat_template", "decode"])
+def test_what_would_change_nothing_cannot_be_set(tokenizer, name):
+    with pytest.raises(InputError, match=f"{name} of the tokenizer .* cannot be set"):
+        setattr(tokenizer, name, "[X]")
+    tokenizer.model_max_length = 5
+    assert len(tokenizer(LONG, truncation=True)["input_ids"]) == 5
