@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from jaxbert.compat.hf_tokenizer import Encoding, HuggingFaceTokenizer
+from jaxbert.compat.hf_rows import Encoding
+from jaxbert.compat.hf_tokenizer import HuggingFaceTokenizer
 from jaxbert.compat.keywords import (
     check_devices_argument,
     check_no_more,

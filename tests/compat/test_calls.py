@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxbert.compat import CrossEncoder, SentenceTransformer, tensors
+from jaxbert.errors import InputError
 from tests.models import scored, write_folder
 
 WIDTH = 15
@@ -32,3 +33,21 @@ def test_forward_does_not_cut_vectors(model):
     assert expected.shape == (2, WIDTH)
     found = model(model.preprocess(["a b", "c"]))["sentence_embedding"]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_rank_has_the_arguments_of_theirs(tmp_path):
+    model = CrossEncoder(str(write_folder(tmp_path, tensors=scored())))
+    documents = ["c d", "y z", "a"]
+    expected = model.rank("a b", documents)
+    places = (None, False, None, None, 2, False, None)
+    assert model.rank("a b", documents, *places, "cpu", model.start_multi_process_pool(), 2) == (
+        pytest.approx(expected)
+    )
+    former = {"apply_softmax": True, "convert_to_numpy": False, "convert_to_tensor": True}
+    found = model.rank("a b", documents, **former)
+    assert found == expected
+    assert all(type(row["score"]) is float for row in found)
+    with pytest.raises(InputError, match="this process computes on cpu"):
+        model.rank("a b", documents, device="cuda")
+    with pytest.raises(InputError, match="rank has no argument other"):
+        model.rank("a b", documents, other=1)

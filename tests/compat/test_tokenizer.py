@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxbert.compat import SentenceTransformer, tensors
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.errors import InputError
 from tests.models import write_folder
 from tests.tolerances import COMPANY, close, norms
 
@@ -82,3 +82,35 @@ def test_what_would_change_nothing_cannot_be_set(tokenizer, name):
         setattr(tokenizer, name, "[X]")
     tokenizer.model_max_length = 5
     assert len(tokenizer(LONG, truncation=True)["input_ids"]) == 5
+
+
+def test_rows_are_filled_up_beside_columns_that_are_not(tokenizer):
+    rows = [
+        {"input_ids": [1, 2], "special_tokens_mask": [1, 0], "label": 1, "words": [7], "text": "a"},
+        {"input_ids": [3], "special_tokens_mask": [0], "label": 0, "words": [7, 8], "text": "b"},
+    ]
+    assert tokenizer.pad(rows) == {
+        "input_ids": [[1, 2], [3, 0]],
+        "attention_mask": [[1, 1], [1, 0]],
+        "special_tokens_mask": [[1, 0], [0, 1]],
+        "label": [1, 0],
+        "words": [[7], [7, 8]],
+        "text": ["a", "b"],
+    }
+    with pytest.raises(InputError, match="pass padding=True"):
+        tokenizer.pad(rows, return_tensors="np")
+    with pytest.raises(InputError, match="a column holds 'a'"):
+        tokenizer.pad([{"input_ids": [1], "text": "a"}], return_tensors="np")
+    with pytest.raises(InputError, match="label has 1 rows beside 2"):
+        tokenizer.pad({"input_ids": [[1], [2]], "label": [1]})
+
+
+def test_arrays_of_different_lengths_give_arrays(tokenizer):
+    rows = [{"input_ids": np.array([1, 2]), "score": 0.5}, {"input_ids": np.array([3]), "score": 1}]
+    for given in (rows, {name: [row[name] for row in rows] for name in rows[0]}):
+        found = tokenizer.pad(given)
+        np.testing.assert_array_equal(found.input_ids, [[1, 2], [3, 0]])
+        np.testing.assert_array_equal(found.attention_mask, [[1, 1], [1, 0]])
+        np.testing.assert_array_equal(found.score, np.array([0.5, 1.0], np.float32))
+    one = tokenizer.pad({"input_ids": np.array([1, 2, 3])}, pad_to_multiple_of=5)
+    np.testing.assert_array_equal(one.attention_mask, [1, 1, 1, 0, 0])
