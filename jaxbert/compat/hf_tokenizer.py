@@ -99,9 +99,16 @@ class HuggingFaceTokenizer(Vocabulary):
             )
             return encodings
 
+        pair = any(isinstance(item, tuple) for item in inputs)
+        # The library keeps room for special tokens also where it adds none.
+        afterwards = most is not None and not special and not pair
         with self.own.lock:
-            self.own.truncate(most, pair=any(isinstance(item, tuple) for item in inputs))
-            return self.own.encoded(encode, inputs)
+            self.own.truncate(None if afterwards else most, pair=pair)
+            found = self.own.encoded(encode, inputs)
+        if afterwards:
+            for own in found:
+                own.truncate(integer(most, "max_length", 1), direction=self.truncation_side)
+        return found
 
     def size(
         self, lengths: Sequence[int], padding: Any, max_length: int | None, multiple: int | None

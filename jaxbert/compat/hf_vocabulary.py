@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxbert.arguments import choice
+from jaxbert.compat.hf_rows import plain
 from jaxbert.compat.tensors import as_numpy
 from jaxbert.errors import InputError
 from jaxbert.text.shortening import Shortening
@@ -70,9 +71,11 @@ class Vocabulary:
 
     @truncation_side.setter
     def truncation_side(self, side: str) -> None:
-        if choice(side, "truncation_side", SIDES) != self.own.side:
+        choice(side, "truncation_side", SIDES)
+        if side != self.own.side:
             own = copy.deepcopy(self.own)
-            own.side, own.folder = side, None  # the files that it came from say the other side
+            own.side = "left" if side == "left" else "right"
+            own.folder = None  # the files that it came from say the other side
             own.shortening = Shortening.of(own.backend) if side == "right" else None
             self._model.tokenizer = own
 
@@ -126,10 +129,13 @@ class Vocabulary:
             if int(i) not in special
         ]
 
-    def decode(self, ids: Any, skip_special_tokens: bool = False, **more: Any) -> str:
-        """The text that ids stand for."""
-        plain = [int(i) for i in np.atleast_1d(as_numpy(ids))]
-        return str(self.backend_tokenizer.decode(plain, skip_special_tokens=skip_special_tokens))
+    def decode(self, ids: Any, skip_special_tokens: bool = False, **more: Any) -> Any:
+        """The text that ids stand for, or where they are rows a list with that of each."""
+        given = plain(ids)
+        if isinstance(given, list) and given and isinstance(given[0], list):
+            return [self.decode(row, skip_special_tokens, **more) for row in given]
+        flat = [int(i) for i in np.atleast_1d(given)]
+        return str(self.backend_tokenizer.decode(flat, skip_special_tokens=skip_special_tokens))
 
     def batch_decode(self, ids: Any, **options: Any) -> list[str]:
         """The text of each row of ids."""

@@ -230,8 +230,11 @@ class Model:
 
 
 def with_prompt(prompt: str, item: Any) -> Any:
-    """A text with the prompt before it; of a pair, before its first."""
-    return prompt + item if isinstance(item, str) else (prompt + item[0], *item[1:])
+    """A text with the prompt before it; of a pair, before its first. What is neither stays."""
+    if isinstance(item, str):
+        return prompt + item
+    listed = isinstance(item, list | tuple | np.ndarray) and len(item) > 0
+    return (prompt + item[0], *item[1:]) if listed and isinstance(item[0], str) else item
 
 
 def with_folder(native: Any) -> Any:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxbert.compat import CrossEncoder, SentenceTransformer, from_modules, tensors
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, InputTypeError
 from tests.models import encoder, published, scored, write_folder
 
 WIDTH = 15
@@ -34,6 +34,20 @@ def test_forward_does_not_cut_vectors(model):
     assert expected.shape == (2, WIDTH)
     found = model(model.preprocess(["a b", "c"]))["sentence_embedding"]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_keywords_for_the_tokenizer_that_are_none_or_wrong(model):
+    expected = model.encode(["a b"])
+    np.testing.assert_array_equal(model.encode(["a b"], processing_kwargs={"text": None}), expected)
+    for wrong in ({"text": 3}, {"text": {"stride": 3}}, 3, {"audio": {}}):
+        with pytest.raises(InputError, match="only max_length of text can be set here"):
+            model.encode(["a b"], processing_kwargs=wrong)
+
+
+@pytest.mark.parametrize("wrong", [1, (), (1, "a"), None])
+def test_what_is_no_text_is_named_also_behind_a_prompt(model, wrong):
+    with pytest.raises(InputTypeError, match="text 0 is "):
+        model.preprocess([wrong], prompt="a ")
 
 
 def test_a_model_of_modules_is_saved_by_what_is_inside_it(monkeypatch, tmp_path):

@@ -50,6 +50,25 @@ def test_a_length_alone_cuts(tokenizer):
         assert len(tokenizer(LONG, max_length=7, **whole)["input_ids"]) == 42
 
 
+def test_no_room_is_kept_for_special_tokens_that_are_not_added(tokenizer):
+    whole = tokenizer.encode("a b c d e", add_special_tokens=False)
+    options = {"add_special_tokens": False, "truncation": True, "return_offsets_mapping": True}
+    for most in (1, 2, 4):
+        found = tokenizer(["a b c d e", "c"], max_length=most, **options)
+        assert found["input_ids"] == [whole[:most], whole[2:3]]
+        assert len(found["offset_mapping"][0]) == len(found["attention_mask"][0]) == most
+    tokenizer.truncation_side = "left"
+    assert tokenizer("a b c d e", max_length=2, **options)["input_ids"] == whole[-2:]
+
+
+def test_a_batch_is_decoded(tokenizer):
+    ids = tokenizer(["a b", "c d"])["input_ids"]
+    for given in (ids, np.array(ids), tuple(map(np.array, ids))):
+        assert tokenizer.decode(given, skip_special_tokens=True) == ["a b", "c d"]
+    assert tokenizer.decode(ids[0][1]) == "a"
+    assert tokenizer.decode([]) == ""
+
+
 def test_padding_is_on_the_right(tokenizer):
     tokenizer.padding_side = "right"
     with pytest.raises(InputError, match="other positions beside longer ones"):
