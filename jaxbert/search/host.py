@@ -19,6 +19,8 @@ FEW = 32
 PIECES, LONG_PIECE = {4: 8192, SOME: 2048}, 4096
 # Numbers of queries for which that is tried.
 TRIED = (4, FEW, SOME, 1024)
+# Bytes that `keep` takes for a row of a piece that may be among the best, and for one that is.
+CANDIDATE = 80
 # The square of a number that is far from float32's end.
 FINITE = 1e75
 # Between these a sum of squares is exact enough in float32.
@@ -77,13 +79,17 @@ class HostSearch:
 
     kinds: ClassVar[tuple[str, ...]] = ("cosine", "dot")
 
-    def __init__(self, queries: np.ndarray, kind: str, k: int, at_once: int, rows: int) -> None:
+    def __init__(
+        self, queries: np.ndarray, kind: str, k: int, at_once: int, rows: int, spare: int
+    ) -> None:
         """queries [q, d] in float32, kind one of `kinds`.
 
-        at_once queries are compared with so many rows together, which bounds the scores in memory.
+        at_once queries are compared with so many rows together, which bounds the scores in memory;
+        spare is in bytes, for the choice of the best among them.
         """
         self.queries = unit_length(queries) if kind == "cosine" else queries
         self.kind, self.k, self.at_once, self.rows, self.first = kind, k, at_once, rows, 0
+        self.chosen = max(1, spare // (CANDIDATE * (rows + k)))  # queries at a time
         self.scores = np.full((len(queries), k), -np.inf, np.float32)
         self.indices = np.full((len(queries), k), -1, np.int64)
 
@@ -95,7 +101,9 @@ class HostSearch:
                 own = slice(query, query + self.at_once)
                 with np.errstate(all="ignore"):  # what is not finite is refused by its score
                     scores = compared(self.queries[own], some, self.kind)
-                self.keep(scores, self.scores[own], self.indices[own])
+                for i in range(0, len(scores), self.chosen):
+                    few = slice(i, i + self.chosen)
+                    self.keep(scores[few], self.scores[own][few], self.indices[own][few])
             self.first += len(some)
 
     def keep(self, scores: np.ndarray, found: np.ndarray, found_rows: np.ndarray) -> None:
