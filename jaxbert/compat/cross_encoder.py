@@ -202,18 +202,21 @@ class CrossEncoder(Model):
         batch_size: int | None = None,
         show_progress_bar: bool | None = None,
         activation_fn: Callable[..., Any] | None = None,
-        apply_softmax: bool | None = False,
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
+        device: Any = None,
+        pool: Any = None,
+        chunk_size: int | None = None,
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """The documents by falling score, each {"corpus_id", "score"}, with "text" if asked for."""
-        if apply_softmax:
-            raise InputError("rank has one score for each document, and no softmax; leave it out")
+        """The documents by falling score, each {"corpus_id", "score"}, with "text" if asked for.
+
+        device, pool and chunk_size say where others compute: here it is this process. Scores are
+        floats: apply_softmax, convert_to_numpy and convert_to_tensor change nothing, as there.
+        """
+        check_devices_argument(device)
         length = max_length_of(kwargs)
-        check_no_more("rank", kwargs)
+        check_no_more("rank", {k: v for k, v in kwargs.items() if k not in WITHOUT_EFFECT})
         activation = activation_fn or self.activation_fn
-        found = self.native.rank(
+        return self.native.rank(
             query,
             documents,
             top_k,
@@ -225,10 +228,10 @@ class CrossEncoder(Model):
             None if activation is None else of_arrays(activation),
             max_length=length,
         )
-        if convert_to_tensor:
-            for row in found:
-                row["score"] = as_tensor(np.array([row["score"]], np.float32))[0]
-        return found
+
+
+# The former arguments of rank that sentence-transformers still takes.
+WITHOUT_EFFECT = ("apply_softmax", "convert_to_numpy", "convert_to_tensor")
 
 
 def with_prompts(

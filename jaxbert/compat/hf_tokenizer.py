@@ -9,26 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxbert.arguments import integer
+from jaxbert.compat.hf_rows import FILLS, Encoding, encoding_of, named_rows
 from jaxbert.compat.hf_vocabulary import Vocabulary
-from jaxbert.compat.tensors import as_numpy, as_tensor
 from jaxbert.errors import InputError, InputTypeError, shown
-
-
-class Encoding(dict[str, Any]):
-    """The arrays of some texts by name; also as attributes, and `to` a device."""
-
-    def __getattr__(self, name: str) -> Any:
-        """The array of that name."""
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
-
-    def to(self, device: Any) -> "Encoding":
-        """The same with tensors on another device."""
-        return Encoding(
-            {name: own.to(device) if hasattr(own, "to") else own for name, own in self.items()}
-        )
 
 
 class HuggingFaceTokenizer(Vocabulary):
@@ -54,7 +37,7 @@ class HuggingFaceTokenizer(Vocabulary):
         *,
         add_special_tokens: bool = True,
         padding: Any = False,
-        truncation: Any = False,
+        truncation: Any = None,
         max_length: int | None = None,
         is_split_into_words: bool = False,
         pad_to_multiple_of: int | None = None,
@@ -68,9 +51,10 @@ class HuggingFaceTokenizer(Vocabulary):
     ) -> Encoding:
         """Ids, token types and masks of texts or pairs: lists, or arrays for return_tensors.
 
-        padding is True or "longest", or "max_length". return_tensors is "pt" or "np". Where
-        is_split_into_words, a text is a list of its words. Raises InputTypeError for what is
-        neither text nor pair, InputError for what is not offered here.
+        padding is True or "longest", or "max_length". truncation None cuts where max_length is
+        given and padding is not. return_tensors is "pt" or "np". Where is_split_into_words, a text
+        is a list of its words. Raises InputTypeError for what is neither text nor pair, InputError
+        for what is not offered here.
         """
         check_known(unknown)
         if truncation not in (True, False, None, "longest_first", "do_not_truncate"):
@@ -78,6 +62,8 @@ class HuggingFaceTokenizer(Vocabulary):
                 f"truncation is {shown(truncation)}; pass True, which cuts the longer of a pair"
             )
         inputs, single = inputs_of(text, text_pair, is_split_into_words)
+        if truncation is None:
+            truncation = max_length is not None and padding is False
         cut = truncation in (True, "longest_first")
         most = (max_length or self.model_max_length) if cut else None
         rows = self.rows(inputs, add_special_tokens, most, is_split_into_words)
@@ -113,9 +99,16 @@ class HuggingFaceTokenizer(Vocabulary):
             )
             return encodings
 
+        pair = any(isinstance(item, tuple) for item in inputs)
+        # The library keeps room for special tokens also where it adds none.
+        afterwards = most is not None and not special and not pair
         with self.own.lock:
-            self.own.truncate(most, pair=any(isinstance(item, tuple) for item in inputs))
-            return self.own.encoded(encode, inputs)
+            self.own.truncate(None if afterwards else most, pair=pair)
+            found = self.own.encoded(encode, inputs)
+        if afterwards:
+            for own in found:
+                own.truncate(integer(most, "max_length", 1), direction=self.truncation_side)
+        return found
 
     def size(
         self, lengths: Sequence[int], padding: Any, max_length: int | None, multiple: int | None
@@ -135,11 +128,11 @@ class HuggingFaceTokenizer(Vocabulary):
         return size if multiple is None else size + -size % integer(multiple, MULTIPLE, 1)
 
     def padded(self, row: Sequence[Any], size: int, name: str) -> list[Any]:
-        """A row filled up to so many tokens, on the side where this tokenizer pads."""
-        fill: Any = {"input_ids": self.pad_token_id or 0, "special_tokens_mask": 1}.get(name, 0)
-        fill = (0, 0) if name == "offset_mapping" else fill
+        """A row filled up to so many tokens, behind them."""
+        fill: Any = (0, 0) if name == "offset_mapping" else FILLS[name]
+        fill = self.pad_token_id or 0 if name == "input_ids" else fill
         more = [fill] * (size - len(row))
-        return [*more, *row] if self.padding_side == "left" else [*row, *more]
+        return [*row, *more]
 
     def pad(
         self,
@@ -153,18 +146,22 @@ class HuggingFaceTokenizer(Vocabulary):
     ) -> Encoding:
         """Rows of ids that were made before, filled up to the longest, with their attention_mask.
 
-        They are a dict of lists, or a list of dicts; one row alone gives one row. Raises
-        InputError for no rows, InputTypeError for what holds no input_ids.
+        They are a dict of lists, or a list of dicts; one row alone gives one row, and arrays give
+        arrays. Other columns than those of FILLS are left as they are. Raises InputError for no
+        rows, InputTypeError for what holds no input_ids.
         """
         check_known(unknown)
-        named, single = named_rows(encoded_inputs)
+        named, single, kind = named_rows(encoded_inputs)
         named.setdefault("attention_mask", [[1] * len(row) for row in named["input_ids"]])
         lengths = [len(row) for row in named["input_ids"]]
         size = self.size(lengths, padding, max_length, pad_to_multiple_of)
         found = {
-            name: [self.padded(list(row), size, name) for row in own] for name, own in named.items()
+            name: [self.padded(row, size, name) for row in own] if name in FILLS else own
+            for name, own in named.items()
         }
-        return encoding_of(found, single, return_tensors)
+        kind = kind if return_tensors is None else return_tensors
+        filled = encoding_of(found, False, kind)
+        return Encoding({name: own[0] for name, own in filled.items()}) if single else filled
 
 
 MULTIPLE = "pad_to_multiple_of"
@@ -221,37 +218,3 @@ def one_text(i: int, item: Any, words: bool) -> Any:
             f"{WORDS}=True"
         )
     return str(item)
-
-
-def named_rows(rows: Any) -> tuple[dict[str, list[Any]], bool]:
-    """The rows by name, and whether it is one alone, from one dict or a list of them."""
-    if isinstance(rows, list | tuple) and rows and isinstance(rows[0], Mapping):
-        rows = {name: [row[name] for row in rows] for name in rows[0]}
-    if isinstance(rows, list | tuple) and not rows:
-        raise InputError("there are no rows to fill up; pass at least one")
-    if not isinstance(rows, Mapping) or "input_ids" not in rows:
-        raise InputTypeError(f"rows are {shown(rows)}; pass what the tokenizer gives")
-    named = {name: list(as_numpy(own)) for name, own in rows.items()}
-    ids = named["input_ids"]
-    if not ids:
-        raise InputError("there are no rows to fill up; pass at least one")
-    single = np.ndim(as_numpy(ids[0])) == 0
-    return {name: [own] if single else own for name, own in named.items()}, single
-
-
-def encoding_of(found: dict[str, list[Any]], single: bool, kind: str | None) -> Encoding:
-    """Lists, those of one text alone where it was one; or arrays, which always have rows."""
-    if kind is None:
-        return Encoding({name: own[0] if single else own for name, own in found.items()})
-    return Encoding({name: arrays(own, kind) for name, own in found.items()})
-
-
-def arrays(rows: Any, kind: str) -> Any:
-    """Rows of equal length as one array of int64: "np" of NumPy, "pt" of torch."""
-    if kind not in ("np", "pt"):
-        raise InputError(f'return_tensors is {shown(kind)}; it must be "pt" or "np"')
-    try:
-        array = np.array(rows, np.int64)
-    except ValueError as error:
-        raise InputError("rows are of different lengths; pass padding=True") from error
-    return as_tensor(array) if kind == "pt" else array

@@ -3,14 +3,21 @@
 Source: transformers 5, tokenization_utils_base.py, for names and what they give.
 """
 
+import copy
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxbert.arguments import choice
+from jaxbert.compat.hf_rows import plain
 from jaxbert.compat.tensors import as_numpy
+from jaxbert.errors import InputError
+from jaxbert.text.shortening import Shortening
 from jaxbert.text.tokenizer import SPECIAL, Tokenizer
+
+SIDES = ("right", "left")
 
 
 class Vocabulary:
@@ -21,7 +28,15 @@ class Vocabulary:
     def __init__(self, model: Any) -> None:
         """model has a Tokenizer and a max_seq_length."""
         self._model = model
-        self.padding_side = "right"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what can be set here; what would change nothing is refused with InputError."""
+        if not name.startswith("_") and not isinstance(getattr(type(self), name, None), property):
+            raise InputError(
+                f"{name} of the tokenizer of jaxbert.compat cannot be set; change the tokenizer's "
+                "files, and load the model again"
+            )
+        super().__setattr__(name, value)
 
     @property
     def own(self) -> Tokenizer:
@@ -37,9 +52,32 @@ class Vocabulary:
     _tokenizer = backend_tokenizer
 
     @property
+    def padding_side(self) -> str:
+        """Where rows are filled up: on the right, behind the text."""
+        return SIDES[0]
+
+    @padding_side.setter
+    def padding_side(self, side: str) -> None:
+        if choice(side, "padding_side", SIDES) == "left":
+            raise InputError(
+                "padding_side is 'left', which would give a text other positions beside longer "
+                'ones; leave it at "right"'
+            )
+
+    @property
     def truncation_side(self) -> str:
-        """Where long texts are cut."""
+        """Where long texts are cut; a change counts for this model, and for none that it copied."""
         return self.own.side
+
+    @truncation_side.setter
+    def truncation_side(self, side: str) -> None:
+        choice(side, "truncation_side", SIDES)
+        if side != self.own.side:
+            own = copy.deepcopy(self.own)
+            own.side = "left" if side == "left" else "right"
+            own.folder = None  # the files that it came from say the other side
+            own.shortening = Shortening.of(own.backend) if side == "right" else None
+            self._model.tokenizer = own
 
     @property
     def model_max_length(self) -> int:
@@ -91,10 +129,13 @@ class Vocabulary:
             if int(i) not in special
         ]
 
-    def decode(self, ids: Any, skip_special_tokens: bool = False, **more: Any) -> str:
-        """The text that ids stand for."""
-        plain = [int(i) for i in np.atleast_1d(as_numpy(ids))]
-        return str(self.backend_tokenizer.decode(plain, skip_special_tokens=skip_special_tokens))
+    def decode(self, ids: Any, skip_special_tokens: bool = False, **more: Any) -> Any:
+        """The text that ids stand for, or where they are rows a list with that of each."""
+        given = plain(ids)
+        if isinstance(given, list) and given and isinstance(given[0], list):
+            return [self.decode(row, skip_special_tokens, **more) for row in given]
+        flat = [int(i) for i in np.atleast_1d(given)]
+        return str(self.backend_tokenizer.decode(flat, skip_special_tokens=skip_special_tokens))
 
     def batch_decode(self, ids: Any, **options: Any) -> list[str]:
         """The text of each row of ids."""

@@ -50,7 +50,8 @@ def max_length_of(kwargs: dict[str, Any]) -> int | None:
     Raises InputError for anything else in them.
     """
     given = kwargs.pop("processing_kwargs", None) or {}
-    text = dict(given.get("text", {})) if isinstance(given, Mapping) else {}
+    inner = (given.get("text") or {}) if isinstance(given, Mapping) else given
+    text = dict(inner) if isinstance(inner, Mapping) else {"": inner}
     length = text.pop("max_length", None)
     if text.pop("truncation", True) is not True or text or set(given) - {"text"}:
         raise InputError(

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from jaxbert.compat.hf_tokenizer import Encoding, HuggingFaceTokenizer
+from jaxbert.compat.hf_rows import Encoding
+from jaxbert.compat.hf_tokenizer import HuggingFaceTokenizer
 from jaxbert.compat.keywords import (
     check_devices_argument,
     check_no_more,
@@ -229,8 +230,11 @@ class Model:
 
 
 def with_prompt(prompt: str, item: Any) -> Any:
-    """A text with the prompt before it; of a pair, before its first."""
-    return prompt + item if isinstance(item, str) else (prompt + item[0], *item[1:])
+    """A text with the prompt before it; of a pair, before its first. What is neither stays."""
+    if isinstance(item, str):
+        return prompt + item
+    listed = isinstance(item, list | tuple | np.ndarray) and len(item) > 0
+    return (prompt + item[0], *item[1:]) if listed and isinstance(item[0], str) else item
 
 
 def with_folder(native: Any) -> Any:

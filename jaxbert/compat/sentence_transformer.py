@@ -60,9 +60,9 @@ class SentenceTransformer(EmbedderModel):
         """Load a model; the arguments are those of sentence-transformers, and deterministic.
 
         trust_remote_code changes nothing, no code of a checkpoint is run; model_kwargs may ask for
-        dtype "bfloat16"; deterministic is as in Embedder.from_pretrained: equal texts have equal
-        vectors in any company. modules are those of sentence-transformers, which writes them to a
-        folder that is read here. Raises InputTypeError for others, and as Embedder.from_pretrained.
+        dtype "bfloat16"; deterministic is as in Embedder.from_pretrained. modules are those of
+        sentence-transformers, which writes a folder of them that is read here. Raises
+        InputTypeError for others, and as Embedder.from_pretrained.
         """
         dtype, model_kwargs = dtype_of(model_kwargs)
         length, processor_kwargs = length_of(
@@ -87,6 +87,8 @@ class SentenceTransformer(EmbedderModel):
                 config_kwargs=config_kwargs,
                 backend=backend,
             )
+        if model_name_or_path is None:  # the folder of the modules is gone
+            embedder._source = embedder.tokenizer.folder = None
         self._begin(embedder, name, model_card_data)
         if length is not None:
             self.max_seq_length = length
@@ -146,8 +148,7 @@ class SentenceTransformer(EmbedderModel):
                 f"Precision {shown(precision)} is not supported; choose one of {', '.join(DTYPES)}"
             )
         single = self.is_singular_input(inputs)
-        if isinstance(inputs, np.ndarray):
-            inputs = inputs.tolist()
+        inputs = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
         whole = output_value == "sentence_embedding"
         request = (prompt_name, prompt, batch_size, show_progress_bar)
         width, normalize = self._width(truncate_dim), normalize_embeddings and whole
@@ -272,7 +273,7 @@ class SentenceTransformer(EmbedderModel):
     # --- features ----------------------------------------------------------------------------
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """The features with token_embeddings and sentence_embedding, which they are given too."""
+        """The features with token_embeddings and sentence_embedding, of all features, added."""
         check_no_more("forward", kwargs)
         ids, mask = (np.asarray(as_numpy(features[k])) for k in ("input_ids", "attention_mask"))
         # As `encode` gives them: none for a model that is never given the tokenizer's types.
@@ -284,7 +285,7 @@ class SentenceTransformer(EmbedderModel):
             pooled &= np.cumsum(mask, axis=1) > int(features["prompt_length"])
         rows = [state[own != 0] for state, own in zip(states, mask, strict=True)]
         masks = [own[there != 0] for own, there in zip(pooled, mask, strict=True)]
-        vectors = self.native.engine.pool(rows, masks)[:, : self.get_embedding_dimension()]
+        vectors = self.native.engine.pool(rows, masks)
         features["token_embeddings"] = as_theirs(states)
         features["sentence_embedding"] = as_theirs(vectors)
         return features
@@ -292,7 +293,7 @@ class SentenceTransformer(EmbedderModel):
     __call__ = forward
 
 
-# The arguments of encode behind the first three.
+# Behind the first three arguments of encode.
 POSITIONAL = (
     "batch_size show_progress_bar output_value precision convert_to_numpy convert_to_tensor device "
     "normalize_embeddings truncate_dim pool chunk_size"

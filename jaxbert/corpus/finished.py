@@ -31,6 +31,16 @@ class Finished:
             raise InputError(f"{fault}; finish or repeat the run of jaxbert embed that made it")
         self.metadata: Mapping[str, Any] = metadata
 
+    def __len__(self) -> int:
+        """The number of rows that the run wrote."""
+        if self.suffix == ".npy":
+            return len(np.load(self.path, mmap_mode="r"))
+        if self.suffix == ".parquet":
+            with pyarrow("pyarrow.parquet").ParquetFile(self.path) as file:
+                return int(file.metadata.num_rows)
+        with self.path.open("rb") as stream:
+            return sum(1 for _ in stream)
+
     def pieces(self) -> Iterator[np.ndarray]:
         """The vectors in their order, [r, width] each."""
         width = int(self.metadata["vectors"]["width"])

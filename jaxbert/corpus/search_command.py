@@ -31,6 +31,7 @@ def search(options: argparse.Namespace, model: dict[str, Any]) -> int:
     """
     k = integer(options.top_k, "--top-k", 1)
     output = Finished(options.output)
+    k = min(k, max(1, len(output)))
     about = output.metadata["vectors"]
     stored = read_as(about, options.ranges)
     embedder = opened(output, model)

@@ -4,6 +4,7 @@ import numpy as np
 
 from jaxbert.arguments import array
 from jaxbert.errors import InputError
+from jaxbert.inference.products import products
 from jaxbert.model.head import SMALLEST_NORM
 
 # scipy's names of the metrics; negated, so that larger always means more similar.
@@ -37,6 +38,7 @@ def unit_length(x: np.ndarray) -> np.ndarray:
 def similarity(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
     """[n, d] and [m, d] -> [n, m] in float32: cosine in [-1, 1], dot, or a negative distance.
 
+    Equal vectors have equal scores, wherever they stand.
     Source: sentence-transformers 6.2, util/similarity.py.
     """
     a, b = both(a, b)
@@ -45,9 +47,14 @@ def similarity(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
 
         return single(-cdist(a, b, DISTANCES[kind]))
     if kind == "cosine":
-        return np.clip(unit_length(a) @ unit_length(b).T, -1.0, 1.0)
+        return np.clip(products_of(unit_length(a), unit_length(b)), -1.0, 1.0)
     with np.errstate(over="ignore"):
-        return a @ b.T
+        return products_of(a, b)
+
+
+def products_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b.T; the longer list is the one that is filled up, which costs the least."""
+    return products(a, b) if len(b) >= len(a) else products(b, a).T
 
 
 def similarity_pairwise(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 Source: sentence-transformers 6.2, util/retrieval.py, for the definition.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,13 @@ from jaxbert.errors import InputError
 from jaxbert.inference.similarity import unit_length
 from jaxbert.search.checks import floats_of, in_float32, rows_of
 from jaxbert.search.host import compared
-from jaxbert.search.searching import BUDGET, pieces
+from jaxbert.search.searching import BUDGET, filled, pieces
 
 # Vectors that are read at a time.
 ROWS = 1024
+# Vectors compared with them at a time: always as many, zeros among them, since BLAS rounds
+# a product by its shape, and a score at the threshold is to be the same whenever it is computed.
+AT_ONCE = 64
 
 
 def community_detection(
@@ -42,39 +45,43 @@ def community_detection(
         raise InputError("threshold is no finite number; pass a cosine such as 0.75")
     bound = given.astype(np.float32)
     rows = max(1, integer(budget, "budget", 1, 2**62) // (8 * max(1, len(vectors))))
+    rows = min(rows, AT_ONCE)
     size = np.zeros(len(vectors), np.int64)
-    for some, scores in blocks(vectors, range(len(vectors)), rows):
-        size[some] = (scores >= bound).sum(axis=1)
+    for start, stop in pieces(len(vectors), AT_ONCE):
+        for _, scores in cosines(vectors, np.arange(start, stop)):
+            size[start:stop] += (scores >= bound).sum(axis=1)
     order = np.argsort(-size, kind="stable")
     order = order[: np.searchsorted(-size[order], -least, side="right")]
     used = np.zeros(len(vectors), bool)
     found = []
     for start in range(0, len(order), rows):
         centres = order[start : start + rows]
-        for some, scores in blocks(vectors, centres[~used[centres]], rows):
-            for centre, own in zip(some, scores, strict=True):
-                if not used[centre]:
-                    members = np.flatnonzero((own >= bound) & ~used)
-                    if len(members) >= least:
-                        members = members[np.argsort(-own[members], kind="stable")]
-                        members = np.concatenate([[centre], members[members != centre]])
-                        used[members] = True
-                        found.append(members)
+        centres = centres[~used[centres]]
+        for centre, own in zip(centres, rows_of_cosines(vectors, centres), strict=True):
+            if not used[centre]:
+                members = np.flatnonzero((own >= bound) & ~used)
+                if len(members) >= least:
+                    members = members[np.argsort(-own[members], kind="stable")]
+                    members = np.concatenate([[centre], members[members != centre]])
+                    used[members] = True
+                    found.append(members)
     return sorted(found, key=len, reverse=True)
 
 
-def blocks(
-    vectors: np.ndarray, rows: Sequence[int] | range | np.ndarray, size: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Some of the rows at a time, with their cosines [r, n] with all; vectors are not copied."""
-    chosen = np.asarray(rows, np.int64)
-    for start in range(0, len(chosen), size):
-        some = chosen[start : start + size]
-        unit = unit_length(in_float32(vectors[some]))
-        scores = np.empty((len(some), len(vectors)), np.float32)
-        for first, stop in pieces(len(vectors), ROWS):
-            scores[:, first:stop] = compared(unit, in_float32(vectors[first:stop]), "cosine")
-        yield some, scores
+def cosines(vectors: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The cosines [r, c] of at most AT_ONCE rows with each piece of all, and its first row."""
+    unit = filled(unit_length(in_float32(vectors[rows])), AT_ONCE)
+    for first, stop in pieces(len(vectors), ROWS):
+        yield first, compared(unit, in_float32(vectors[first:stop]), "cosine")[: len(rows)]
+
+
+def rows_of_cosines(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The cosines [r, n] of at most AT_ONCE rows with all; vectors are not copied."""
+    scores = np.empty((len(rows), len(vectors)), np.float32)
+    if len(rows):
+        for first, own in cosines(vectors, rows):
+            scores[:, first : first + own.shape[1]] = own
+    return scores
 
 
 def checked(vectors: np.ndarray) -> np.ndarray:

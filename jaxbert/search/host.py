@@ -9,17 +9,18 @@ from typing import ClassVar
 
 import numpy as np
 
+from jaxbert.inference.products import BLOCK, SOME, products
 from jaxbert.inference.similarity import unit_length
 from jaxbert.search.checks import check_scores
 
 # Up to so many queries are searched on the host, wherever JAX computes (notes/07).
 FEW = 32
 # Rows of a piece for so many queries, and for more: what one core's cache holds of the scores.
-PIECES, LONG_PIECE = {4: 8192, 256: 2048}, 4096
-# The number of rows of which BLAS computes all alike, where it does so at all; see `rounds_alike`.
-BLOCK = 64
+PIECES, LONG_PIECE = {4: 8192, SOME: 2048}, 4096
 # Numbers of queries for which that is tried.
-TRIED = (4, FEW, 256, 1024)
+TRIED = (4, FEW, SOME, 1024)
+# Bytes that `keep` takes for a row of a piece that may be among the best, and for one that is.
+CANDIDATE = 80
 # The square of a number that is far from float32's end.
 FINITE = 1e75
 # Between these a sum of squares is exact enough in float32.
@@ -41,20 +42,6 @@ def rounds_alike(queries: int, width: int) -> bool:
     row, asked = (random.normal(size=(n, width)).astype(np.float32) for n in (1, queries))
     scores = products(asked, np.repeat(row, 3 * BLOCK, axis=0))
     return bool((scores == scores[:, :1]).all())
-
-
-def products(queries: np.ndarray, piece: np.ndarray) -> np.ndarray:
-    """queries [q, d] times the piece [c, d], [q, c]; BLAS is faster with the long side first.
-
-    Rows are filled up to a multiple of BLOCK, since BLAS rounds those at the edge otherwise, and
-    equal rows are to have equal scores.
-    """
-    c, d = piece.shape
-    if more := -c % BLOCK:
-        piece = np.concatenate([piece, np.zeros((more, d), piece.dtype)])
-    if len(queries) > max(PIECES):
-        return (queries @ piece.T)[:, :c]
-    return np.ascontiguousarray((piece @ queries.T).T[:, :c])
 
 
 def compared(queries: np.ndarray, piece: np.ndarray, kind: str) -> np.ndarray:
@@ -92,13 +79,17 @@ class HostSearch:
 
     kinds: ClassVar[tuple[str, ...]] = ("cosine", "dot")
 
-    def __init__(self, queries: np.ndarray, kind: str, k: int, at_once: int, rows: int) -> None:
+    def __init__(
+        self, queries: np.ndarray, kind: str, k: int, at_once: int, rows: int, spare: int
+    ) -> None:
         """queries [q, d] in float32, kind one of `kinds`.
 
-        at_once queries are compared with so many rows together, which bounds the scores in memory.
+        at_once queries are compared with so many rows together, which bounds the scores in memory;
+        spare is in bytes, for the choice of the best among them.
         """
         self.queries = unit_length(queries) if kind == "cosine" else queries
         self.kind, self.k, self.at_once, self.rows, self.first = kind, k, at_once, rows, 0
+        self.chosen = max(1, spare // (CANDIDATE * (rows + k)))  # queries at a time
         self.scores = np.full((len(queries), k), -np.inf, np.float32)
         self.indices = np.full((len(queries), k), -1, np.int64)
 
@@ -110,7 +101,9 @@ class HostSearch:
                 own = slice(query, query + self.at_once)
                 with np.errstate(all="ignore"):  # what is not finite is refused by its score
                     scores = compared(self.queries[own], some, self.kind)
-                self.keep(scores, self.scores[own], self.indices[own])
+                for i in range(0, len(scores), self.chosen):
+                    few = slice(i, i + self.chosen)
+                    self.keep(scores[few], self.scores[own][few], self.indices[own][few])
             self.first += len(some)
 
     def keep(self, scores: np.ndarray, found: np.ndarray, found_rows: np.ndarray) -> None:

@@ -126,7 +126,10 @@ def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> 
     """The search that is faster for these queries: on the device, or on the host by NumPy."""
     number, width = queries.shape
     if kind in HostSearch.kinds and on_host(number, width):
-        return HostSearch(queries, kind, k, *sizes(number, width, budget, piece_rows(number)))
+        at_once, rows = sizes(number, width, budget, piece_rows(number))
+        # The host needs no indices of all scores: their share is for the choice of the best.
+        spare = budget - memory(at_once, rows, width) + 4 * at_once * rows
+        return HostSearch(queries, kind, k, at_once, rows, spare)
     return Search(queries, kind, k, budget)
 
 

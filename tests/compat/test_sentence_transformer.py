@@ -347,8 +347,6 @@ def test_the_tokenizer_in_the_manner_of_transformers(model):
     assert tokenizer.num_special_tokens_to_add() == 2
     assert len(tokenizer("z " * 40, truncation=True, max_length=5)["input_ids"]) == 5
     assert len(tokenizer("z " * 40)["input_ids"]) == 42
-    tokenizer.padding_side = "left"
-    assert tokenizer.pad({"input_ids": ids})["input_ids"][1][0] == tokenizer.pad_token_id
     pair = tokenizer("a", "b", return_offsets_mapping=True, padding="max_length", max_length=7)
     assert len(pair["input_ids"]) == len(pair["offset_mapping"]) == 7
     with pytest.raises(InputError, match="pass padding=True"):

@@ -7,7 +7,8 @@ import pytest
 
 from jaxbert import Embedder, Ranges
 from jaxbert.cli import main
-from jaxbert.corpus import finished
+from jaxbert.corpus import finished, search_command
+from jaxbert.search.searching import search_for
 from tests.models import write_folder
 
 TEXTS = ["a b c", "x y", "d e f g", "a b", "q r s t", "c b a", "h i"]
@@ -71,6 +72,22 @@ def test_the_scores_are_those_of_the_embedder(here, capsys):
     assert [line.split("\t")[1] for line in lines] == [f"row {i}" for i in order]
     told = [float(line.split("\t")[0]) for line in lines]
     assert np.abs(np.array(told) - scores[0][order]).max() < 1e-5
+
+
+@pytest.mark.parametrize("suffix", ["npy", "jsonl", "parquet"])
+def test_more_than_all_are_all(here, capsys, monkeypatch, suffix):
+    """And no room is made for more."""
+    asked = []
+
+    def noted(queries, kind, k):
+        asked.append(k)
+        return search_for(queries, kind, k)
+
+    monkeypatch.setattr(search_command, "search_for", noted)
+    embed(f"all.{suffix}")
+    lines = search(capsys, "a b", f"all.{suffix}", "--model", "model", "--top-k", "1000003")
+    assert len(lines) == len(TEXTS)
+    assert asked == [len(TEXTS)]
 
 
 def test_rows_without_ids_are_numbered(here, capsys):

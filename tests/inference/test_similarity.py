@@ -80,3 +80,17 @@ def test_arrays_of_other_libraries_and_dtypes_do():
     np.testing.assert_allclose(np.linalg.norm(unit_length(x * 1e25), axis=1), 1.0, rtol=1e-6)
     for other in (x.tolist(), jnp.asarray(x), x.astype(np.float64)):
         np.testing.assert_allclose(similarity(other, x, "cosine"), exact(x, x), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("width", [384, 768])
+def test_equal_vectors_have_equal_scores(kind, width):
+    row = draw(1, width)
+    for queries in (1, 2, 3, 11, 67, 301):
+        asked = draw(queries, width)[::-1]
+        for n in (5, 37, 53, 101):
+            alike = np.repeat(row, n, axis=0)
+            scores = similarity(asked, alike, kind)
+            assert (scores == scores[:, :1]).all(), (queries, n)
+            scores = similarity(alike, asked, kind)
+            assert (scores == scores[:1]).all(), (queries, n)

@@ -191,7 +191,7 @@ def test_states_and_features_of_pairs(both):
     agree(ours["sentence_embedding"], other["sentence_embedding"])
 
 
-def test_a_model_is_put_together_of_their_modules(minilm):
+def test_a_model_is_put_together_of_their_modules(minilm, tmp_path):
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     def modules():
@@ -206,6 +206,8 @@ def test_a_model_is_put_together_of_their_modules(minilm):
     agree(*(model.encode_query(TEXTS) for model in (ours, other)))
     with pytest.raises(InputTypeError, match="no module of sentence-transformers"):
         compat.SentenceTransformer(modules=[torch.nn.Linear(3, 3)])
+    ours.native.save_pretrained(tmp_path)
+    agree(compat.SentenceTransformer(tmp_path).encode(TEXTS), other.encode(TEXTS))
 
 
 def test_prompts_of_a_cross_encoder(tmp_path):
@@ -235,6 +237,24 @@ def test_words_rows_and_lists_are_taken_and_refused_as_theirs(both):
     ):
         mine, its = (tokenizer.pad(rows, pad_to_multiple_of=4) for tokenizer in (ours, other))
         assert dict(mine) == dict(its)
+    for rows in (
+        {"input_ids": [torch.tensor([1, 2]), torch.tensor([3])]},
+        [{"input_ids": np.array([1, 2]), "label": 1}, {"input_ids": np.array([3]), "label": 0}],
+        [{"input_ids": [1, 2], "words": [7]}, {"input_ids": [3], "words": [7, 8]}],
+        {"input_ids": torch.tensor([1, 2])},
+    ):
+        mine, its = (tokenizer.pad(copy.copy(rows)) for tokenizer in (ours, other))
+        assert set(mine) == set(its)
+        for name in its:
+            assert type(mine[name]) is type(its[name])
+            if not isinstance(its[name], list):
+                mine[name], its[name] = mine[name].tolist(), its[name].tolist()
+            assert mine[name] == its[name]
+    for options in ({}, {"truncation": False}, {"padding": "max_length"}):
+        mine, its = (
+            tokenizer("one two three four", max_length=5, **options) for tokenizer in (ours, other)
+        )
+        assert mine["input_ids"] == its["input_ids"]
     for util in (compat.util, theirs.util):
         assert util.semantic_search([], []) == [[]]
         assert util.semantic_search(np.ones((2, 2), np.float32), []) == [[], []]

@@ -7,6 +7,7 @@ import pytest
 
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.late_interaction import maxsim
+from jaxbert.inference.similarity import similarity
 from jaxbert.search import community_detection, maxsim_top_k, mining, paraphrase_mining
 from jaxbert.search import maxsim as maxsim_module
 from tests.tolerances import FUNCTION
@@ -80,6 +81,16 @@ def test_communities(budget, least):
     expected = communities(x, 0.8, least)
     assert len(expected) >= 3
     assert [own.tolist() for own in found] == expected
+
+
+def test_communities_do_not_depend_on_the_budget():
+    """Not even where the threshold is one of the scores."""
+    x = vectors(397, seed=5, d=384).astype(np.float32)
+    scores = np.unique(np.triu(similarity(x, x, "cosine"), 1))
+    for threshold in scores[len(scores) // 2 :: len(scores) // 61]:
+        found = [community_detection(x, threshold, 2, budget=b) for b in (1, 2**14, 2**27)]
+        lists = [[own.tolist() for own in one] for one in found]
+        assert lists[0] == lists[1] == lists[2]
 
 
 def test_members_at_the_very_threshold_are_members():

@@ -1,5 +1,7 @@
 """top_k against a full sort of all scores, in any pieces, with ties, and in fewer bits."""
 
+import tracemalloc
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -128,6 +130,17 @@ def test_equal_rows_have_equal_scores_wherever_they_stand(kind, queries):
         np.testing.assert_array_equal(rows, np.tile(np.arange(7), (queries, 1)))
 
 
+@pytest.mark.parametrize("kind", ["cosine", "dot"])
+def test_equal_rows_have_equal_scores_when_they_are_compared_again(kind):
+    random = np.random.default_rng(0)
+    for n in (5, 37, 53):
+        corpus = np.tile(random.normal(size=(1, 768)).astype(np.float32), (n, 1))
+        asked = random.normal(size=(11, 768)).astype(np.float32)
+        scores, rows = top_k(asked, corpus, n, similarity=kind, rescore=corpus, oversample=1)
+        np.testing.assert_array_equal(rows, np.tile(np.arange(n), (11, 1)))
+        assert (scores == scores[:, :1]).all()
+
+
 def test_the_score_of_a_row_does_not_depend_on_a_huge_one_beside_it():
     random = np.random.default_rng(0)
     corpus = np.tile(random.normal(size=(1, 384)).astype(np.float32), (2 * host.PIECES[4], 1))
@@ -164,7 +177,7 @@ def test_a_search_is_on_the_host_for_few_queries_or_where_jax_computes_there(mon
 def test_pieces_that_end_anywhere_change_nothing(k, queries):
     asked, corpus = whole(queries, seed=1), whole(131)
     expected = sorted_all(asked @ corpus.T, k)
-    search = host.HostSearch(asked, "dot", k, 128, 16)
+    search = host.HostSearch(asked, "dot", k, 128, 16, 2**16)
     for start, stop in ((0, 3), (3, 4), (4, 40), (40, 131)):
         search.look(corpus[start:stop])
     for a, b in zip(search.result(), expected, strict=True):
@@ -192,6 +205,22 @@ def test_a_zero_vector_is_like_nothing(place):
     scores, rows = top_k(whole(2), np.zeros((3, 13), np.float32), 2)
     np.testing.assert_array_equal(rows, [[0, 1], [0, 1]])
     assert not scores.any()
+
+
+@pytest.mark.parametrize(("q", "k"), [(1031, 7), (1031, 1009), (1031, 4099)])
+def test_the_host_stays_within_the_budget_also_where_all_rows_are_better(q, k, monkeypatch):
+    """Beside the queries and the answers, which are there twice when they are handed out."""
+    monkeypatch.setattr(searching, "on_host", lambda *given: True)
+    random = np.random.default_rng(0)
+    corpus = np.sort(np.abs(random.normal(size=(9001, 61)).astype(np.float32)), axis=0)
+    queries = np.abs(random.normal(size=(q, 61)).astype(np.float32))
+    budget = 2**26
+    tracemalloc.start()
+    _, rows = top_k(queries, corpus, k, similarity="dot", budget=budget)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(rows[:, 0], 9000)
+    assert most < budget + queries.nbytes + 2 * 12 * q * k
 
 
 def test_what_a_piece_and_its_scores_need_is_within_the_budget():
