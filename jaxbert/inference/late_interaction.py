@@ -13,7 +13,7 @@ from jax.lax import Precision as Digits
 
 from jaxbert.arguments import array, choice
 from jaxbert.errors import InputError, InputTypeError
-from jaxbert.inference.planning import bucket
+from jaxbert.inference.ladder import bucket
 from jaxbert.inference.quantise import quantize_embeddings
 from jaxbert.process.backend import computing
 

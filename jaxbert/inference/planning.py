@@ -7,17 +7,16 @@ The numbers here were measured in notes/06-cpu.md.
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from jaxbert.errors import InputError
-from jaxbert.inference.batches import Batch, Packed, Padded
+from jaxbert.inference.batches import Batch, Padded
+from jaxbert.inference.ladder import bucket, capped, lengths, row_counts, rows_for, step_at
+from jaxbert.inference.packing import Packing, Together
 
-# The shortest bucket: below it the time of a batch is overhead, not tokens.
-SHORTEST = 16
 # Tokens of a batch for each core of a CPU: the arrays then stay in its caches.
 CORE = 256
 # The same where the shape is that of a text: one alone then runs with few empty rows beside it.
@@ -42,115 +41,18 @@ class Planner(Protocol):
         ...
 
 
-def bucket(tokens: int, steps: int) -> int:
-    """The smallest bucket of lengths that holds so many tokens.
-
-    From 16 * steps on there are `steps` buckets to a doubling, below they are 16 apart: with 8
-    steps 16, 32, 48 ... 256, 288, 320 ... 512, 576 ...
-    """
-    step = step_at(tokens, steps)
-    return max(SHORTEST, -(-tokens // step) * step)
-
-
-def step_at(tokens: int, steps: int) -> int:
-    """The difference between the bucket of so many tokens and the one below it."""
-    return max(SHORTEST, floor_power(tokens - 1) // steps)
-
-
-def floor_power(number: int) -> int:
-    """The largest power of two that is not above number, and at least 1."""
-    return 1 << (max(number, 1).bit_length() - 1)
-
-
-def rows_for(left: int, full: int) -> int:
-    """How many rows the next batch gets, if `left` texts are left and `full` rows are allowed.
-
-    `full`, or a power of two: the next above `left`, unless over a quarter of it would be empty.
-    """
-    if left >= full:
-        return full
-    below = floor_power(left)
-    above = below if below == left else min(2 * below, full)
-    return above if 4 * left >= 3 * above else below
-
-
-def row_counts(left: int, full: int) -> list[int]:
-    """Every number that rows_for can give for up to `left` texts, in order."""
-    powers = (1 << i for i in range(min(left, full).bit_length() + 1))
-    near = {rows for power in powers for rows in (power, power - 1, 3 * power // 4)}
-    return sorted({rows_for(n, full) for n in {*near, left, full} if 0 < n <= left})
-
-
-def capped(length: int, longest: int | None) -> int:
-    """The length, at most `longest` where that is not None."""
-    return length if longest is None else min(length, longest)
-
-
-def lengths(most: int, steps: int, longest: int | None) -> Iterator[int]:
-    """The buckets for texts of up to `most` tokens, in order."""
-    tokens = 0
-    while tokens < most:
-        length = capped(bucket(tokens + 1, steps), longest)
-        yield length
-        tokens = length if length > tokens else most
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Rows of `length` tokens that hold up to `texts` texts of up to `longest` tokens each."""
-
-    longest: int = 32
-    length: int = 64
-    texts: int = 8
-
-    def __post_init__(self) -> None:
-        """Raise InputError for rows that cannot hold one text."""
-        if not 0 < self.longest <= self.length or self.texts < 1:
-            raise InputError(f"{self} has rows that cannot hold a text; make them longer")
-
-    def bins(self, counts: Sequence[int], members: Sequence[int]) -> Iterator[list[int]]:
-        """The texts of each row: the longest that fits first, then the longest that still fits."""
-        by_count: list[list[int]] = [[] for _ in range(self.longest + 1)]
-        for i in reversed(members):
-            by_count[counts[i]].append(i)
-        left = len(members)
-        while left:
-            row: list[int] = []
-            room, size = self.length, self.longest
-            while len(row) < self.texts:
-                size = min(size, room)
-                while size >= 0 and not by_count[size]:
-                    size -= 1
-                if size < 0:
-                    break
-                row.append(by_count[size].pop())
-                room -= size
-            left -= len(row)
-            yield row
-
-    def batch(self, bins: Sequence[Sequence[int]], rows: int) -> Packed:
-        """A batch whose first rows are these bins; those up to `rows` stay empty."""
-        return Packed(
-            members=np.array([i for texts in bins for i in texts], np.int64),
-            row=np.repeat(np.arange(len(bins)), [len(texts) for texts in bins]),
-            rows=rows,
-            length=self.length,
-            texts=rows * self.texts,
-            longest=self.longest,
-        )
-
-
 @dataclass(frozen=True)
 class ByLength:
     """Texts sorted by length, in batches of about `budget` tokens; short texts share rows.
 
-    Small inputs get small batches.
+    Small inputs get small batches, a few texts one row together.
     """
 
     budget: int = 2 * CORE
     steps: int = 8  # buckets of lengths to a doubling
     longest: int | None = None  # most tokens of a text: the rows of a learned position table
     packing: Packing | None = Packing()
+    together: Together | None = Together()
 
     def full(self, length: int, batch_size: int | None) -> int:
         """The rows of a full batch of that length."""
@@ -158,7 +60,14 @@ class ByLength:
         return rows if batch_size is None else min(rows, batch_size)
 
     def plan(self, counts: Sequence[int], batch_size: int | None = None) -> list[Batch]:
-        """Batches for texts of so many tokens, longest first; batch_size bounds their rows.
+        """Batches for texts of so many tokens, longest first; batch_size bounds their rows."""
+        batches = self.by_length(counts, batch_size)
+        if self.together is None or sum(counts) > self.budget:
+            return batches
+        return self.together.instead(counts, batches, self.steps)
+
+    def by_length(self, counts: Sequence[int], batch_size: int | None) -> list[Batch]:
+        """Batches of texts of about one length.
 
         The rows of a batch are chosen for the texts of its own bucket or of more than three
         quarters of its length; shorter texts only get rows that would be empty.
@@ -215,7 +124,7 @@ class ByLength:
         return batches
 
     def shapes(self, most: int, texts: int) -> list[Batch]:
-        """Every number of rows of each bucket, and of shared rows."""
+        """Every number of rows of each bucket, of shared rows, and the rows of a few texts."""
         none = np.zeros(0, np.int64)
         batches: list[Batch] = []
         below = 0  # the most tokens of a text that gets a shorter row
@@ -226,6 +135,8 @@ class ByLength:
         if self.packing is not None and texts > 1:
             full = self.full(self.packing.length, None)
             batches += [self.packing.batch([], n) for n in row_counts(texts, full)]
+        if self.together is not None:
+            batches += self.together.shapes(most, texts, self.steps)
         return batches
 
     def most_alone(self, tokens: int, texts: int) -> int:
@@ -282,7 +193,7 @@ def by_length(backend: str, longest: int | None) -> ByLength:
     """
     if backend == "cpu":
         return ByLength(budget=CORE * cores(), longest=longest)
-    return ByLength(budget=CHIP, steps=2, longest=longest)
+    return ByLength(budget=CHIP, steps=2, longest=longest, together=None)
 
 
 def by_text(backend: str, longest: int | None) -> ByText:

@@ -22,7 +22,8 @@ from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import UnverifiedModelWarning, open_folder
 from jaxbert.inference.batches import Padded
 from jaxbert.inference.engine import Engine
-from jaxbert.inference.planning import ByLength, Packing
+from jaxbert.inference.packing import Packing
+from jaxbert.inference.planning import ByLength
 from jaxbert.inference.programs import run_jobs
 from jaxbert.model.head import POOLINGS, Pooling
 from tests.models import CONFIGS, FOLDERS, GOLDEN, make

@@ -10,7 +10,8 @@ import json
 import random
 
 from jaxbert.checkpoint import hub
-from jaxbert.inference.planning import ByLength, ByText, Packing
+from jaxbert.inference.packing import Packing
+from jaxbert.inference.planning import ByLength, ByText
 from jaxbert.text.tokenizer import Tokenizer
 
 PLANNERS = {

@@ -16,7 +16,7 @@ from jaxbert.inference import forward
 from jaxbert.inference.batches import Padded, narrow
 from jaxbert.inference.engines import JaxEngine, chosen_engine
 from jaxbert.inference.graph_programs import arguments, own_index
-from jaxbert.inference.planning import Packing
+from jaxbert.inference.packing import Packing
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import encoder, word_tokenizer, write_folder
 

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxbert.errors import InputError
-from jaxbert.inference import planning
+from jaxbert.inference import ladder, planning
 from jaxbert.inference.batches import Packed, Padded
+from jaxbert.inference.ladder import bucket
+from jaxbert.inference.packing import Packing
 from jaxbert.inference.planning import (
     CHIP,
     CORE,
     ByLength,
     ByText,
-    Packing,
-    bucket,
     by_length,
     by_text,
     cores,
@@ -210,5 +210,5 @@ def test_every_one_of_the_shapes_can_occur(planner):
 
 @given(left=st.integers(1, 3000), full=st.integers(1, 3000))
 def test_row_counts_are_those_of_rows_for(left, full):
-    expected = {planning.rows_for(n, full) for n in range(1, left + 1)}
-    assert set(planning.row_counts(left, full)) == expected
+    expected = {ladder.rows_for(n, full) for n in range(1, left + 1)}
+    assert set(ladder.row_counts(left, full)) == expected

@@ -13,7 +13,8 @@ from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.batches import Padded
 from jaxbert.inference.engine import vectors
 from jaxbert.inference.inputs import prepare
-from jaxbert.inference.planning import ByLength, Packing
+from jaxbert.inference.packing import Packing
+from jaxbert.inference.planning import ByLength
 from jaxbert.inference.programs import Program
 from jaxbert.inference.stats import Stats
 from jaxbert.inference.unrolled import Unrolled
