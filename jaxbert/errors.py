@@ -91,6 +91,10 @@ class EngineError(JaxbertError, RuntimeError):
     """An engine beside JAX that failed, or whose results are not those of the JAX encoder."""
 
 
+class ProcessEndedError(JaxbertError, RuntimeError):
+    """A process of this package's that has ended before it had answered."""
+
+
 class DeviceUnavailableError(JaxbertError, RuntimeError):
     """JAX cannot start on the platform that the environment asks for."""
 

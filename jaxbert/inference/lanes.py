@@ -8,21 +8,19 @@ import logging
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from threading import Condition, Thread
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxbert.errors import JaxbertError, QueueClosedError
 from jaxbert.inference.batches import Batch
-from jaxbert.inference.dispatched import Dispatched, wrong_row
-from jaxbert.inference.engine import Engine
+from jaxbert.inference.computers import AnyComputer, Rows
+from jaxbert.inference.dispatched import wrong_row
 from jaxbert.inference.news import News, Teller
-from jaxbert.inference.programs import AnyProgram
 from jaxbert.inference.waiting import Asked, Listener, Load, Promise, Speed, Waiting
 
 log = logging.getLogger(__name__)
@@ -33,15 +31,6 @@ PLANNED = 512
 FIRST_GUESS = 3000.0
 # What JAX says in the message of an error where memory was too small for one batch.
 NO_MEMORY = "RESOURCE_EXHAUSTED"
-
-
-@dataclass(frozen=True)
-class Computer:
-    """An engine on one device, and its programs by the kinds of results that they give."""
-
-    engine: Engine[Any]
-    programs: Mapping[str, AnyProgram]
-    ahead: int  # batches that are begun before the first is waited for
 
 
 class Chosen(NamedTuple):
@@ -82,20 +71,20 @@ class Begun(NamedTuple):
     texts: list[Waiting]
     tokens: int
     batch: Batch
-    result: Dispatched
+    result: Rows
     since: float
-    compilations: int  # of the engine before it
+    compilations: int  # of the computer before it
 
 
 class Lane:
     """Texts that wait for the same threads, one thread for each computer."""
 
     def __init__(
-        self, name: str, computers: Sequence[Computer], tell: Teller, listener: Listener
+        self, name: str, computers: Sequence[AnyComputer], tell: Teller, listener: Listener
     ) -> None:
         """The threads start at once; they end after `end`, when nothing waits."""
         self.tell, self.listener, self.speed = tell, listener, Speed(FIRST_GUESS)
-        self.planner = computers[0].engine.planner
+        self.computers, self.planner = computers, computers[0].engine.planner
         self.waiting: list[Waiting] = []
         self.tokens = 0  # of all that waits
         self.promises: set[Promise] = set()  # of what is taken and not tokenised yet
@@ -176,10 +165,12 @@ class Lane:
         """Wait until the threads have ended."""
         for thread in self.threads:
             thread.join()
+        for computer in self.computers:
+            computer.end()
 
     # --- the threads ---
 
-    def work(self, computer: Computer) -> None:
+    def work(self, computer: AnyComputer) -> None:
         """Compute batch after batch; what goes wrong with the machine ends the lane."""
         begun: deque[Begun] = deque()
         chosen: Chosen | None = None
@@ -220,20 +211,19 @@ class Lane:
         self.waiting = [text for text in self.waiting if not text.taken]
         self.tokens -= sum(text.count for text in texts)
 
-    def begin(self, computer: Computer, chosen: Chosen) -> list[Begun]:
+    def begin(self, computer: AnyComputer, chosen: Chosen) -> list[Begun]:
         """The batch on its way; none where it cannot run, and then its requests fail."""
-        engine, since = computer.engine, time.monotonic()
-        program, before = computer.programs[chosen.texts[0].kind], engine.compilations
-        skipped = [t.skipped for t in chosen.planned] if program is engine.vectors else None
+        since, before = time.monotonic(), computer.compilations
         tokens = [text.tokens for text in chosen.planned]
+        skipped = [text.skipped for text in chosen.planned]
         try:
-            result = engine.dispatch(program, chosen.batch, tokens, skipped)
+            result = computer.begin(chosen.texts[0].kind, chosen.batch, tokens, skipped)
         except Exception as error:
             self.refuse(chosen.texts, error)
             return []
         return [Begun(chosen.texts, chosen.tokens, chosen.batch, result, since, before)]
 
-    def finish(self, computer: Computer, on_way: deque[Begun]) -> None:
+    def finish(self, computer: AnyComputer, on_way: deque[Begun]) -> None:
         """Wait for the first batch on its way and tell its requests; then it is none of those."""
         begun = on_way[0]
         try:
@@ -257,11 +247,11 @@ class Lane:
         if on_way:  # the next one has the device to itself from now on
             on_way[0] = on_way[0]._replace(since=now)
 
-    def measure(self, computer: Computer, begun: Begun, now: float) -> None:
+    def measure(self, computer: AnyComputer, begun: Begun, now: float) -> None:
         """Count the batch; one that had to be compiled says nothing of the speed."""
         batch, seconds = begun.batch, now - begun.since
         tokens, slots = begun.tokens, batch.rows * batch.length
-        if computer.engine.compilations == begun.compilations:
+        if computer.compilations == begun.compilations:
             with self.changed:
                 self.speed.measured(tokens, seconds)
         computer.engine.counter.add(texts=len(begun.texts), seconds=seconds)

@@ -19,10 +19,10 @@ from jaxbert.errors import (
     QueueTimeoutError,
     shown,
 )
+from jaxbert.inference.apart import Apart, ApartComputer
 from jaxbert.inference.batches import count
-from jaxbert.inference.data_parallel import DataParallel
-from jaxbert.inference.engine import Engine
-from jaxbert.inference.lanes import PLANNED, Computer, Lane
+from jaxbert.inference.computers import AnyComputer, Computer
+from jaxbert.inference.lanes import PLANNED, Lane
 from jaxbert.inference.news import Teller
 from jaxbert.inference.queue_tokens import INLINE
 from jaxbert.inference.waiting import Asked, Careful, Listener, Load, Waiting
@@ -50,21 +50,25 @@ class ModelQueue:
         timeout: float,
         long: int,
         listener: Listener | None,
+        apart: AnyComputer | None = None,
     ) -> None:
         """Start the threads: one lane, or on a CPU a second one for texts of over `long` tokens.
 
-        A CPU divides its cores among threads, so that a long text does not hold up short ones. An
-        accelerator computes one batch after the other, whoever sends it. After a warm-up, what it
-        has not compiled goes with the long texts, for to compile takes seconds.
+        A CPU divides its cores among threads, so that a long text does not hold up short ones;
+        `apart` computes them in the place of these computers, if there is one. An accelerator
+        computes one batch after the other, whoever sends it. After a warm-up, what it has not
+        compiled goes with the long texts, for to compile takes seconds.
         """
         self.max_wait, self.timeout = seconds(max_wait, "max_wait"), seconds(timeout, "timeout")
         self.long = integer(long, "long", 1)
         self.warm: dict[str, int] = {}  # kind -> tokens up to which its shapes are compiled
         self.listener = Careful(Listener() if listener is None else checked_listener(listener))
         self.computers = computers
-        names = ("short", "long") if backend() == "cpu" else ("texts",)
+        by_lane: dict[str, Sequence[AnyComputer]] = {"texts": computers}
+        if backend() == "cpu":
+            by_lane = {"short": computers, "long": computers if apart is None else [apart]}
         self.tell = Teller()
-        self.lanes = [Lane(name, computers, self.tell, self.listener) for name in names]
+        self.lanes = [Lane(name, own, self.tell, self.listener) for name, own in by_lane.items()]
         self.pool = ThreadPoolExecutor(TOKENISING, "jaxbert-tokenise")
         self.open, self.changed = 0, Condition()  # requests that are not answered yet
         self.closed = False
@@ -219,7 +223,8 @@ class ModelQueue:
     @property
     def compilations(self) -> int:
         """How many shapes all devices have compiled, or read from the cache, so far."""
-        return sum(computer.engine.compilations for computer in self.computers)
+        own = {computer for lane in self.lanes for computer in lane.computers}
+        return sum(computer.compilations for computer in own | set(self.computers))
 
     async def prepared(self, kind: str, longest: int, typed: bool = False) -> int:
         """Compile all shapes of texts of up to `longest` tokens; how many were new."""
@@ -263,6 +268,16 @@ class ModelQueue:
         await self.close()
 
 
+def apart_of(apart: Any, here: Computer, model: Any) -> ApartComputer | None:
+    """The computer of long texts that `apart` asks for; None: those of the short ones.
+
+    Raises InputTypeError.
+    """
+    if apart is not None and not isinstance(apart, Apart):
+        raise InputTypeError(f"apart is {shown(apart)}; pass Apart(), or None")
+    return None if apart is None else ApartComputer(here, model, apart)
+
+
 def seconds(value: Any, name: str) -> float:
     """The value as a positive number of seconds. Raises InputTypeError and InputError."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
@@ -279,16 +294,3 @@ def checked_listener(value: Any) -> Listener:
         raise InputTypeError(f"listener is {shown(value)}; pass one with the methods of Listener")
     found: Listener = value
     return found
-
-
-def computers_of(engine: Engine[Any], programs: Callable[[Engine[Any]], Any]) -> list[Computer]:
-    """A computer for each device of an engine; programs gives those of an engine by kind.
-
-    On a CPU JAX computes one batch after the other in its thread, where a second one would only
-    wait; elsewhere the next batch is sent while one runs.
-    """
-    engines = [engine]
-    if isinstance(engine.devices, DataParallel):
-        engines = [engine.on(device) for device in engine.given_devices or ()]
-    on_cpu = engine.kind.name == "jax" and backend() == "cpu"
-    return [Computer(each, programs(each), 1 if on_cpu else each.devices.ahead) for each in engines]

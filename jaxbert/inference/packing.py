@@ -75,15 +75,21 @@ class Together:
         """A row of this length for any of the texts that it holds."""
         return Packing(longest=length, length=length, texts=self.texts)
 
-    def instead(self, counts: Sequence[int], batches: Sequence[Batch], steps: int) -> list[Batch]:
+    def holds(self, texts: int, tokens: int) -> bool:
+        """Whether a row may hold so many texts of so many tokens in all."""
+        return texts <= self.texts and tokens <= self.most
+
+    def cheaper(self, counts: Sequence[int], batches: Sequence[Batch], steps: int) -> list[Batch]:
         """These batches of texts of so many tokens, or the one row that costs less."""
-        total = sum(counts)
-        if not 1 < len(counts) <= self.texts or total > self.most:
+        if len(counts) < 2 or not self.holds(len(counts), sum(counts)):
             return list(batches)
-        row: Batch = self.row(bucket(total, steps)).batch([range(len(counts))], 1)
+        row: Batch = self.row(bucket(sum(counts), steps)).batch([range(len(counts))], 1)
         return [row] if cost([row]) < cost(batches) else list(batches)
 
     def shapes(self, most: int, texts: int, steps: int) -> Iterator[Batch]:
-        """An empty batch of each row that `instead` can give for `texts` texts of up to `most`."""
+        """An empty batch of each row that `cheaper` can give for `texts` texts of up to `most`."""
         tokens = min(self.most, most * min(texts, self.texts)) if texts > 1 else 0
         return (self.row(length).batch([], 1) for length in lengths(tokens, steps, None))
+
+
+SHORT, FEW = Packing(), Together()

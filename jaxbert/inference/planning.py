@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxbert.inference.batches import Batch, Padded
 from jaxbert.inference.ladder import bucket, capped, lengths, row_counts, rows_for, step_at
-from jaxbert.inference.packing import Packing, Together
+from jaxbert.inference.packing import FEW, SHORT, Packing, Together
 
 # Tokens of a batch for each core of a CPU: the arrays then stay in its caches.
 CORE = 256
@@ -51,8 +51,8 @@ class ByLength:
     budget: int = 2 * CORE
     steps: int = 8  # buckets of lengths to a doubling
     longest: int | None = None  # most tokens of a text: the rows of a learned position table
-    packing: Packing | None = Packing()
-    together: Together | None = Together()
+    packing: Packing | None = SHORT
+    together: Together | None = FEW
 
     def full(self, length: int, batch_size: int | None) -> int:
         """The rows of a full batch of that length."""
@@ -64,7 +64,7 @@ class ByLength:
         batches = self.by_length(counts, batch_size)
         if self.together is None or sum(counts) > self.budget:
             return batches
-        return self.together.instead(counts, batches, self.steps)
+        return self.together.cheaper(counts, batches, self.steps)
 
     def by_length(self, counts: Sequence[int], batch_size: int | None) -> list[Batch]:
         """Batches of texts of about one length.
@@ -129,7 +129,7 @@ class ByLength:
         batches: list[Batch] = []
         below = 0  # the most tokens of a text that gets a shorter row
         for length in lengths(most, self.steps, self.longest):
-            alone = self.most_alone(below + 1, texts)
+            alone = self.most_alone(below + 1, length, texts)
             batches += [Padded(none, n, length) for n in row_counts(alone, self.full(length, None))]
             below = length
         if self.packing is not None and texts > 1:
@@ -139,11 +139,14 @@ class ByLength:
             batches += self.together.shapes(most, texts, self.steps)
         return batches
 
-    def most_alone(self, tokens: int, texts: int) -> int:
-        """How many of `texts` texts of at least so many tokens can get a row each."""
+    def most_alone(self, tokens: int, length: int, texts: int) -> int:
+        """How many of `texts` texts of at least so many tokens can get rows of this length."""
         if self.packing is None or tokens > self.packing.longest:
             return texts
-        return min(texts, max(1, self.packing.length // tokens))
+        room = self.packing.length
+        # Texts that one row would hold get no more slots than that row has.
+        row = self.together is not None and self.together.holds(room // tokens, room)
+        return min(texts, max(1, room // (length if row else tokens)))
 
 
 @dataclass(frozen=True)

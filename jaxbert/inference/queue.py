@@ -19,7 +19,9 @@ import numpy as np
 
 from jaxbert.arguments import as_list, choice, flag, integer
 from jaxbert.errors import InputError
-from jaxbert.inference.model_queue import ModelQueue, computers_of
+from jaxbert.inference.apart import Apart as Apart
+from jaxbert.inference.computers import computers_of
+from jaxbert.inference.model_queue import ModelQueue, apart_of
 from jaxbert.inference.queue_models import AnyEmbedder, check_model
 from jaxbert.inference.queue_pairs import AsyncCrossEncoder as AsyncCrossEncoder
 from jaxbert.inference.queue_tokens import OnLong as OnLong
@@ -50,25 +52,29 @@ class AsyncEmbedder(ModelQueue):
         timeout: float = 120.0,
         long: int = 1024,
         listener: Listener | None = None,
+        apart: Apart | None = None,
     ) -> None:
         """Start the threads that compute; `close` ends them.
 
         A request is refused (QueueFullError) while work for over max_wait seconds is before it, and
         fails (QueueTimeoutError) if some of its texts have waited for `timeout` seconds. Texts of
         more than `long` tokens have threads of their own on a CPU, and after a warm-up all that it
-        has not compiled. An Embedder on several devices has a thread for each, all of which take
-        from one queue. Raises InputTypeError, InputError.
+        has not compiled; with Apart() a process of their own, which pays where there are both (on
+        an accelerator it changes nothing). An Embedder on several devices has a thread for each,
+        all of which take from one queue. Raises InputTypeError, InputError.
         """
         check_model(embedder, "Embedder", ("request", "encode_chunks"))
         self.embedder = embedder
+        computers = computers_of(
+            embedder.engine, lambda own: {"vectors": own.vectors, "states": own.states}
+        )
         super().__init__(
-            computers_of(
-                embedder.engine, lambda own: {"vectors": own.vectors, "states": own.states}
-            ),
+            computers,
             max_wait=max_wait,
             timeout=timeout,
             long=long,
             listener=listener,
+            apart=apart_of(apart, computers[0], embedder),
         )
 
     async def encode(

@@ -7,9 +7,11 @@ from typing import Any, get_args
 import numpy as np
 
 from jaxbert.arguments import choice, integer
+from jaxbert.inference.apart import Apart
+from jaxbert.inference.computers import computers_of
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.forward import logits
-from jaxbert.inference.model_queue import ModelQueue, computers_of
+from jaxbert.inference.model_queue import ModelQueue, apart_of
 from jaxbert.inference.programs import AnyProgram
 from jaxbert.inference.queue_models import AnyCrossEncoder, check_model
 from jaxbert.inference.queue_tokens import OnLong, about, check_whole, cut_pairs, own_copy
@@ -30,16 +32,19 @@ class AsyncCrossEncoder(ModelQueue):
         timeout: float = 120.0,
         long: int = 1024,
         listener: Listener | None = None,
+        apart: Apart | None = None,
     ) -> None:
         """Start the threads that compute; the arguments are those of AsyncEmbedder."""
         check_model(cross_encoder, "CrossEncoder", ("request", "rank"))
         self.cross_encoder = cross_encoder
+        computers = computers_of(cross_encoder.engine, self.programs)
         super().__init__(
-            computers_of(cross_encoder.engine, self.programs),
+            computers,
             max_wait=max_wait,
             timeout=timeout,
             long=long,
             listener=listener,
+            apart=apart_of(apart, computers[0], cross_encoder),
         )
 
     def programs(self, engine: Engine[Any]) -> dict[str, AnyProgram]:

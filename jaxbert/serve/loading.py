@@ -10,6 +10,7 @@ import jax
 from jaxbert.arguments import integer
 from jaxbert.cross_encoder import CrossEncoder
 from jaxbert.embedder import Embedder
+from jaxbert.inference.apart import Apart
 from jaxbert.inference.quantise import Ranges
 from jaxbert.inference.scoring import check_order
 from jaxbert.serve import routes
@@ -56,12 +57,20 @@ async def served(
     waits = {"max_wait": options.max_wait, "timeout": options.timeout, "listener": state.metrics}
     length = warm(options, embedder.max_seq_length)
     most = rules.most_tokens
-    queue = BoundedEmbedder(embedder, most, rules.most_states, long=min(LONG, length), **waits)
+    queue = BoundedEmbedder(
+        embedder,
+        most,
+        rules.most_states,
+        long=min(LONG, length),
+        apart=apart(options, length, embedder.max_seq_length),
+        **waits,
+    )
     await queue.warmup(length, states=options.warm_states)
     ranks = None
     if ranker is not None:
         length = warm(options, ranker.max_seq_length)
-        ranks = BoundedCrossEncoder(ranker, most, long=min(LONG, length), **waits)
+        process = apart(options, length, ranker.max_seq_length)
+        ranks = BoundedCrossEncoder(ranker, most, long=min(LONG, length), apart=process, **waits)
         await ranks.warmup(length)
     return Served(
         name=state.name,
@@ -108,6 +117,11 @@ def served_name_of(options: argparse.Namespace) -> str:
 def warm(options: argparse.Namespace, longest: int) -> int:
     """The tokens up to which batches are compiled before the server is ready."""
     return min(integer(options.warm, "--warm", 1), longest)
+
+
+def apart(options: argparse.Namespace, warm: int, longest: int) -> Apart | None:
+    """The process for texts of more tokens than are warm, if the model takes such texts."""
+    return Apart() if options.long_texts == "apart" and longest > warm else None
 
 
 async def ready(options: argparse.Namespace, models: Mapping[str, Any]) -> App:

@@ -28,6 +28,8 @@ def serve_options(command: argparse.ArgumentParser) -> None:
     give("--max-length", type=int, metavar="N", help="tokens of a text (default: the model's)")
     give("--deterministic", action="store_true", help="the same bits for a text under any load")
     give("--warm", type=int, default=512, metavar="N", help=f"compile up to N tokens {shown}")
+    about = f"compute long texts in a process of lower priority, on a CPU, or in this one {shown}"
+    give("--long-texts", choices=("apart", "here"), default="apart", help=about)
     give("--warm-states", action="store_true", help="compile /embed_all and late_chunking too")
     give("--ranges", metavar="FILE", help="of int8 and uint8, as Ranges.save writes it")
     give = command.add_argument_group("requests").add_argument

@@ -33,7 +33,7 @@ from flax import nnx
 from jaxbert import Embedder, Encoder, EncoderConfig
 from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
-from jaxbert.inference.queue import AsyncEmbedder
+from jaxbert.inference.queue import Apart, AsyncEmbedder
 
 # Name, kind of texts, how many, texts a request, callers at once.
 ROWS = (
@@ -203,7 +203,7 @@ async def waits_of(queue):
 async def document():
     texts, words = texts_of("sentences", 200), "the paper is a text to be read ".split()
     long = " ".join(itertools.islice(itertools.cycle(words), DOCUMENT))
-    async with AsyncEmbedder(jinabert()) as queue:
+    async with AsyncEmbedder(jinabert(), apart=Apart()) as queue:
         await queue.warmup(128)
         times = []
         for _ in range(2):  # the first one compiles

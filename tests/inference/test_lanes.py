@@ -15,7 +15,7 @@ from jaxbert.errors import (
     QueueFullError,
     QueueTimeoutError,
 )
-from jaxbert.inference.lanes import Computer
+from jaxbert.inference.computers import Computer
 from jaxbert.inference.model_queue import ModelQueue
 from jaxbert.inference.planning import ByText
 from jaxbert.inference.stats import StatsCounter

@@ -9,7 +9,7 @@ from jaxbert.errors import InputError
 from jaxbert.inference import ladder, planning
 from jaxbert.inference.batches import Packed, Padded
 from jaxbert.inference.ladder import bucket
-from jaxbert.inference.packing import Packing
+from jaxbert.inference.packing import CALL, Packing, cost
 from jaxbert.inference.planning import (
     CHIP,
     CORE,
@@ -138,7 +138,28 @@ def test_short_texts_share_rows():
     assert slots <= 1.05 * sum([9, 12] * 500)
     alone = sum(b.rows * b.length for b in ByLength(packing=None).plan([9, 12] * 500))
     assert alone >= 1.4 * slots
-    assert all(isinstance(batch, Padded) for batch in ByLength().plan([20, 20, 20]))  # one row's
+    apart = ByLength(together=None)
+    assert all(isinstance(batch, Padded) for batch in apart.plan([20, 20, 20]))  # one row's
+
+
+def test_a_few_texts_share_one_row_where_that_is_cheaper():
+    (row,) = ByLength().plan([50, 9, 20, 31])
+    assert (row.rows, row.length, row.longest) == (1, 112, 112)
+    for counts in ([64] * 4, [112, 112], [32, 32]):  # their own rows have no more slots
+        (batch,) = ByLength().plan(counts)
+        assert isinstance(batch, Padded)
+    assert len(ByLength().plan([200, 90])) == 2  # too many tokens
+    assert all(isinstance(batch, Padded) for batch in ByLength().plan([2] * 17))  # too many texts
+    assert all(batch.rows * batch.length <= 104 for batch in ByLength(budget=100).plan([60, 35]))
+    assert len(ByLength(budget=100).plan([60, 45])) == 2
+    assert len(by_length("tpu", None).plan([50, 9, 20])) == 2
+
+
+def test_the_cost_of_batches_is_that_of_calls_and_of_tokens():
+    none = np.zeros(0, np.int64)
+    short, long = Padded(none, 4, 64), Padded(none, 1, 256)
+    assert cost([short, short]) == 2 * cost([short])
+    assert cost([long]) > cost([short]) > cost([Padded(none, 1, 64)]) > CALL + 64
 
 
 def test_the_budget_bounds_the_tokens_of_a_batch():
@@ -149,7 +170,7 @@ def test_the_budget_bounds_the_tokens_of_a_batch():
 def test_a_backend_has_its_planner(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(5), raising=False)
     assert by_length("cpu", 7) == ByLength(budget=5 * CORE, steps=8, longest=7)
-    assert by_length("tpu", None) == ByLength(budget=CHIP, steps=2)
+    assert by_length("tpu", None) == ByLength(budget=CHIP, steps=2, together=None)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(1), raising=False)
     assert cores() == 2
 

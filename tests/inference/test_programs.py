@@ -13,8 +13,11 @@ from jaxbert.inference.prefetch import WindowSize, prefetched, text_windows
 from jaxbert.inference.programs import Program, run_jobs
 from jaxbert.inference.stats import Stats, StatsCounter
 
+# Planners whose rows hold one text each.
+APART = [ByLength(budget=200, packing=None, together=None), ByText(budget=200)]
 
-@pytest.mark.parametrize("planner", [ByLength(budget=200, packing=None), ByText(budget=200)])
+
+@pytest.mark.parametrize("planner", APART)
 @given(counts=st.lists(st.integers(1, 70), max_size=40))
 def test_rows_come_back_to_their_texts(planner, counts):
     tokens = [np.full(count, i + 1, np.int32) for i, count in enumerate(counts)]

@@ -125,7 +125,7 @@ def test_what_was_done_is_counted_and_logged(folder, caplog):
     first = embedder.stats
     assert (first.texts, first.batches, first.compilations) == (2, 1, 1)
     assert first.tokens == sum(map(len, embedder.tokenizer(["a b", "c"], embedder.max_seq_length)))
-    assert first.slots == 2 * min(16, embedder.encoder.position.limit or 16)
+    assert first.slots == 16  # one row of both
     assert 0 < first.compile_seconds < first.seconds
     assert "2 texts, " in caplog.text
     embedder.encode(["a b", "c"])
@@ -145,6 +145,25 @@ def test_warm_is_warm(folder):
     with pytest.raises(InputError, match="max_length is 0"):
         embedder.warmup(0)
     assert embedder.max_seq_length == limit
+
+
+def test_a_warm_up_runs_new_shapes_once_unless_they_are_long(folder, monkeypatch):
+    """The first run of a shape is slower than the next ones, however long ago it was compiled."""
+    monkeypatch.setattr("jaxbert.inference.engine.RUN_ONCE", 16)
+    embedder, run = Embedder.from_pretrained(folder), []
+    call = Program.__call__
+
+    def recorded(program, batch, *arrays):
+        run.append(batch.ids.shape)
+        return call(program, batch, *arrays)
+
+    monkeypatch.setattr(Program, "__call__", recorded)
+    engine, none = embedder.engine, np.zeros(0, np.int64)
+    batches = [Padded(none, rows, length) for rows, length in ((1, 11), (3, 11), (2, 17))]
+    assert engine.prepare(engine.vectors, batches) == 3
+    assert run == [(1, 11), (3, 11)]
+    assert engine.prepare(engine.vectors, batches) == 0
+    assert len(run) == 2
 
 
 def test_a_long_text_does_not_pad_short_ones(tmp_path):
