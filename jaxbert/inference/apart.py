@@ -184,7 +184,7 @@ class ApartComputer:
             raise
 
     def end(self) -> None:
-        """End the process."""
+        """End the process, and start no other one."""
         self.starts = False
         if self.child is not None:
             self.child.end()

@@ -55,7 +55,7 @@ class Computer:
 
     @property
     def compilations(self) -> int:
-        """Those of its engine."""
+        """How many shapes its engine has compiled, or read from the cache."""
         return self.engine.compilations
 
     def begin(

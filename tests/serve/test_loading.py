@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from jaxbert.inference.apart import Apart
 from jaxbert.serve import loading, routes
 from jaxbert.serve.metrics import Metrics
 from jaxbert.serve.options import parsed
@@ -15,8 +16,8 @@ LENGTH = 1500  # more than LONG
 class Recorded:
     """The interface of both queues that loading needs."""
 
-    def __init__(self, model, *most, max_wait, timeout, long, listener):
-        self.long, self.warm = long, None
+    def __init__(self, model, *most, max_wait, timeout, long, listener, apart):
+        self.long, self.warm, self.apart = long, None, apart
 
     async def warmup(self, length, states=False):
         self.warm = length
@@ -34,8 +35,22 @@ def test_what_is_not_compiled_holds_up_nothing(monkeypatch, warm, long):
     monkeypatch.setattr(loading, "opened", lambda *_: (Model(), Model()))
     monkeypatch.setattr(loading, "BoundedEmbedder", Recorded)
     monkeypatch.setattr(loading, "BoundedCrossEncoder", Recorded)
-    options = parsed(["--warm", str(warm), "--rerank", "ranker"])
+    for queue in queues("--warm", str(warm)):
+        assert (queue.long, queue.warm) == (long, min(warm, LENGTH))
+
+
+def queues(*words):
+    """The two queues of a command with these options."""
+    options = parsed([*words, "--rerank", "ranker"])
     state = State("name", Metrics(routes.PATHS))
     made = asyncio.run(loading.served(options, {"name": "m"}, state, loading.rules(options)))
-    for queue in (made.queue, made.ranker):
-        assert (queue.long, queue.warm) == (long, min(warm, LENGTH))
+    return made.queue, made.ranker
+
+
+def test_long_texts_have_a_process_where_there_are_any(monkeypatch):
+    monkeypatch.setattr(loading, "opened", lambda *_: (Model(), Model()))
+    monkeypatch.setattr(loading, "BoundedEmbedder", Recorded)
+    monkeypatch.setattr(loading, "BoundedCrossEncoder", Recorded)
+    assert [queue.apart for queue in queues()] == [Apart(), Apart()]
+    assert [queue.apart for queue in queues("--long-texts", "here")] == [None, None]
+    assert [queue.apart for queue in queues("--warm", "9999")] == [None, None]

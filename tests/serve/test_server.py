@@ -189,6 +189,25 @@ def test_everything_accepted_is_answered_at_sigterm(folder):
         assert server.process.wait(SECONDS) == 0
 
 
+def test_a_long_text_is_answered_at_sigterm_and_its_process_ends(folder):
+    """Its process starts when it comes; the pipe that both share is closed when both are gone."""
+    long = "a b c d e f g h i"
+    with running(folder, "--warm", 5, "--deterministic") as server:
+        server.ready()
+        body = b'{"inputs": ["%s"], "normalize": false}' % long.encode()
+        head = b"POST /embed HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with server.socket(head + body) as connection:
+            time.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            answer = b""
+            while got := connection.recv(65_536):
+                answer += got
+        assert server.end(0) == 0
+    (rows,) = json.loads(answer.split(b"\r\n\r\n", 1)[1])
+    embedder = Embedder.from_pretrained(folder, deterministic=True)
+    np.testing.assert_array_equal(np.array(rows, np.float32), embedder.encode(long))
+
+
 def test_a_connection_is_kept_for_longer_than_clients_keep_theirs(server):
     """httpx, and openai with it, use one for up to 5 s; at uvicorn's 5 s requests were lost."""
     with server.socket(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n") as connection:
