@@ -1,7 +1,10 @@
 """The few lengths and numbers of rows that batches have, since XLA compiles a program per shape."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
+# (texts or shared rows that are left, rows of a full batch) -> the rows of the next batch.
+Rows: TypeAlias = Callable[[int, int], int]
 # The shortest bucket: below it the time of a batch is overhead, not tokens.
 SHORTEST = 16
 
@@ -38,11 +41,20 @@ def rows_for(left: int, full: int) -> int:
     return above if 4 * left >= 3 * above else below
 
 
-def row_counts(left: int, full: int) -> list[int]:
-    """Every number that rows_for can give for up to `left` texts, in order."""
+def rows_in_quarters(left: int, full: int) -> int:
+    """How many rows the next batch gets, as rows_for, with less of them empty.
+
+    `full`, or `left` rounded up to a quarter of the power of two below it.
+    """
+    step = max(1, floor_power(left - 1) // 4)
+    return min(full, -(-left // step) * step)
+
+
+def row_counts(rows: Rows, left: int, full: int) -> list[int]:
+    """Every number that rows, one of these two, can give for up to `left` texts, in order."""
     powers = (1 << i for i in range(min(left, full).bit_length() + 1))
-    near = {rows for power in powers for rows in (power, power - 1, 3 * power // 4)}
-    return sorted({rows_for(n, full) for n in {*near, left, full} if 0 < n <= left})
+    near = {n * power // 4 - less for power in powers for n in (3, 4, 5, 6, 7) for less in (0, 1)}
+    return sorted({rows(n, full) for n in {*near, left, full} if 0 < n <= left})
 
 
 def capped(length: int, longest: int | None) -> int:

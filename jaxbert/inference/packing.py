@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxbert.errors import InputError
 from jaxbert.inference.batches import Batch, Packed
-from jaxbert.inference.ladder import bucket, lengths
+from jaxbert.inference.ladder import Rows, bucket, lengths, rows_in_quarters
 
 # What a batch costs: a call takes as long as so many tokens, and attention makes the tokens of
 # a row of so many cost double.
@@ -16,16 +16,28 @@ CALL, DOUBLE = 32, 1400
 
 @dataclass(frozen=True)
 class Packing:
-    """Rows of `length` tokens that hold up to `texts` texts of up to `longest` tokens each."""
+    """Rows of `length` tokens that hold up to `texts` texts of up to `longest` tokens each.
 
-    longest: int = 32
+    `partial` says how many rows a batch has that is not full.
+    """
+
+    longest: int = 64
     length: int = 64
     texts: int = 8
+    partial: Rows = rows_in_quarters
 
     def __post_init__(self) -> None:
         """Raise InputError for rows that cannot hold one text."""
         if not 0 < self.longest <= self.length or self.texts < 1:
             raise InputError(f"{self} has rows that cannot hold a text; make them longer")
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Of texts of up to how many tokens rows may be shared: of short ones, or of all.
+
+        Texts longer than half of a row can share one with short texts alone.
+        """
+        return min(self.longest, self.length // 2), self.longest
 
     def bins(self, counts: Sequence[int], members: Sequence[int]) -> Iterator[list[int]]:
         """The texts of each row: the longest that fits first, then the longest that still fits."""

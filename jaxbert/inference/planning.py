@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxbert.inference.batches import Batch, Padded
 from jaxbert.inference.ladder import bucket, capped, lengths, row_counts, rows_for, step_at
-from jaxbert.inference.packing import FEW, SHORT, Packing, Together
+from jaxbert.inference.packing import FEW, SHORT, Packing, Together, cost
 
 # Tokens of a batch for each core of a CPU: the arrays then stay in its caches.
 CORE = 256
@@ -60,21 +60,26 @@ class ByLength:
         return rows if batch_size is None else min(rows, batch_size)
 
     def plan(self, counts: Sequence[int], batch_size: int | None = None) -> list[Batch]:
-        """Batches for texts of so many tokens, longest first; batch_size bounds their rows."""
-        batches = self.by_length(counts, batch_size)
+        """Batches for texts of so many tokens, longest first; batch_size bounds their rows.
+
+        Of the plans that share rows among more or fewer texts, the one that costs least.
+        """
+        limits = (0,) if self.packing is None else self.packing.limits
+        plans = [self.by_length(counts, batch_size, limit) for limit in dict.fromkeys(limits)]
+        batches = min(plans, key=cost)
         if self.together is None or sum(counts) > self.budget:
             return batches
         return self.together.cheaper(counts, batches, self.steps)
 
-    def by_length(self, counts: Sequence[int], batch_size: int | None) -> list[Batch]:
-        """Batches of texts of about one length.
+    def by_length(self, counts: Sequence[int], batch_size: int | None, limit: int) -> list[Batch]:
+        """Batches of texts of about one length; those of up to `limit` tokens may share rows.
 
         The rows of a batch are chosen for the texts of its own bucket or of more than three
         quarters of its length; shorter texts only get rows that would be empty.
         """
         order = np.argsort(-np.asarray(counts, np.int64), kind="stable").tolist()
         falling = [-counts[i] for i in order]
-        short = self.short_from(falling)
+        short = self.short_from(falling, limit)
         batches: list[Batch] = []
         start = 0
         while start < short:
@@ -88,11 +93,11 @@ class ByLength:
             start += rows
         return batches + self.packed(counts, order[short:], batch_size)
 
-    def short_from(self, falling: Sequence[int]) -> int:
+    def short_from(self, falling: Sequence[int], limit: int) -> int:
         """The index in `falling` of the first text that shares a row; its length if none has to."""
         if self.packing is None:
             return len(falling)
-        start = bisect_left(falling, -self.packing.longest)
+        start = bisect_left(falling, -limit)
         return start if -sum(falling[start:]) > self.packing.length else len(falling)
 
     def packed(
@@ -105,7 +110,7 @@ class ByLength:
         full = self.full(self.packing.length, batch_size)
         batches: list[Batch] = []
         while bins:
-            rows = rows_for(len(bins), full)
+            rows = self.packing.partial(len(bins), full)
             batches.append(self.packing.batch(bins[:rows], rows))
             bins = bins[rows:]
         return batches
@@ -117,7 +122,7 @@ class ByLength:
         for length in lengths(most, self.steps, self.longest):
             batches.append(Padded(none, 1, length))
             full = self.full(length, None)
-            if full > 1 and (self.packing is None or length > self.packing.longest):
+            if full > 1 and (self.packing is None or length > min(self.packing.limits)):
                 batches.append(Padded(none, full, length))
         if self.packing is not None:
             batches.append(self.packing.batch([], self.full(self.packing.length, None)))
@@ -130,18 +135,23 @@ class ByLength:
         below = 0  # the most tokens of a text that gets a shorter row
         for length in lengths(most, self.steps, self.longest):
             alone = self.most_alone(below + 1, length, texts)
-            batches += [Padded(none, n, length) for n in row_counts(alone, self.full(length, None))]
+            batches += [
+                Padded(none, n, length)
+                for n in row_counts(rows_for, alone, self.full(length, None))
+            ]
             below = length
         if self.packing is not None and texts > 1:
             full = self.full(self.packing.length, None)
-            batches += [self.packing.batch([], n) for n in row_counts(texts, full)]
+            batches += [
+                self.packing.batch([], n) for n in row_counts(self.packing.partial, texts, full)
+            ]
         if self.together is not None:
             batches += self.together.shapes(most, texts, self.steps)
         return batches
 
     def most_alone(self, tokens: int, length: int, texts: int) -> int:
         """How many of `texts` texts of at least so many tokens can get rows of this length."""
-        if self.packing is None or tokens > self.packing.longest:
+        if self.packing is None or tokens > min(self.packing.limits):
             return texts
         room = self.packing.length
         # Texts that one row would hold get no more slots than that row has.
@@ -196,7 +206,8 @@ def by_length(backend: str, longest: int | None) -> ByLength:
     """
     if backend == "cpu":
         return ByLength(budget=CORE * cores(), longest=longest)
-    return ByLength(budget=CHIP, steps=2, longest=longest, together=None)
+    packing = Packing(longest=32, partial=rows_for)
+    return ByLength(budget=CHIP, steps=2, longest=longest, packing=packing, together=None)
 
 
 def by_text(backend: str, longest: int | None) -> ByText:

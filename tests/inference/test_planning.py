@@ -151,8 +151,23 @@ def test_a_few_texts_share_one_row_where_that_is_cheaper():
     assert len(ByLength().plan([200, 90])) == 2  # too many tokens
     assert all(isinstance(batch, Padded) for batch in ByLength().plan([2] * 17))  # too many texts
     assert all(batch.rows * batch.length <= 104 for batch in ByLength(budget=100).plan([60, 35]))
-    assert len(ByLength(budget=100).plan([60, 45])) == 2
-    assert len(by_length("tpu", None).plan([50, 9, 20])) == 2
+    assert len(ByLength(budget=100, packing=None).plan([60, 45])) == 2
+    assert len(by_length("tpu", None).plan([50, 9, 20])) == 3
+
+
+def test_texts_of_over_half_a_row_share_one_where_short_ones_fill_it():
+    (batch,) = ByLength().plan([40, 20] * 6)
+    assert (batch.rows, batch.length) == (6, 64)
+    assert all(isinstance(batch, Padded) for batch in ByLength().plan([40] * 30))
+    slots = sum(batch.rows * batch.length for batch in ByLength().plan([40, 10, 12] * 300))
+    assert slots <= 1.06 * 62 * 300
+
+
+def test_the_last_batch_of_shared_rows_has_few_empty_ones():
+    for rows in range(3, 9):
+        (batch,) = ByLength(together=None).plan([31, 32] * rows)
+        assert (batch.rows, batch.length) == (rows, 64)
+    assert [ladder.rows_in_quarters(n, 100) for n in (9, 11, 17, 99, 101)] == [10, 12, 20, 100, 100]
 
 
 def test_the_cost_of_batches_is_that_of_calls_and_of_tokens():
@@ -170,7 +185,9 @@ def test_the_budget_bounds_the_tokens_of_a_batch():
 def test_a_backend_has_its_planner(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(5), raising=False)
     assert by_length("cpu", 7) == ByLength(budget=5 * CORE, steps=8, longest=7)
-    assert by_length("tpu", None) == ByLength(budget=CHIP, steps=2, together=None)
+    assert by_length("tpu", None) == ByLength(
+        budget=CHIP, steps=2, packing=Packing(32, partial=ladder.rows_for), together=None
+    )
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(1), raising=False)
     assert cores() == 2
 
@@ -230,6 +247,7 @@ def test_every_one_of_the_shapes_can_occur(planner):
 
 
 @given(left=st.integers(1, 3000), full=st.integers(1, 3000))
-def test_row_counts_are_those_of_rows_for(left, full):
-    expected = {ladder.rows_for(n, full) for n in range(1, left + 1)}
-    assert set(ladder.row_counts(left, full)) == expected
+def test_row_counts_are_those_that_there_can_be(left, full):
+    for rows in (ladder.rows_for, ladder.rows_in_quarters):
+        expected = {rows(n, full) for n in range(1, left + 1)}
+        assert set(ladder.row_counts(rows, left, full)) == expected
