@@ -49,9 +49,9 @@ CLOSED = {
     "4 callers, 32 paragraphs": (4, 32, "paragraphs"),
 }
 CAPACITY = "64 callers, a sentence"
+MANY = 100  # requests from which on there is a p99
 VERSIONS = (
-    "import importlib.metadata as m;print([f'{p} {m.version(p)}' for p in %r.split()"
-    " if any(m.distributions(name=p))])"
+    "import importlib.metadata as m;print(', '.join(f'{p} {m.version(p)}' for p in %r.split()))"
 )
 
 
@@ -195,21 +195,21 @@ def say(figures):
 
 
 def table(result):
-    """A row for each load and peer: least and middle of the rounds."""
-    yield "| load | server | requests/s, least and middle | p50 ms | p99 ms | cores |"
+    """A row for each load and server; the times are those of all rounds together."""
+    yield "| load | server | texts/s, least and middle | p50 ms | p99 ms | cores |"
     yield "|---|---|---|---|---|---|"
     for load, peers in result["loads"].items():
+        size = CLOSED[load][1] if load in CLOSED else 1
         for name, rounds in peers.items():
-            rate = [one["rate"] for one in rounds]
-            p50, p99 = (
-                statistics.median(float(np.percentile(one["ms"], q)) for one in rounds)
-                for q in (50, 99)
-            )
+            rates = [size * one["rate"] for one in rounds]
+            times = [ms for one in rounds for ms in one["ms"]]
+            p50, p99 = np.percentile(times, [50, 99])
             cores = statistics.median(one["cores"] for one in rounds)
             refused = sum(one["refused"] for one in rounds)
             yield (
-                f"| {load} | {name} | {min(rate):.0f} {statistics.median(rate):.0f} | {p50:.0f} "
-                f"| {p99:.0f} | {cores:.1f}{f' ({refused} refused)' if refused else ''} |"
+                f"| {load} | {name} | {min(rates):.0f} {statistics.median(rates):.0f} | {p50:,.0f} "
+                f"| {f'{p99:,.0f}' if len(times) >= MANY else ''} | {cores:.1f} |"
+                f"{f' ({refused} of {len(times)} refused)' if refused else ''}"
             )
 
 
