@@ -194,23 +194,29 @@ def say(figures):
     return f"{figures['rate']:.0f}/s, {times}, {figures['cores']:.1f} cores{refused}"
 
 
+def cell(rounds, size):
+    """Texts a second, the middle and the least of the rounds; p50 and p99 of all their times."""
+    rates = [size * one["rate"] for one in rounds]
+    times = [ms for one in rounds for ms in one["ms"]]
+    p50, p99 = np.percentile(times, [50, 99])
+    refused = sum(one["refused"] for one in rounds)
+    yield f"{statistics.median(rates):.0f} ({min(rates):.0f})"
+    yield f"{p50:,.0f}"
+    if len(times) >= MANY:
+        yield f"{p99:,.0f}"
+    if refused:
+        yield f"{refused} of {len(times)} refused"
+
+
 def table(result):
-    """A row for each load and server; the times are those of all rounds together."""
-    yield "| load | server | texts/s, least and middle | p50 ms | p99 ms | cores |"
-    yield "|---|---|---|---|---|---|"
+    """A row for each load, a column for each server."""
+    names = list(result["versions"])
+    yield f"| texts/s, middle (and least); p50, p99 ms | {' | '.join(names)} |"
+    yield f"|---|{'---|' * len(names)}"
     for load, peers in result["loads"].items():
         size = CLOSED[load][1] if load in CLOSED else 1
-        for name, rounds in peers.items():
-            rates = [size * one["rate"] for one in rounds]
-            times = [ms for one in rounds for ms in one["ms"]]
-            p50, p99 = np.percentile(times, [50, 99])
-            cores = statistics.median(one["cores"] for one in rounds)
-            refused = sum(one["refused"] for one in rounds)
-            yield (
-                f"| {load} | {name} | {min(rates):.0f} {statistics.median(rates):.0f} | {p50:,.0f} "
-                f"| {f'{p99:,.0f}' if len(times) >= MANY else ''} | {cores:.1f} |"
-                f"{f' ({refused} of {len(times)} refused)' if refused else ''}"
-            )
+        cells = ["; ".join(cell(peers[name], size)) for name in names]
+        yield f"| {load} | {' | '.join(cells)} |"
 
 
 async def run(options, known):
