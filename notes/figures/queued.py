@@ -35,7 +35,7 @@ def main(figures: str = f"{HERE}/../bench/queued.json", drawing: str = "") -> No
     curve(right, long["mixed"], "a document of 8192 tokens among them", "#8a5a44")
     curve(right, long["half"], f"sentences alone, {long['capacity'] / 2:.0f} a second", "#2a7f62")
     right.axhline(long["document"], color="grey", linestyle=":", lw=1)
-    right.annotate("the document alone", (1, long["document"]), xytext=(2, 3), fontsize=7,
+    right.annotate("the document alone", (1, long["document"]), xytext=(2, -9), fontsize=7,
                    textcoords="offset points")  # fmt: skip
     right.set_title("JinaBERT, 4 layers, random weights, half load", fontsize=9)
     for axes in (left, right):
@@ -47,7 +47,7 @@ def main(figures: str = f"{HERE}/../bench/queued.json", drawing: str = "") -> No
         axes.set_xlabel("share of sentences answered", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=7, loc="upper left")
+        axes.legend(fontsize=7, loc="lower right")
     left.set_ylabel("ms from request to answer", fontsize=8)
     shown.savefig(drawing or HERE / "queued.png", dpi=130)
 
