@@ -59,6 +59,7 @@ async def soak(url, pid, requests, clients):
     limits = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(timeout=120, limits=limits) as http:
         await asyncio.gather(*(client(http) for _ in range(clients)))
+    print(f"all answered  {resident(pid):8.1f} MiB  {dict(seen)}")
 
 
 def main():
