@@ -129,6 +129,7 @@ figures: $(VENV)/.figures
 	$(VENV)/bin/python notes/figures/attention.py
 	$(VENV)/bin/python notes/figures/extrapolation.py
 	$(VENV)/bin/python notes/figures/distillation.py
+	$(VENV)/bin/python notes/figures/queued.py
 
 # The chapters and the code as HTML pages, to be read without a server: build/book/index.html.
 book: $(VENV)/.book

@@ -13,7 +13,9 @@ def opened(host: str, port: int) -> socket.socket:
     Port 0 takes one that is free. Raises InputError for an address that cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by name: asyncio turns off the delay of small packets only where it is said, and
+    # the end of an answer would wait 40 ms for the client to confirm its head.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

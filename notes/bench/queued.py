@@ -13,12 +13,14 @@ and the queue take turns. A share is the queue's texts a second over those of ba
 before it; of several rounds the least and the middle one are printed.
 latency: requests come at random times (an open loop, exponential gaps with a fixed seed), whether
 or not others are answered; half of the capacity is half of what 128 callers at once get.
+latency and document keep all times in notes/bench/queued.json: notes/figures/queued.py draws them.
 """
 
 import argparse
 import asyncio
 import contextlib
 import itertools
+import json
 import multiprocessing
 import random
 import re
@@ -46,6 +48,7 @@ ALONE = 60  # requests one after the other
 SECONDS = 20.0  # of a stream of requests
 DOCUMENT, EVERY = 8192, 12.0  # tokens of a document, and seconds between two of them
 SPAWN = multiprocessing.get_context("spawn")
+FILE = Path(__file__).with_name("queued.json")
 
 
 def texts_of(kind, number):
@@ -172,6 +175,16 @@ async def stream(queue, texts, rate, seconds, seed=0):
     return found
 
 
+def keep(part, **found):
+    """Put what a part of the benchmark found into the file, beside that of the others."""
+    known = json.loads(FILE.read_text()) if FILE.is_file() else {}
+    rounded = {
+        name: round(own, 1) if isinstance(own, float) else sorted(round(ms, 1) for ms in own)
+        for name, own in found.items()
+    }
+    FILE.write_text(json.dumps(known | {part: rounded}) + "\n")
+
+
 def say(name, found):
     p50, p99 = np.percentile(found, [50, 99])
     print(f"{name}: {len(found)} requests, p50 {p50:.0f}, p99 {p99:.0f}, max {max(found):.0f} ms")
@@ -195,8 +208,9 @@ async def waits_of(queue):
     texts = texts_of("sentences", 400)
     await queue.warmup()
     rate = await capacity(queue, texts)
-    middle, _ = say("one alone", await alone(queue, texts))
-    _, p99 = say("at half load", await stream(queue, texts, rate / 2, SECONDS))
+    one, half = await alone(queue, texts), await stream(queue, texts, rate / 2, SECONDS)
+    (middle, _), (_, p99) = say("one alone", one), say("at half load", half)
+    keep("latency", capacity=rate, alone=one, half=half)
     print(f"p99 at half load is {p99 / middle:.1f} times one alone", flush=True)
 
 
@@ -212,19 +226,25 @@ async def document():
             times.append(time.perf_counter() - start)
         print(f"the document alone: {times[-1]:.1f} s", flush=True)
         rate = await capacity(queue, texts)
-        _, without = say("at half load", await stream(queue, texts, rate / 2, SECONDS))
+        half = await stream(queue, texts, rate / 2, SECONDS)
+        _, without = say("at half load", half)
+
+        among = []
 
         async def documents():
             for _ in range(2):
                 start = time.perf_counter()
                 await queue.encode([long])
                 taken = time.perf_counter() - start
+                among.append(1e3 * taken)
                 print(f"a document among them: {taken:.1f} s", flush=True)
                 await asyncio.sleep(max(0.0, EVERY - taken))
 
         mixed, _ = await asyncio.gather(stream(queue, texts, rate / 2, SECONDS), documents())
-        _, among = say("with documents", mixed)
-        print(f"p99 with documents is {among / without:.1f} times that without")
+        _, p99 = say("with documents", mixed)
+        print(f"p99 with documents is {p99 / without:.1f} times that without")
+        own = {"document": 1e3 * times[-1], "documents": among}
+        keep("document", capacity=rate, half=half, mixed=mixed, **own)
 
 
 async def everything(rounds):

@@ -207,3 +207,25 @@ def test_a_request_without_end_is_given_up_at_last(embedder, monkeypatch):
     taken, said = asyncio.run(served())
     assert b"HTTP/1.1 200 " not in said
     assert 1.5 < taken < 8  # math.ceil(0.2) + 1
+
+
+def test_no_part_of_an_answer_waits_for_the_client_to_confirm_the_one_before():
+    """uvicorn writes head and body apart: the body would come 40 ms later."""
+    options = []
+
+    class Seen(asyncio.Protocol):
+        def connection_made(self, transport):
+            own = transport.get_extra_info("socket")
+            options.append(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    async def accepted():
+        listener = opened("127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Seen, sock=listener)
+        with socket.create_connection(listener.getsockname(), SECONDS):
+            while not options:
+                await asyncio.sleep(0.01)
+        server.close()
+
+    asyncio.run(accepted())
+    assert options == [1]
