@@ -10,18 +10,25 @@ import json
 import random
 
 from jaxbert.checkpoint import hub
+from jaxbert.inference.ladder import rows_for
 from jaxbert.inference.packing import Packing
 from jaxbert.inference.planning import ByLength, ByText
 from jaxbert.text.tokenizer import Tokenizer
 
+
+def shared(longest, length):
+    return ByLength(packing=Packing(longest, length, partial=rows_for), together=None)
+
+
 PLANNERS = {
-    "2 buckets per doubling": ByLength(steps=2, packing=None),
-    "4": ByLength(steps=4, packing=None),
-    "8": ByLength(steps=8, packing=None),
-    "16": ByLength(steps=16, packing=None),
-    "8, up to 32 tokens in rows of 64": ByLength(steps=8),
-    "8, up to 64 tokens in rows of 128": ByLength(packing=Packing(longest=64, length=128)),
-    "8, up to 128 tokens in rows of 256": ByLength(packing=Packing(longest=128, length=256)),
+    "2 buckets per doubling": ByLength(steps=2, packing=None, together=None),
+    "4": ByLength(steps=4, packing=None, together=None),
+    "8": ByLength(steps=8, packing=None, together=None),
+    "16": ByLength(steps=16, packing=None, together=None),
+    "8, up to 32 tokens in rows of 64": shared(32, 64),
+    "8, up to 64 tokens in rows of 64": ByLength(),
+    "8, up to 64 tokens in rows of 128": shared(64, 128),
+    "8, up to 128 tokens in rows of 256": shared(128, 256),
     "shape by text (deterministic)": ByText(),
 }
 ROWS = {
