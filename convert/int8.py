@@ -18,24 +18,25 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from common import NotDoneError
-from runtimes import RUNTIMES, Runtime, beside_encoder, feeds, in_onnxruntime
+from runtimes import RUNTIMES, Runtime, as_texts, beside_encoder, feeds, in_onnxruntime
 
 MODES = ("weights", "weights-symmetric", "full")
 # As many texts as NNCF takes by default; more are thinned out evenly.
 CALIBRATION = 300
-# The least mean cosine to the float32 encoder. What was measured gives 0.98 and more
-# (notes/13-engines.md); a file with wrong ranges, or of another model, falls below this.
+# The least mean cosine to the float32 encoder, on a few texts. all-MiniLM-L6-v2 has 0.989 and more,
+# and 0.48 to 0.77 where its ranges were measured on one to five short texts (notes/13-engines.md).
 FLOOR = 0.9
 ROWS = 32  # texts of a batch, which are of about the same length
 
 
 def nncf() -> Any:
-    """The package nncf; MissingPackageError where it is not installed.
+    """The package nncf; MissingPackageError where it, or openvino beside it, is not installed.
 
     It is imported without openvino_telemetry, through which it would tell a server of each call.
     """
@@ -43,10 +44,11 @@ def nncf() -> Any:
     from jaxbert.inference.openvino import without_module
 
     with without_module("openvino_telemetry"):
-        try:
-            import nncf as package
-        except ModuleNotFoundError as error:
-            raise MissingPackageError("nncf", "int8") from error
+        for name in ("openvino", "nncf"):
+            try:
+                package = import_module(name)
+            except ModuleNotFoundError as error:
+                raise MissingPackageError(name, "int8") from error
     return package
 
 
@@ -198,7 +200,7 @@ def encoder_of(run: Runtime, model: Any, output: str) -> Callable[[Sequence[str]
 def beside_float32(file: bytes, model: Any, output: str) -> dict[str, Cosines]:
     """By runtime, the cosines of the file's rows to those of the encoder, on a few texts."""
     return {
-        name: cosines(beside_encoder(start(file), model, output))
+        name: cosines(beside_encoder(start(file), model, output, as_texts(model)))
         for name, start in RUNTIMES.items()
     }
 
@@ -266,6 +268,16 @@ class Plan:
             found["calibration_texts"] = len(self.texts)
             found["calibration_sha256"] = hashlib.sha256(joined).hexdigest()
         return found
+
+    @property
+    def advice(self) -> str:
+        """What to do where the file is not close enough."""
+        if self.mode == "full":
+            return (
+                f"the ranges were measured on {len(self.texts)} texts; give more of them, of all "
+                "kinds and lengths, or take --int8 weights"
+            )
+        return "this model's weights do not bear 8 bits; export it without --int8"
 
     def file(self, float32: bytes, model: Any) -> bytes:
         """The file in int8."""

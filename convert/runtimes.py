@@ -1,6 +1,6 @@
 """An ONNX file of an encoder under the two runtimes that people deploy it with, on the CPU."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,23 +64,33 @@ RUNTIMES: Mapping[str, Callable[[bytes], Runtime]] = {
 }
 
 
-def beside_encoder(
-    run: Runtime, model: Any, output: str
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of numbers, [n, d] from a runtime and from the encoder: states of tokens, or vectors.
-
-    Texts of several lengths share a batch, and one is alone.
-    """
-    import jax.numpy as jnp
-
-    from jaxbert.model.head import PoolingHead
+def as_texts(model: Any) -> list[list[np.ndarray]]:
+    """Ids, mask and types of batches: texts of several lengths, and one alone; types are zeros."""
     from jaxbert.verify.report import sample
 
     ids, mask, _ = sample(model)
-    for rows in (slice(None), slice(0, 1)):
-        given = [ids[rows], mask[rows], np.zeros_like(ids[rows])]
-        if model.encoder.config.type_vocab_size > 1:
-            given[2] = (np.cumsum(given[1], axis=1) > 3).astype(np.int32)  # as in a pair of texts
+    return [[ids, mask, np.zeros_like(ids)], [ids[:1], mask[:1], np.zeros_like(ids[:1])]]
+
+
+def as_pairs(model: Any) -> list[list[np.ndarray]]:
+    """The same with types as in pairs of texts, where the encoder has several."""
+    if model.encoder.config.type_vocab_size == 1:
+        return as_texts(model)
+    return [
+        [ids, mask, (np.cumsum(mask, axis=1) > 3).astype(np.int32)]
+        for ids, mask, _ in as_texts(model)
+    ]
+
+
+def beside_encoder(
+    run: Runtime, model: Any, output: str, batches: Iterable[Sequence[np.ndarray]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of numbers, [n, d] from a runtime and from the encoder: states of tokens, or vectors."""
+    import jax.numpy as jnp
+
+    from jaxbert.model.head import PoolingHead
+
+    for given in batches:
         theirs, ours, seen = run(feeds(*given)), model.encoder(*given), given[1] != 0
         if output == "sentence_embedding":
             head = PoolingHead(model.stack.pooling, model.stack.after)

@@ -31,7 +31,7 @@ from typing import Any
 
 import int8
 from common import NotDoneError, allowed, beside, put_in_place, run, vacant
-from runtimes import INPUTS, beside_encoder, in_onnxruntime, onnxruntime
+from runtimes import INPUTS, as_pairs, beside_encoder, in_onnxruntime, onnxruntime
 
 OUTPUTS = ("last_hidden_state", "sentence_embedding")
 # The largest difference of a number over the largest of its state or vector. Both are float32 in
@@ -119,8 +119,8 @@ def largest_difference(file: bytes, model: Any, output: str) -> float:
     """
     import numpy as np
 
-    worst = 0.0
-    for theirs, ours in beside_encoder(in_onnxruntime(file), model, output):
+    session, worst = in_onnxruntime(file), 0.0
+    for theirs, ours in beside_encoder(session, model, output, as_pairs(model)):
         scale = np.abs(ours).max(axis=-1, keepdims=True)
         worst = np.maximum(worst, (np.abs(theirs - ours) / scale).max())
     return float(worst)
@@ -212,7 +212,7 @@ def convert(options: argparse.Namespace) -> bool:
         found = int8.beside_float32(file, model, options.output)
         if not int8.close_enough(found):
             print("the file in int8 DIFFERS from the encoder, so nothing is written:")
-            print(*int8.cosine_lines(found), sep="\n")
+            print(*int8.cosine_lines(found), plan.advice, sep="\n")
             return False
         share = f"{len(file) / len(float32):.2f} of {len(float32):,} in float32"
         lines = [f"{lines[0]}, before int8", f"int8, {plan.mode}: {len(file):,} bytes, {share}"]
