@@ -35,7 +35,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 # Texts for the tokenizer of tests/models.py, of 1 to 11 letters; then of words that it does not
 # know, of which the texts are on which the program compares.
 KNOWN = [" ".join(LETTERS[(5 * i + 3 * j) % 26] for j in range(1 + i % 11)) for i in range(40)]
-TEXTS = [*KNOWN, *(" ".join(["word", "a"][: 1 + i % 2] * i) for i in range(1, 11))]
+TEXTS = [*KNOWN, *(" ".join(["word", "a"][: 1 + i % 2] * i) for i in range(1, 9))]
 PAIRS = [(TEXTS[i], TEXTS[i + 7], i * 11 % 13 / 3) for i in range(23)]
 
 
@@ -107,9 +107,11 @@ def test_weights_in_int8_have_the_states_of_torch_nearly(program, tmp_path, name
     assert kind in kinds
 
 
+@pytest.mark.parametrize("name", ["bert-gelu", "qk-post-norm"])
 def test_all_products_in_int8_have_the_vectors_of_the_embedder_nearly(
-    program, folder, calibration, tmp_path
+    program, calibration, tmp_path, name
 ):
+    folder = write_folder(tmp_path / "model", name)
     out, more = tmp_path / "out", ("--int8", "full", "--calibration", str(calibration))
     assert program.main([str(folder), str(out), *SENTENCE, *more]) == 0
     model = onnx.load(out / "onnx" / "model.onnx")
@@ -162,7 +164,7 @@ def test_the_same_texts_give_the_same_bytes_and_the_folder_says_which(
     about = json.loads((tmp_path / "a" / "onnx" / "jaxbert.json").read_text())["int8"]
     sums = hashlib.sha256(calibration.read_bytes()).hexdigest()
     assert about.pop("nncf")[0] == "3"
-    assert about == {"mode": "full", "calibration_texts": 50, "calibration_sha256": sums}
+    assert about == {"mode": "full", "calibration_texts": 48, "calibration_sha256": sums}
     assert (tmp_path / "a" / "tokenizer.json").is_file()
 
 
