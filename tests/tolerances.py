@@ -45,8 +45,8 @@ BFLOAT16 = 32 * 2.0**-9
 # more between any two operators.
 GRAPH_BFLOAT16 = 2 * BFLOAT16
 
-# Two layers with weights in int8, of the norm of a row: a weight is off by at most 2^-9 of the range
-# of its feature, some four times a usual weight, and OpenVINO rounds states to 8 bits too.
+# Two layers with weights in int8, of the norm of a row. A weight is off by at most 2^-9 of the
+# range of its feature, some four times a usual weight, and OpenVINO rounds states to 8 bits too.
 INT8_WEIGHTS = 2.0**-4
 
 # The same with both sides of every product in int8: two roundings more, and what is beyond the

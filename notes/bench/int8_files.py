@@ -21,7 +21,7 @@ import to_onnx
 from runtimes import RUNTIMES, in_onnxruntime
 
 from jaxbert.checkpoint import hub
-from jaxbert.train.evaluate import correlation
+from jaxbert.train.evaluate import spearman
 from jaxbert.verify.opened import load_model
 
 OUTPUT = "sentence_embedding"
@@ -55,8 +55,17 @@ def main():
     texts = [text for pair in pairs for text in (pair.first, pair.second)]
     model = load_model(hub.installed_package(), revision=None, ignore_config=(), dtype="float32")
     float32 = to_onnx.exported(model, OUTPUT)
-    encode = int8.encoder_of(in_onnxruntime(float32), model, OUTPUT)
-    full, expected = correlation(encode, pairs), [encode(own) for own in (texts, held_out)]
+    scores = np.array([pair.score for pair in pairs])
+
+    def vectors(run):
+        encode = int8.encoder_of(run, model, OUTPUT)
+        return encode(texts), encode(held_out)
+
+    def correlation(own):
+        return 100 * spearman((own[::2] * own[1::2]).sum(axis=1), scores)  # unit vectors
+
+    expected = vectors(in_onnxruntime(float32))
+    full = correlation(expected[0])
     print(f"float32: {len(float32):,} bytes, Spearman x 100 {full:.3f}; {len(held_out)} held out")
     print("| int8 | bytes | runtime | Spearman x 100 | cosine, pairs | cosine, held out |")
     print("|---|---|---|---|---|---|")
@@ -65,13 +74,10 @@ def main():
             continue
         file = int8.Plan(mode, calibration).file(float32, model)
         for name, start in RUNTIMES.items():
-            encode = int8.encoder_of(start(file), model, OUTPUT)
-            score = correlation(encode, pairs)
-            found = [
-                int8.cosines([(encode(own), known)])
-                for own, known in zip((texts, held_out), expected, strict=True)
-            ]
-            cells = " | ".join(f"{own.least:.4f}, {own.mean:.5f}" for own in found)
+            own = vectors(start(file))
+            score = correlation(own[0])
+            found = [int8.cosines([pair]) for pair in zip(own, expected, strict=True)]
+            cells = " | ".join(f"{x.least:.4f}, {x.mean:.5f}" for x in found)
             moved = f"{score:.3f} ({score - full:+.3f})"
             print(f"| {title} | {len(file):,} | {name} | {moved} | {cells} |", flush=True)
 
