@@ -30,7 +30,7 @@ MODES = ("weights", "weights-symmetric", "full")
 # As many texts as NNCF takes by default; more are thinned out evenly.
 CALIBRATION = 300
 # The least mean cosine to the float32 encoder, on a few texts. all-MiniLM-L6-v2 has 0.989 and more,
-# and 0.48 to 0.77 where its ranges were measured on one to five short texts (notes/13-engines.md).
+# and 0.48 where its ranges were measured on one word (tests/parity/test_int8.py).
 FLOOR = 0.9
 ROWS = 32  # texts of a batch, which are of about the same length
 
