@@ -2,6 +2,8 @@
 
     python convert/to_onnx.py MODEL FOLDER
     python convert/to_onnx.py MODEL FOLDER --output sentence_embedding
+    python convert/to_onnx.py MODEL FOLDER --int8 weights
+    python convert/to_onnx.py MODEL FOLDER --int8 full --calibration texts.txt --sts pairs.jsonl
 
 onnx/model.onnx takes input_ids, attention_mask and token_type_ids, int64 [batch, sequence] with
 both sizes free, and gives last_hidden_state [batch, sequence, d], or sentence_embedding [batch,
@@ -12,6 +14,11 @@ and onnx/jaxbert.json says what was done.
 FOLDER must be new or empty. Before it gets its name, onnxruntime runs the file beside the encoder
 on a few texts. Exit status: 0 if both agree; 1 if they differ; 2 if the file could not be made.
 FOLDER is there with status 0 only.
+
+--int8 (extra int8) puts the weights, or all products, into int8 once the float32 file is proved;
+onnx/model.onnx is then the int8 file. Printed are its bytes, the cosines of its rows to the
+encoder's in ONNX Runtime and in OpenVINO, and with --sts both files' correlation with scores.
+Texts for calibration and pairs are taken as they are: no prompt is put before them.
 """
 
 import argparse
@@ -22,10 +29,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import int8
 from common import NotDoneError, allowed, beside, put_in_place, run, vacant
+from runtimes import INPUTS, as_pairs, beside_encoder, in_onnxruntime, onnxruntime
 
 OUTPUTS = ("last_hidden_state", "sentence_embedding")
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # The largest difference of a number over the largest of its state or vector. Both are float32 in
 # other orders of sums, which gives 1e-6; the smallest mistake that is known, tanh gelu for exact
 # gelu, gives 1e-4.
@@ -41,6 +49,20 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("folder", metavar="FOLDER", type=Path, help="new or empty")
     top.add_argument("--output", choices=OUTPUTS, default=OUTPUTS[0], help="default: %(default)s")
     top.add_argument("--revision", help="branch, tag or commit on the hub")
+    top.add_argument("--int8", choices=int8.MODES, help="the file in int8, by NNCF")
+    top.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE.txt",
+        help="texts for --int8 full, one a line, like those that will be embedded",
+    )
+    top.add_argument(
+        "--sts",
+        type=Path,
+        metavar="FILE",
+        help="pairs with scores, on which int8 is compared: JSONL, CSV or TSV with sentence1, "
+        "sentence2, score",
+    )
     top.add_argument(
         "--ignore-config",
         action="append",
@@ -90,43 +112,24 @@ def exported(model: Any, output: str) -> bytes:
 # --- the proof -----------------------------------------------------------------------------------
 
 
-def largest_difference(file: bytes, model: Any, output: str) -> tuple[float, int]:
-    """The largest difference between onnxruntime and the encoder, relative, and on how many texts.
+def largest_difference(file: bytes, model: Any, output: str) -> float:
+    """The largest difference between onnxruntime and the encoder, relative to each row's largest.
 
-    Texts of several lengths share a batch, and one is alone.
+    It is NaN where a number is.
     """
-    import jax.numpy as jnp
     import numpy as np
-    import onnxruntime
 
-    from jaxbert.model.head import PoolingHead
-    from jaxbert.verify.report import sample
-
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    ids, mask, _ = sample(model)
-    worst = 0.0
-    for rows in (slice(None), slice(0, 1)):
-        given = [ids[rows], mask[rows], np.zeros_like(ids[rows])]
-        if model.encoder.config.type_vocab_size > 1:
-            given[2] = (np.cumsum(given[1], axis=1) > 3).astype(np.int32)  # as in a pair of texts
-        names = [port.name for port in session.get_inputs()]
-        arrays = dict(zip(INPUTS, (array.astype(np.int64) for array in given), strict=True))
-        (theirs,) = session.run([output], {name: arrays[name] for name in names})
-        ours = model.encoder(*given)
-        if output == "sentence_embedding":
-            head = PoolingHead(model.stack.pooling, model.stack.after)
-            ours = np.asarray(head(ours, jnp.asarray(given[1] != 0)))
-        else:
-            theirs, ours = theirs[given[1] != 0], np.asarray(ours)[given[1] != 0]
+    session, worst = in_onnxruntime(file), 0.0
+    for theirs, ours in beside_encoder(session, model, output, as_pairs(model)):
         scale = np.abs(ours).max(axis=-1, keepdims=True)
-        worst = np.maximum(worst, (np.abs(theirs - ours) / scale).max())  # keeps NaN
-    return float(worst), len(ids)
+        worst = np.maximum(worst, (np.abs(theirs - ours) / scale).max())
+    return float(worst)
 
 
 # --- the folder ----------------------------------------------------------------------------------
 
 
-def described(options: argparse.Namespace, model: Any) -> dict[str, Any]:
+def described(options: argparse.Namespace, model: Any, plan: int8.Plan | None) -> dict[str, Any]:
     """What onnx/jaxbert.json says; no dates and no paths, so that it is the same everywhere."""
     import jaxbert
     from jaxbert.checkpoint.sums import sha256
@@ -141,6 +144,7 @@ def described(options: argparse.Namespace, model: Any) -> dict[str, Any]:
         "output": options.output,
         "max_length": model.part.max_length,
         "jaxbert": jaxbert.__version__,
+        **({} if plan is None else {"int8": plan.about}),
     }
 
 
@@ -155,17 +159,39 @@ def copy_descriptions(model: Any, folder: Path) -> None:
             shutil.copyfile(file, folder / name)
 
 
+def write(place: Path, file: bytes, about: dict[str, Any], model: Any) -> None:
+    """Make the folder: complete, or not at all."""
+    partial = beside(place)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        (partial / "onnx").mkdir(parents=True)
+        (partial / "onnx" / "model.onnx").write_bytes(file)
+        text = json.dumps(about, indent=2, ensure_ascii=False)
+        (partial / "onnx" / "jaxbert.json").write_text(text + "\n", encoding="utf-8")
+        copy_descriptions(model, partial)
+        put_in_place(partial, place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def planned(options: argparse.Namespace) -> int8.Plan | None:
+    """What is to be done about int8; NotDoneError for options that need it and lack it."""
+    if options.int8 is not None:
+        return int8.Plan.of(options.int8, options.calibration, options.sts)
+    if options.calibration or options.sts:
+        raise NotDoneError(
+            f"--calibration and --sts are for --int8; add --int8 {' or '.join(int8.MODES)}"
+        )
+    return None
+
+
 def convert(options: argparse.Namespace) -> bool:
     """Export, prove, write, and say so; whether the file agrees with the encoder."""
     place = vacant(options.folder)
-    try:
-        import onnxruntime  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise NotDoneError(
-            "onnxruntime is not installed, and no file is written unproved; it comes with "
-            "jaxbert's extra named parity"
-        ) from error
+    onnxruntime()
+    plan = planned(options)
     from jaxbert.verify.opened import load_model
+    from jaxbert.verify.report import sample
 
     model = load_model(
         options.name,
@@ -173,30 +199,28 @@ def convert(options: argparse.Namespace) -> bool:
         ignore_config=tuple(options.ignore_config),
         dtype="float32",
     )
-    file = exported(model, options.output)
-    worst, texts = largest_difference(file, model, options.output)
+    file = float32 = exported(model, options.output)
+    worst = largest_difference(float32, model, options.output)
+    *_, what = sample(model)
+    proof = f"{worst:.1e} of the largest number, on {what} (tolerance {TOLERANCE:g})"
     if not worst <= TOLERANCE:
-        print(
-            f"the file DIFFERS from the encoder, so nothing is written: {worst:.1e} of the largest "
-            f"number, on {texts} texts (tolerance {TOLERANCE:g})"
-        )
+        print(f"the file DIFFERS from the encoder, so nothing is written: {proof}")
         return False
-    partial = beside(place)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        (partial / "onnx").mkdir(parents=True)
-        (partial / "onnx" / "model.onnx").write_bytes(file)
-        about = json.dumps(described(options, model), indent=2, ensure_ascii=False)
-        (partial / "onnx" / "jaxbert.json").write_text(about + "\n", encoding="utf-8")
-        copy_descriptions(model, partial)
-        put_in_place(partial, place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    lines = [f"onnxruntime agrees with the encoder: at most {proof}"]
+    if plan is not None:
+        file = plan.file(float32, model)
+        found = int8.beside_float32(file, model, options.output)
+        if not int8.close_enough(found):
+            print("the file in int8 DIFFERS from the encoder, so nothing is written:")
+            print(*int8.cosine_lines(found), plan.advice, sep="\n")
+            return False
+        share = f"{len(file) / len(float32):.2f} of {len(float32):,} in float32"
+        lines = [f"{lines[0]}, before int8", f"int8, {plan.mode}: {len(file):,} bytes, {share}"]
+        lines += int8.cosine_lines(found)
+        lines += plan.correlated(float32, file, model, options.output)
+    write(place, file, described(options, model, plan), model)
     print(f"{options.folder}: onnx/model.onnx, {len(file):,} bytes, gives {options.output}")
-    print(
-        f"onnxruntime agrees with the encoder: at most {worst:.1e} of the largest number, on "
-        f"{texts} texts (tolerance {TOLERANCE:g})"
-    )
+    print(*lines, sep="\n")
     return True
 
 

@@ -45,6 +45,14 @@ BFLOAT16 = 32 * 2.0**-9
 # more between any two operators.
 GRAPH_BFLOAT16 = 2 * BFLOAT16
 
+# Two layers with weights in int8, of the norm of a row. A weight is off by at most 2^-9 of the
+# range of its feature, some four times a usual weight, and OpenVINO rounds states to 8 bits too.
+INT8_WEIGHTS = 2.0**-4
+
+# The same with both sides of every product in int8: two roundings more, and what is beyond the
+# ranges that were measured is cut.
+INT8_FULL = 2 * INT8_WEIGHTS
+
 # Two ways to compute attention, each of which rounds the probabilities and what comes out.
 BFLOAT16_ROUNDING = 4 * 2.0**-9
 

@@ -150,7 +150,7 @@ def test_refusals(program, tmp_path, capsys, monkeypatch):
     assert "no such model" in refused(program, capsys, "no such model", out)
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "onnxruntime", None)
-        assert "extra named parity" in refused(program, capsys, folder, out)
+        assert "named int8 and parity" in refused(program, capsys, folder, out)
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "onnx", None)
         assert 'pip install "jaxbert[openvino]"' in refused(program, capsys, folder, out)
