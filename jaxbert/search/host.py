@@ -52,7 +52,7 @@ def products_by_row(
     """The piece [c, d] times queries [q, d], [c', q] with c' >= c a multiple of BLOCK.
 
     The first of the numbers in `space` become the product, if there are enough: to be given new
-    memory takes a tenth of the time of the product itself.
+    memory takes a twentieth of the time of the product itself.
     """
     piece = whole_blocks(piece)
     shape = (len(piece), len(queries))
