@@ -21,6 +21,8 @@ PIECES, LONG_PIECE = {4: 8192, SOME: 2048}, 4096
 TRIED = (4, FEW, SOME, 1024)
 # Rows of which only the highest score is compared first, for more than FEW queries.
 TOGETHER = 16
+# Scores that are compared as soon as they are there, while they are in the caches of the cores.
+FRESH = 2**20
 # Bytes that `keep` takes for a row of a piece that may be among the best, and for one that is.
 CANDIDATE = 80
 # The square of a number that is far from float32's end.
@@ -47,28 +49,23 @@ def rounds_alike(queries: int, width: int) -> bool:
 
 
 def products_by_row(
-    queries: np.ndarray, piece: np.ndarray, space: np.ndarray | None = None
+    queries: np.ndarray, piece: np.ndarray, out: np.ndarray | None = None
 ) -> np.ndarray:
     """The piece [c, d] times queries [q, d], [c', q] with c' >= c a multiple of BLOCK.
 
-    The first of the numbers in `space` become the product, if there are enough: to be given new
-    memory takes a twentieth of the time of the product itself.
+    out is where it goes, None for new memory, which takes a twentieth of the time of the product.
     """
-    piece = whole_blocks(piece)
-    shape = (len(piece), len(queries))
-    if space is None or space.size < np.prod(shape):
-        return piece @ queries.T
-    return np.matmul(piece, queries.T, out=space[: np.prod(shape)].reshape(shape))
+    return np.matmul(whole_blocks(piece), queries.T, out=out)
 
 
 def dots(
-    queries: np.ndarray, piece: np.ndarray, longest: float, space: np.ndarray | None = None
+    queries: np.ndarray, piece: np.ndarray, longest: float, out: np.ndarray | None = None
 ) -> np.ndarray:
     """The products [c', q] by row; longest is the largest |q|^2.
 
     What is not finite becomes infinity, on top, to be refused.
     """
-    scores = products_by_row(queries, piece, space)
+    scores = products_by_row(queries, piece, out)
     # To look at the vectors costs less than to look at the scores of many queries: no |q . c|
     # exceeds |q| |c|.
     if len(queries) <= FEW or not longest * largest(squares_of(piece)) < FINITE:
@@ -76,7 +73,7 @@ def dots(
     return scores
 
 
-def cosines(queries: np.ndarray, piece: np.ndarray, space: np.ndarray | None = None) -> np.ndarray:
+def cosines(queries: np.ndarray, piece: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """The cosines [c', q] by row of queries of length one, which rounding may put beyond 1.
 
     What is not finite becomes infinity, on top, to be refused.
@@ -88,9 +85,9 @@ def cosines(queries: np.ndarray, piece: np.ndarray, space: np.ndarray | None = N
         squares = np.where(outside, np.float32(1.0), squares)
     lengths = np.sqrt(squares)[:, None]
     if len(queries) > piece.shape[1]:  # the vectors are fewer numbers than the scores
-        scores = products_by_row(queries, piece / lengths, space)
+        scores = products_by_row(queries, piece / lengths, out)
     else:
-        scores = products_by_row(queries, piece, space)
+        scores = products_by_row(queries, piece, out)
         scores[: len(piece)] /= lengths
     if outside.any():
         scores[~np.isfinite(scores)] = np.inf
@@ -138,7 +135,8 @@ class HostSearch:
         # The highest scores of rows together tell the more, the fewer of them are among the best.
         many = len(queries) > FEW and rows >= 2 * TOGETHER * k
         self.together = TOGETHER if many else 1
-        self.space = np.empty(rows * min(at_once, len(queries)), np.float32)
+        # Memory that is used again, since to be given it takes a twentieth of a product's time.
+        self.space = np.empty((rows + -rows % BLOCK) * min(at_once, len(queries)), np.float32)
         self.scores = np.full((len(queries), k), -np.inf, np.float32)
         self.indices = np.full((len(queries), k), -1, np.int64)
 
@@ -149,33 +147,49 @@ class HostSearch:
             for query in range(0, len(self.queries), self.at_once):
                 own = slice(query, query + self.at_once)
                 with np.errstate(all="ignore"):  # what is not finite is refused by its score
-                    scores = self.compare(self.queries[own], some)
-                    self.keep(scores, self.scores[own], self.indices[own])
+                    blocks, highest = self.compare(self.queries[own], some)
+                    self.keep(blocks, highest, self.scores[own], self.indices[own])
             self.first += len(some)
 
-    def compare(self, queries: np.ndarray, piece: np.ndarray) -> np.ndarray:
-        """The scores [c', q] of a piece [c, d], -infinity for the rows behind the piece's."""
-        if self.kind == "cosine":
-            scores = cosines(queries, piece, self.space)
-        else:
-            scores = dots(queries, piece, self.longest, self.space)
-        scores[len(piece) :] = -np.inf
-        return scores
+    def compare(self, queries: np.ndarray, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The scores [b, r, q] of blocks of r rows of a piece, and the highest [b, q] of each.
 
-    def keep(self, scores: np.ndarray, found: np.ndarray, found_rows: np.ndarray) -> None:
-        """Keep the k best of what was found and of a piece [c, q]; of equal scores earlier rows."""
-        blocks = scores.reshape(-1, self.together, scores.shape[1])
-        highest = within(blocks.max(axis=1) if self.together > 1 else scores, self.kind)
+        Those of rows behind the piece's are -infinity.
+        """
+        shape = (len(piece) + -len(piece) % BLOCK, len(queries))
+        scores = self.space[: shape[0] * shape[1]].reshape(shape)
+        blocks = scores.reshape(-1, self.together, len(queries))
+        highest = np.empty((len(blocks), len(queries)), np.float32) if self.together > 1 else scores
+        step = max(BLOCK, FRESH // len(queries) // BLOCK * BLOCK)
+        for start in range(0, len(piece), step):
+            some = piece[start : start + step]
+            own = scores[start : start + step]
+            if self.kind == "cosine":
+                cosines(queries, some, own)
+            else:
+                dots(queries, some, self.longest, own)
+            own[len(some) :] = -np.inf
+            if self.together > 1:
+                few = slice(start // self.together, (start + step) // self.together)
+                np.max(blocks[few], axis=1, out=highest[few])
+        return blocks, within(highest, self.kind)
+
+    def keep(
+        self, blocks: np.ndarray, highest: np.ndarray, found: np.ndarray, found_rows: np.ndarray
+    ) -> None:
+        """Keep the k best of what was found and of blocks; of equal scores earlier rows."""
         least = found[:, -1]  # a row that is no better comes behind all of these
         better = highest > least
-        if self.k < len(highest) and np.count_nonzero(better) > 2 * self.k * len(least):
+        number = np.count_nonzero(better)
+        if self.k < len(highest) and number > 2 * self.k * len(least):
             # The k highest are scores of k rows: what is below all of them is not among the best.
             kth = np.partition(highest, -self.k, axis=0)[-self.k]
             least = np.maximum(least, np.nextafter(kth, np.float32(-np.inf)))
             better = highest > least
-        if not better.any():
+        if not number:
             return
-        most = int(better.sum(axis=0).max()) * self.together
+        # In uint16, which is faster to add up: a piece has fewer rows than that.
+        most = int(better.view(np.uint8).sum(axis=0, dtype=np.uint16).max()) * self.together
         size = max(1, self.spare // (CANDIDATE * (most + self.k)))
         for i in range(0, len(found), size):
             few = slice(i, i + size)
@@ -190,7 +204,7 @@ class HostSearch:
         Of blocks [b, r, q] only those are looked at that are better [b, q].
         """
         block, query = np.divmod(np.flatnonzero(better), better.shape[1])
-        order = np.argsort(query, kind="stable")
+        order = np.argsort(query.astype(np.uint16), kind="stable")  # no more than QUERIES
         block, query = block[order], query[order]
         scores = within(blocks[block, :, query], self.kind)
         place, inside = np.nonzero(scores > least[query][:, None])
