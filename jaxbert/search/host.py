@@ -67,8 +67,8 @@ def dots(
     """
     scores = products_by_row(queries, piece, out)
     # To look at the vectors costs less than to look at the scores of many queries: no |q . c|
-    # exceeds |q| |c|.
-    if len(queries) <= FEW or not longest * largest(squares_of(piece)) < FINITE:
+    # exceeds |q| |c|, and no |c| the root of all squares.
+    if len(queries) <= FEW or not longest * float(np.vdot(piece, piece)) < FINITE:
         scores[~np.isfinite(scores)] = np.inf
     return scores
 
@@ -204,12 +204,12 @@ class HostSearch:
         Of blocks [b, r, q] only those are looked at that are better [b, q].
         """
         block, query = np.divmod(np.flatnonzero(better), better.shape[1])
-        order = np.argsort(query.astype(np.uint16), kind="stable")  # no more than QUERIES
-        block, query = block[order], query[order]
-        scores = within(blocks[block, :, query], self.kind)
+        scores = within(blocks[block, :, query], self.kind)  # by block: neighbours share a line
         place, inside = np.nonzero(scores > least[query][:, None])
         rows = block[place] * blocks.shape[1] + inside + self.first
-        return query[place], rows, scores[place, inside]
+        query, scores = query[place], scores[place, inside]
+        order = np.argsort(query.astype(np.uint16), kind="stable")  # no more than QUERIES
+        return query[order], rows[order], scores[order]
 
     def merge(
         self,
