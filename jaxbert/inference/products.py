@@ -4,19 +4,23 @@ import numpy as np
 
 # The number of rows of which BLAS computes all alike, where it does so at all.
 BLOCK = 64
-# Up to so many queries BLAS is faster with the long side first.
+# Up to so many queries BLAS is faster with the long side first, also where a copy follows.
 SOME = 256
 
 
-def products(queries: np.ndarray, piece: np.ndarray) -> np.ndarray:
-    """queries [q, d] times the piece [c, d], [q, c].
+def whole_blocks(piece: np.ndarray) -> np.ndarray:
+    """The piece [c, d] with rows of zeros up to a multiple of BLOCK.
 
-    The piece's rows are filled up to a multiple of BLOCK, since BLAS rounds those at the edge
-    otherwise, and equal rows are to have equal scores.
+    BLAS rounds rows at the edge otherwise, and equal rows are to have equal scores.
     """
-    c, d = piece.shape
-    if more := -c % BLOCK:
-        piece = np.concatenate([piece, np.zeros((more, d), piece.dtype)])
+    if more := -len(piece) % BLOCK:
+        return np.concatenate([piece, np.zeros((more, piece.shape[1]), piece.dtype)])
+    return piece
+
+
+def products(queries: np.ndarray, piece: np.ndarray) -> np.ndarray:
+    """queries [q, d] times the piece [c, d], [q, c]; equal rows of the piece have equal scores."""
+    c, filled = len(piece), whole_blocks(piece)
     if len(queries) > SOME:
-        return (queries @ piece.T)[:, :c]
-    return np.ascontiguousarray((piece @ queries.T).T[:, :c])
+        return (queries @ filled.T)[:, :c]
+    return np.ascontiguousarray((filled @ queries.T).T[:, :c])

@@ -72,7 +72,7 @@ def cosines(vectors: np.ndarray, rows: np.ndarray) -> Iterator[tuple[int, np.nda
     """The cosines [r, c] of at most AT_ONCE rows with each piece of all, and its first row."""
     unit = filled(unit_length(in_float32(vectors[rows])), AT_ONCE)
     for first, stop in pieces(len(vectors), ROWS):
-        yield first, compared(unit, in_float32(vectors[first:stop]), "cosine")[: len(rows)]
+        yield first, compared(unit, in_float32(vectors[first:stop]))[: len(rows)]
 
 
 def rows_of_cosines(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:

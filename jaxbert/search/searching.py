@@ -36,29 +36,49 @@ BUDGET = 128 * 2**20
 PIECE, LONG_PIECE, QUERIES = 2048, 4096, 1024
 # Candidates per answer where vectors in fewer bits are searched and then compared in float32.
 OVERSAMPLE = 4
+# Bytes for a query and a row on the device: the score, and twice as much while the best are chosen.
+PAIR = 12
+# Bytes of a byte of packed bits, of a query and a row: what differs, and its bits, in int32.
+DIFFERING = 5
 
 
-def sizes(queries: int, width: int, budget: int, piece: int | None = None) -> tuple[int, int]:
+def sizes(
+    queries: int, width: int, budget: int, piece: int | None = None, *, k: int = 0, pair: int = PAIR
+) -> tuple[int, int]:
     """(queries at a time, rows of a piece), powers of two whose arrays fit the budget.
 
-    piece is the most rows, None those that suit a device. Raises InputError for a budget that not
-    even 8 rows fit.
+    piece is the most rows, None those that suit a device; k and pair are those of `memory`. Raises
+    InputError for a budget that not even a query with 8 rows fits.
     """
     q = min(QUERIES, 1 << max(0, queries - 1).bit_length())
     c = piece or (PIECE if q < QUERIES // 4 else LONG_PIECE)
-    while memory(q, c, width) > budget and max(q, c) > 8:
-        q, c = (q // 2, c) if q >= c else (q, c // 2)
-    if memory(q, c, width) > budget:
+    while memory(q, c, width, k, pair) > budget and (q > 1 or c > 8):
+        # Fewer rows of a piece make the lists of the best no shorter.
+        fewer = q > 1 and (q >= c or c <= 8 or q * answers(k, c) > budget // 2)
+        q, c = (q // 2, c) if fewer else (q, c // 2)
+    if memory(q, c, width, k, pair) > budget:
         raise InputError(
-            f"budget is {budget} bytes, and vectors of width {width} need {memory(q, c, width)}; "
-            "raise it"
+            f"budget is {budget} bytes, and vectors of width {width} need "
+            f"{memory(q, c, width, k, pair)} for {k} answers; raise it"
         )
     return q, c
 
 
-def memory(queries: int, piece: int, width: int) -> int:
-    """Bytes of queries, of a piece twice (as read, and prepared), and of scores with indices."""
-    return 4 * (queries * width + 2 * piece * width + 3 * queries * piece)
+def memory(queries: int, piece: int, width: int, k: int = 0, pair: int = PAIR) -> int:
+    """Bytes of queries, of a piece twice (as read, and prepared), of scores, and of the k best.
+
+    pair is in bytes, for each query with each row of the piece: its score and what is made of it.
+    """
+    vectors = 4 * (queries * width + 2 * piece * width)
+    return vectors + pair * queries * piece + queries * answers(k, piece)
+
+
+def answers(k: int, piece: int) -> int:
+    """Bytes of a query's lists of scores and indices while a piece's best are put among them.
+
+    The best so far and those that come of it, and twice (as they are, and sorted) both together.
+    """
+    return 8 * (2 * k + 2 * (k + min(k, piece)))
 
 
 class Search:
@@ -80,7 +100,8 @@ class Search:
         self.kind, self.k, self.first = "bits, by products" if many_bits else kind, k, 0
         self.number = len(queries)
         width = queries.shape[1] * (8 if many_bits else 1)
-        self.at_once, self.rows = sizes(self.number, width, budget)
+        pair = PAIR + (DIFFERING * width if self.kind == "bits" else 0)
+        self.at_once, self.rows = sizes(self.number, width, budget, k=k, pair=pair)
         with computing():
             blocks = range(0, self.number, self.at_once)
             self.blocks = [
@@ -165,7 +186,8 @@ def top_k(
     where d is the number of features.
     With rescore, the vectors [n, d] of the corpus in floats, the oversample * k best are compared
     again in float32 by the similarity: that is exact in the scores, not in what was left out.
-    budget is in bytes, for the arrays on the device beside queries and answers. Raises
+    budget is in bytes, for the arrays on the device beside all queries and all answers; what takes
+    the most of it are a piece's scores, and for a large k the lists of some queries' best. Raises
     InputTypeError, InputError, also for NaN and infinity.
     """
     asked = rows_of(queries, "queries")

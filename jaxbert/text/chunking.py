@@ -7,6 +7,7 @@ Source: Guenther et al., arXiv:2409.04701, which also has the windows for longer
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,13 +81,14 @@ class TokenSpans:
         inside = (index >= self.first) & (index < self.stop)
         return np.where(inside[:, None], np.maximum(self.tokens.offsets - self.prompt, 0), 0)
 
-    @property
+    @cached_property
     def begins(self) -> np.ndarray:
         """The character where each token of the text begins, never before the previous one.
 
-        A token after the text's last character begins with that character.
+        A token after the text's last character begins with that character. In int64, as spans are:
+        a search in numbers of another type would copy them all for each part.
         """
-        begins = self.offsets[self.first : self.stop, 0]
+        begins = self.offsets[self.first : self.stop, 0].astype(np.int64)
         return np.minimum(np.maximum.accumulate(begins), max(self.length - 1, 0))
 
     def members(self, span: np.ndarray) -> np.ndarray:
@@ -97,12 +99,11 @@ class TokenSpans:
         """
         if span[0] == 0 and span[1] >= self.length:
             return np.arange(len(self.tokens.ids))
-        index = self.first + np.flatnonzero((self.begins >= span[0]) & (self.begins < span[1]))
-        if index.size and index[0] == self.first:
-            index = np.concatenate([np.arange(self.first), index])
-        if index.size and index[-1] == self.stop - 1:
-            index = np.concatenate([index, np.arange(self.stop, len(self.tokens.ids))])
-        return index
+        first, stop = (self.first + np.searchsorted(self.begins, span)).tolist()
+        if first < stop:
+            first = 0 if first == self.first else first
+            stop = len(self.tokens.ids) if stop == self.stop else stop
+        return np.arange(first, stop)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 
 from jaxbert import Ranges, quantize_embeddings
 from jaxbert.errors import InputError, InputTypeError
-from jaxbert.inference.similarity import similarity
-from jaxbert.search import Bits, Bytes, Search, host, searching, top_k
+from jaxbert.inference.similarity import similarity, unit_length
+from jaxbert.search import Bits, Bytes, Search, comparing, host, searching, top_k
 from tests.tolerances import FUNCTION
 
 # Pieces of 8 rows, and no queries together with others: several of both.
-SMALL = searching.memory(8, 8, 13)
+SMALL = searching.memory(8, 8, 13, 17)
 
 
 def whole(n, d=13, seed=0, high=3):
@@ -184,6 +185,36 @@ def test_pieces_that_end_anywhere_change_nothing(k, queries):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("rising", [False, True])
+@pytest.mark.parametrize("spare", [2**14, 2**26])
+def test_blocks_of_rows_change_nothing(rising, spare):
+    """Many queries, whose rows are looked at together; also where each piece is better."""
+    asked, corpus = whole(61, seed=1), whole(2003)
+    if rising:
+        corpus[:, 0] = np.arange(len(corpus)) // 5
+        asked[:, 0] = 3.0
+    search = host.HostSearch(asked, "dot", 7, 64, 512, spare)
+    assert search.together == host.TOGETHER
+    search.look(corpus)
+    for a, b in zip(search.result(), sorted_all(asked @ corpus.T, 7), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("width", [13, 389])  # fewer than the queries, and more
+def test_cosines_that_rounding_puts_beyond_one_are_one(width):
+    random = np.random.default_rng(0)
+    asked = random.normal(size=(61, width)).astype(np.float32)
+    corpus = random.permutation(np.concatenate([asked * np.float32(i) for i in range(1, 20)]))
+    raw = host.cosines(unit_length(asked), corpus)
+    assert raw.max() > 1.0, "the test needs such cosines"
+    search = host.HostSearch(asked, "cosine", 7, 64, 2048, 2**26)
+    assert search.together == host.TOGETHER
+    search.look(corpus)
+    expected = sorted_all(np.clip(raw[: len(corpus)].T, -1.0, 1.0), 7)
+    for a, b in zip(search.result(), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("queries", [3, 300])
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -223,15 +254,57 @@ def test_the_host_stays_within_the_budget_also_where_all_rows_are_better(q, k, m
     assert most < budget + queries.nbytes + 2 * 12 * q * k
 
 
-def test_what_a_piece_and_its_scores_need_is_within_the_budget():
+def test_what_a_piece_its_scores_and_the_answers_need_is_within_the_budget():
     for queries in (1, 5, 1024, 10**6):
         for width in (1, 13, 4096):
             for budget in (2**20, 2**27, 2**40):
-                q, c = searching.sizes(queries, width, budget)
-                assert searching.memory(q, c, width) <= budget
-                assert q & (q - 1) == c & (c - 1) == 0
-    with pytest.raises(InputError, match="budget is 1000 bytes, and vectors of width 4096 need"):
-        searching.sizes(3, 4096, 1000)
+                for k in (0, 7, 1009, 8191):
+                    q, c = searching.sizes(queries, width, budget, k=k)
+                    assert searching.memory(q, c, width, k) <= budget
+                    assert q & (q - 1) == c & (c - 1) == 0
+    words = "budget is 1000 bytes, and vectors of width 4096 need .* for 5 answers"
+    with pytest.raises(InputError, match=words):
+        searching.sizes(3, 4096, 1000, k=5)
+
+
+def test_many_answers_leave_room_for_fewer_queries_before_pieces_are_short():
+    few, many = (searching.sizes(1024, 384, searching.BUDGET, k=k) for k in (10, 10**5))
+    assert few == (1024, 4096)
+    assert many[0] < few[0]
+    assert many[1] == few[1]
+    assert searching.sizes(1024, 384, searching.BUDGET, k=4 * 10**6)[0] == 1
+
+
+@pytest.mark.parametrize("kind", ["dot", "euclidean", "bits"])
+@pytest.mark.parametrize(
+    ("queries", "piece", "k"), [(61, 509, 7), (61, 509, 1009), (8, 8, 4099), (13, 2039, 101)]
+)
+def test_the_memory_of_a_step_is_what_xla_says_or_more(kind, queries, piece, k):
+    """Arguments, the answer and what is between: k beyond a piece's rows, and less."""
+    width = 53
+    shape, of = jax.ShapeDtypeStruct, np.uint8 if kind == "bits" else np.float32
+    found = shape((queries, k), np.float32), shape((queries, k), np.int32)
+    vectors = [shape((n, width), of) for n in (queries, piece)]
+    numbers = [shape((), np.int32)] * 2
+    step = comparing._merge.lower(kind, found, *vectors, *numbers).compile().memory_analysis()
+    sizes = step.argument_size_in_bytes, step.output_size_in_bytes, step.temp_size_in_bytes
+    pair = searching.PAIR + (searching.DIFFERING * width if kind == "bits" else 0)
+    assert sum(sizes) <= searching.memory(queries, piece, width, k, pair)
+    if kind != "bits":  # whose differing bits take more than all answers do here
+        without = searching.memory(queries, piece, width, 0)
+        assert (sum(sizes) > without) == (k > 1000), "the answers are what makes the difference"
+
+
+@pytest.mark.parametrize("k", [17, 4099])
+def test_a_search_on_the_device_counts_its_answers(k):
+    search = Search(whole(1031), "dot", k, budget=2**22)
+    assert searching.memory(search.at_once, search.rows, 13, k) <= 2**22
+    assert all(scores.shape == (search.at_once, k) for scores, _ in search.found)
+    queries, corpus = whole(11, seed=1), whole(131)
+    found = top_k(queries, corpus, k, similarity="manhattan", budget=2**22)
+    expected = sorted_all(similarity(queries, corpus, "manhattan"), k)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 # --- fewer bits ----------------------------------------------------------------------------------

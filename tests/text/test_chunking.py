@@ -79,6 +79,83 @@ def test_one_part_over_the_text_is_encode(tokenizer, include_prompt):
         np.testing.assert_array_equal(np.concatenate(chunks), np.concatenate(vectors))
 
 
+# --- many parts --------------------------------------------------------------------------------
+
+
+def members_by_definition(spans_of_text, span):
+    """The tokens that begin in a span, with what is before the first token and after the last."""
+    text, begins = spans_of_text, spans_of_text.begins
+    everything = np.arange(len(text.tokens.ids))
+    if span[0] == 0 and span[1] >= text.length:
+        return everything
+    own = text.first + np.array([i for i, b in enumerate(begins) if span[0] <= b < span[1]], int)
+    before = everything[: text.first] if text.first in own else []
+    after = everything[text.stop :] if text.stop - 1 in own else []
+    return np.concatenate([before, own, after]).astype(int)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tokens_of_a_part_are_those_that_begin_in_it(kind):
+    tokenizer = Tokenizer(KINDS[kind](), "right")
+
+    @settings(max_examples=200, deadline=None)
+    @given(prompt=st.sampled_from(["", "abc ", "a: "]), text=LONGER, data=st.data())
+    def check(prompt, text, data):
+        (tokens,) = tokenizer.detailed([prompt + text])
+        spans_of_text = TokenSpans.of(tokens, len(prompt), len(text))
+        start = data.draw(st.integers(0, max(len(text) - 1, 0)))
+        span = np.array([start, data.draw(st.integers(start + 1, max(len(text), start + 1)))])
+        found = spans_of_text.members(span)
+        np.testing.assert_array_equal(found, members_by_definition(spans_of_text, span))
+
+    check()
+
+
+class Counted(np.ndarray):
+    """Numbers that count how many of them any of NumPy's functions reads."""
+
+    read = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
+        """The function of the numbers, counted again."""
+        return self.counted(getattr(ufunc, method), inputs, keywords)
+
+    def __array_function__(self, function, types, arguments, keywords):
+        """The function of the numbers, counted again."""
+        if function is np.searchsorted and arguments[0].dtype == arguments[1].dtype:
+            plain = [np.asarray(x) for x in arguments]
+            Counted.read += plain[1].size * (int(np.log2(plain[0].size)) + 1)
+            return np.searchsorted(*plain, **keywords)
+        return self.counted(function, arguments, keywords)
+
+    def astype(self, dtype):
+        """The numbers in another type, counted again."""
+        return self.counted(np.ndarray.astype, (self, dtype), {})
+
+    @staticmethod
+    def counted(function, arguments, keywords):
+        """function of the arguments, whose sizes are counted."""
+        plain = [x.view(np.ndarray) if isinstance(x, Counted) else x for x in arguments]
+        Counted.read += sum(np.size(x) for x in plain if isinstance(x, np.ndarray))
+        return function(*plain, **keywords).view(Counted)
+
+
+def numbers_read(words):
+    """How many numbers are read for the tokens of so many parts, each a word."""
+    (tokens,) = Tokenizer(wordpiece(), "right").detailed(["a " * words])
+    text = TokenSpans.of(tokens._replace(offsets=tokens.offsets.view(Counted)), 0, 2 * words)
+    Counted.read = 0
+    members = [text.members(np.array([i, i + 2])) for i in range(0, 2 * words, 2)]
+    assert sum(map(len, members)) == words + 2
+    return Counted.read
+
+
+def test_twice_as_many_parts_take_twice_the_work():
+    few, many = numbers_read(257), numbers_read(514)
+    assert few > 257, "nothing was counted"
+    assert many < 2.3 * few  # quadratic: 4
+
+
 # --- windows of small models -------------------------------------------------------------------
 
 
