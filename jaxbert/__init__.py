@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jaxbert.embedder import Embedder as Embedder
     from jaxbert.encoder import Encoder as Encoder
     from jaxbert.errors import JaxbertError as JaxbertError
+    from jaxbert.inference.apart import Apart as Apart
     from jaxbert.inference.outputs import TokenEmbeddings as TokenEmbeddings
     from jaxbert.inference.pooling import mean_pool as mean_pool
     from jaxbert.inference.quantise import Ranges as Ranges
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Apart": "inference.apart",
     "AsyncCrossEncoder": "inference.queue_pairs",
     "AsyncEmbedder": "inference.queue",
     "Bias": "model.position",

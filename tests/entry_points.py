@@ -241,6 +241,7 @@ CALLS = {
             "calibration_embeddings": vectors(),
         },
     ),
+    "Apart": (lambda: jaxbert.Apart, lambda: {"nice": 3}),
     "Ranges": (
         lambda: jaxbert.Ranges,
         lambda: {"low": np.zeros(3, np.float32), "high": np.ones(3, np.float32)},
@@ -496,7 +497,7 @@ CALLS |= {
     ),
     "MaskedLM.fill": (lambda: filler().fill, lambda: {"texts": "a [MASK] b", "top_k": 3}),
 }
-SERVED = {"max_wait": 3.0, "timeout": 3.0, "long": 3, "listener": None}
+SERVED = {"max_wait": 3.0, "timeout": 3.0, "long": 3, "listener": None, "apart": None}
 ASKED = {"prompt_name": None, "prompt": None, "max_length": None}
 CALLS |= {
     "AsyncEmbedder": (lambda: opened(AsyncEmbedder), lambda: {"embedder": embedder()} | SERVED),

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxbert.arguments import as_list, choice, flag, integer
 from jaxbert.errors import InputError
-from jaxbert.inference.apart import Apart as Apart
+from jaxbert.inference.apart import Apart
 from jaxbert.inference.computers import computers_of
 from jaxbert.inference.model_queue import ModelQueue, apart_of
 from jaxbert.inference.queue_models import AnyEmbedder, check_model

@@ -35,7 +35,8 @@ from flax import nnx
 from jaxbert import Embedder, Encoder, EncoderConfig
 from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
-from jaxbert.inference.queue import Apart, AsyncEmbedder
+from jaxbert.inference.apart import Apart
+from jaxbert.inference.queue import AsyncEmbedder
 
 # Name, kind of texts, how many, texts a request, callers at once.
 ROWS = (

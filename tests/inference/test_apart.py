@@ -22,10 +22,10 @@ from jaxbert.errors import (
     ProcessEndedError,
     TextError,
 )
-from jaxbert.inference.apart import ApartComputer, Child
+from jaxbert.inference.apart import Apart, ApartComputer, Child
 from jaxbert.inference.batches import Padded
 from jaxbert.inference.child import Job, Start, computed
-from jaxbert.inference.queue import Apart, AsyncCrossEncoder, AsyncEmbedder
+from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.model.attention import dense
 from tests.models import scored, write_folder
 
