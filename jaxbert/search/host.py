@@ -95,7 +95,7 @@ def cosines(queries: np.ndarray, piece: np.ndarray, out: np.ndarray | None = Non
 
 
 def squares_of(x: np.ndarray) -> np.ndarray:
-    """|x|^2 of each row."""
+    """The squared length |x|^2 of each row."""
     return np.einsum("nd,nd->n", x, x)
 
 
