@@ -26,8 +26,13 @@ from jaxbert.process.backend import option
 
 log = logging.getLogger(__name__)
 
-# JAX's options that decide about the numbers, and where compiled programs are kept.
-OPTIONS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_compilation_cache_dir")
+# JAX's options that decide about the numbers: on what, how, and with which compiled programs.
+OPTIONS = (
+    "jax_platforms",
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_compilation_cache_dir",
+)
 # Seconds for a process to end by itself after its input has ended.
 GRACE = 10.0
 
@@ -56,7 +61,7 @@ class Child:
         start = Start(apart.nice, {name: option(name) for name in OPTIONS})
         found = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jaxbert.inference.child"],
+            [sys.executable, "-P", "-m", "jaxbert.inference.child"],  # -P: from these folders alone
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": found},
@@ -123,7 +128,7 @@ class Pending:
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """(results [m, ...] of the texts, which of them [m] are right), once they are there."""
         rows, right, compilations = self.computer.answer(self.child)
-        self.computer.compilations += compilations
+        self.computer.compiled += compilations
         return rows, right
 
 
@@ -136,21 +141,26 @@ class ApartComputer:
         """`here` is the model's computer in this process; nothing starts yet."""
         self.here, self.model, self.apart = here, model, apart
         self.child: Child | None = None
-        self.starts, self.compilations = True, 0
+        self.starts, self.compiled = True, 0
 
     @property
     def engine(self) -> Engine[Any]:
         """That of the model in this process."""
         return self.here.engine
 
+    @property
+    def compilations(self) -> int:
+        """How many shapes the process and the model in this one have compiled, or read."""
+        return self.here.compilations + self.compiled
+
     def begin(
         self, kind: str, batch: Batch, tokens: Sequence[np.ndarray], skipped: Sequence[int]
     ) -> Rows:
         """A batch of a plan of all these texts on its way; arguments as `Engine.dispatch`."""
+        self.engine.check_unchanged()  # before the process gets the weights
         child = self.running()
         if child is None:
             return self.here.begin(kind, batch, tokens, skipped)
-        self.engine.check_unchanged()
         own = [tokens[i] for i in batch.members]
         self.engine.admit([batch], sum(map(count, own)))
         moved = batch._replace(members=np.arange(len(own)))
@@ -159,6 +169,9 @@ class ApartComputer:
 
     def running(self) -> Child | None:
         """The process, started if it is not there; None where it cannot be."""
+        if self.child is not None and self.child.process.poll() is not None:
+            self.child.end()  # it has died while nothing was asked of it
+            self.child = None
         if self.child is None and self.starts:
             try:
                 self.child = Child(self.model, self.apart)

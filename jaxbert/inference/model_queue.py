@@ -22,6 +22,7 @@ from jaxbert.errors import (
 from jaxbert.inference.apart import Apart, ApartComputer
 from jaxbert.inference.batches import count
 from jaxbert.inference.computers import AnyComputer, Computer
+from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.lanes import PLANNED, Lane
 from jaxbert.inference.news import Teller
 from jaxbert.inference.queue_tokens import INLINE
@@ -64,9 +65,13 @@ class ModelQueue:
         self.warm: dict[str, int] = {}  # kind -> tokens up to which its shapes are compiled
         self.listener = Careful(Listener() if listener is None else checked_listener(listener))
         self.computers = computers
+        self.elsewhere = apart if backend() == "cpu" else None
         by_lane: dict[str, Sequence[AnyComputer]] = {"texts": computers}
         if backend() == "cpu":
-            by_lane = {"short": computers, "long": computers if apart is None else [apart]}
+            by_lane = {
+                "short": computers,
+                "long": [self.elsewhere] if self.elsewhere else computers,
+            }
         self.tell = Teller()
         self.lanes = [Lane(name, own, self.tell, self.listener) for name, own in by_lane.items()]
         self.pool = ThreadPoolExecutor(TOKENISING, "jaxbert-tokenise")
@@ -223,8 +228,10 @@ class ModelQueue:
     @property
     def compilations(self) -> int:
         """How many shapes all devices have compiled, or read from the cache, so far."""
-        own = {computer for lane in self.lanes for computer in lane.computers}
-        return sum(computer.compilations for computer in own | set(self.computers))
+        counts = [computer.compilations for computer in self.computers]
+        if self.elsewhere is not None:  # which counts those of the first one too
+            counts[0] = self.elsewhere.compilations
+        return sum(counts)
 
     async def prepared(self, kind: str, longest: int, typed: bool = False) -> int:
         """Compile all shapes of texts of up to `longest` tokens; how many were new."""
@@ -271,11 +278,14 @@ class ModelQueue:
 def apart_of(apart: Any, here: Computer, model: Any) -> ApartComputer | None:
     """The computer of long texts that `apart` asks for; None: those of the short ones.
 
+    With several devices it is None too, for a long text then keeps only one of them from the rest.
     Raises InputTypeError.
     """
     if apart is not None and not isinstance(apart, Apart):
         raise InputTypeError(f"apart is {shown(apart)}; pass Apart(), or None")
-    return None if apart is None else ApartComputer(here, model, apart)
+    if apart is None or isinstance(model.engine.devices, DataParallel):
+        return None
+    return ApartComputer(here, model, apart)
 
 
 def seconds(value: Any, name: str) -> float:

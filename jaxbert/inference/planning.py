@@ -134,7 +134,7 @@ class ByLength:
         batches: list[Batch] = []
         below = 0  # the most tokens of a text that gets a shorter row
         for length in lengths(most, self.steps, self.longest):
-            alone = self.most_alone(below + 1, length, texts)
+            alone = self.most_alone(below + 1, texts)
             batches += [
                 Padded(none, n, length)
                 for n in row_counts(rows_for, alone, self.full(length, None))
@@ -149,14 +149,11 @@ class ByLength:
             batches += self.together.shapes(most, texts, self.steps)
         return batches
 
-    def most_alone(self, tokens: int, length: int, texts: int) -> int:
-        """How many of `texts` texts of at least so many tokens can get rows of this length."""
+    def most_alone(self, tokens: int, texts: int) -> int:
+        """How many of `texts` texts of at least so many tokens can get a row each."""
         if self.packing is None or tokens > min(self.packing.limits):
             return texts
-        room = self.packing.length
-        # Texts that one row would hold get no more slots than that row has.
-        row = self.together is not None and self.together.holds(room // tokens, room)
-        return min(texts, max(1, room // (length if row else tokens)))
+        return min(texts, max(1, self.packing.length // tokens))
 
 
 @dataclass(frozen=True)

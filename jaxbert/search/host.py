@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxbert.inference.products import BLOCK, SOME, whole_blocks
+from jaxbert.inference.products import BLOCK, SMALL, SOME, filled, filled_rows
 from jaxbert.inference.similarity import unit_length
 from jaxbert.search.checks import check_scores
 
@@ -44,18 +44,19 @@ def rounds_alike(queries: int, width: int) -> bool:
     """
     random = np.random.default_rng(0)
     row, asked = (random.normal(size=(n, width)).astype(np.float32) for n in (1, queries))
-    scores = products_by_row(asked, np.repeat(row, 3 * BLOCK, axis=0))
+    pieces = (np.repeat(row, rows, axis=0) for rows in (1, 3 * BLOCK, piece_rows(queries)))
+    scores = np.concatenate([products_by_row(asked, piece)[: len(piece)] for piece in pieces])
     return bool((scores == scores[:1]).all())
 
 
 def products_by_row(
     queries: np.ndarray, piece: np.ndarray, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """The piece [c, d] times queries [q, d], [c', q] with c' >= c a multiple of BLOCK.
+    """The piece [c, d] times queries [q, d], [c', q] with c' = filled_rows(c, q).
 
     out is where it goes, None for new memory, which takes a twentieth of the time of the product.
     """
-    return np.matmul(whole_blocks(piece), queries.T, out=out)
+    return np.matmul(filled(piece, len(queries)), queries.T, out=out)
 
 
 def dots(
@@ -136,7 +137,8 @@ class HostSearch:
         many = len(queries) > FEW and rows >= 2 * TOGETHER * k
         self.together = TOGETHER if many else 1
         # Memory that is used again, since to be given it takes a twentieth of a product's time.
-        self.space = np.empty((rows + -rows % BLOCK) * min(at_once, len(queries)), np.float32)
+        most = min(at_once, len(queries))
+        self.space = np.empty(filled_rows(rows, most) * most + 2 * SMALL, np.float32)
         self.scores = np.full((len(queries), k), -np.inf, np.float32)
         self.indices = np.full((len(queries), k), -1, np.int64)
 
@@ -156,7 +158,7 @@ class HostSearch:
 
         Those of rows behind the piece's are -infinity.
         """
-        shape = (len(piece) + -len(piece) % BLOCK, len(queries))
+        shape = (filled_rows(len(piece), len(queries)), len(queries))
         scores = self.space[: shape[0] * shape[1]].reshape(shape)
         blocks = scores.reshape(-1, self.together, len(queries))
         highest = np.empty((len(blocks), len(queries)), np.float32) if self.together > 1 else scores

@@ -55,22 +55,14 @@ async def served(
     """The models with their queues, every usual shape of a batch compiled."""
     embedder, ranker = await in_thread(lambda: opened(options, models))
     waits = {"max_wait": options.max_wait, "timeout": options.timeout, "listener": state.metrics}
-    length = warm(options, embedder.max_seq_length)
     most = rules.most_tokens
-    queue = BoundedEmbedder(
-        embedder,
-        most,
-        rules.most_states,
-        long=min(LONG, length),
-        apart=apart(options, length, embedder.max_seq_length),
-        **waits,
-    )
+    length, lane = lanes(options, embedder.max_seq_length)
+    queue = BoundedEmbedder(embedder, most, rules.most_states, **lane, **waits)
     await queue.warmup(length, states=options.warm_states)
     ranks = None
     if ranker is not None:
-        length = warm(options, ranker.max_seq_length)
-        process = apart(options, length, ranker.max_seq_length)
-        ranks = BoundedCrossEncoder(ranker, most, long=min(LONG, length), apart=process, **waits)
+        length, lane = lanes(options, ranker.max_seq_length)
+        ranks = BoundedCrossEncoder(ranker, most, **lane, **waits)
         await ranks.warmup(length)
     return Served(
         name=state.name,
@@ -119,9 +111,15 @@ def warm(options: argparse.Namespace, longest: int) -> int:
     return min(integer(options.warm, "--warm", 1), longest)
 
 
-def apart(options: argparse.Namespace, warm: int, longest: int) -> Apart | None:
-    """The process for texts of more tokens than are warm, if the model takes such texts."""
-    return Apart() if options.long_texts == "apart" and longest > warm else None
+def lanes(options: argparse.Namespace, longest: int) -> tuple[int, dict[str, Any]]:
+    """The tokens up to which batches are compiled, and which texts are computed as long ones.
+
+    Those are the ones that are not compiled, in a process of their own, or of over LONG tokens.
+    """
+    length = warm(options, longest)
+    if options.long_texts == "apart" and longest > length:
+        return length, {"long": length, "apart": Apart()}
+    return length, {"long": min(LONG, length), "apart": None}
 
 
 async def ready(options: argparse.Namespace, models: Mapping[str, Any]) -> App:

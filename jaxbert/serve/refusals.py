@@ -8,6 +8,7 @@ from jaxbert.errors import (
     InputError,
     InputTypeError,
     JaxbertError,
+    ProcessEndedError,
     QueueClosedError,
     QueueFullError,
     QueueTimeoutError,
@@ -28,6 +29,8 @@ def refusal(error: Exception, request: str) -> RequestError:
         return RequestError(
             str(error), status=429, code="queue_full", retry_after=error.retry_after
         )
+    if isinstance(error, ProcessEndedError):
+        return RequestError(str(error), status=503, code="process_ended", retry_after=AGAIN)
     if isinstance(error, QueueTimeoutError):
         return RequestError(str(error), status=503, code="timeout", retry_after=AGAIN)
     if isinstance(error, QueueClosedError):

@@ -25,6 +25,9 @@ from jaxbert.errors import (
 from jaxbert.inference.apart import Apart, ApartComputer, Child
 from jaxbert.inference.batches import Padded
 from jaxbert.inference.child import Job, Start, computed
+from jaxbert.inference.computers import computers_of
+from jaxbert.inference.data_parallel import DataParallel
+from jaxbert.inference.model_queue import apart_of
 from jaxbert.inference.queue import AsyncCrossEncoder, AsyncEmbedder
 from jaxbert.model.attention import dense
 from tests.models import scored, write_folder
@@ -113,6 +116,37 @@ def test_where_the_process_dies_its_texts_fail_and_the_next_ones_do_not(folder):
     np.testing.assert_array_equal(run(main()), embedder.encode(TEXTS))
 
 
+def test_a_process_that_died_between_two_texts_costs_none_of_them(folder):
+    computer = ApartComputer(None, Embedder.from_pretrained(folder), Apart())
+    first = computer.running()
+    os.kill(first.process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, first.process.pid, os.WEXITED | os.WNOWAIT)
+    second = computer.running()
+    assert second is not first
+    assert computer.running() is second
+    computer.end()
+    assert (first.process.returncode, second.process.returncode) == (-9, 0)
+
+
+def test_another_package_of_the_name_in_the_folder_is_not_taken(folder, tmp_path, monkeypatch):
+    (tmp_path / "jaxbert").mkdir()
+    (tmp_path / "jaxbert" / "__init__.py").write_text("raise ImportError('another one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *(entry for entry in sys.path if entry)])
+    child = Child(Embedder.from_pretrained(folder), Apart())
+    child.end()
+    assert child.process.returncode == 0
+
+
+def test_several_devices_need_no_process(folder):
+    cpu = jax.devices()[0]
+    embedder = Embedder.from_pretrained(folder)
+    here = computers_of(embedder.engine, lambda own: {"vectors": own.vectors})[0]
+    assert isinstance(apart_of(Apart(), here, embedder), ApartComputer)
+    embedder.engine.devices = DataParallel([cpu])
+    assert apart_of(Apart(), here, embedder) is None
+
+
 def test_signals_and_ctrl_c_are_for_the_parent(folder):
     child = Child(Embedder.from_pretrained(folder), Apart())
     assert os.getpgid(child.process.pid) != os.getpgid(0)
@@ -175,17 +209,20 @@ def made_in(pid):
 
 
 def test_a_model_that_no_other_process_can_have_is_computed_here(folder, caplog):
-    embedder = Embedder.from_pretrained(folder, attention=Stuck())
+    embedder, measured = Embedder.from_pretrained(folder, attention=Stuck()), []
 
     async def main():
         async with AsyncEmbedder(embedder, long=LONG, apart=Apart()) as queue:
+            speed = queue.lanes[-1].speed
+            speed.measured = lambda tokens, seconds: measured.append(tokens)
             answer = await queue.encode(TEXTS)
-            await queue.encode(TEXTS)
             assert child_of(queue) is None
+            assert queue.compilations == embedder.compilations > 0
             return answer.rows
 
     with caplog.at_level(logging.WARNING, "jaxbert.inference.apart"):
         rows = run(main())
+    assert not measured, "a batch that had to be compiled says nothing of the speed"
     np.testing.assert_allclose(np.linalg.norm(rows - embedder.encode(TEXTS)), 0.0, atol=1e-5)
     (warning,) = caplog.records
     assert "no process of their own: ValueError: only there" in warning.getMessage()
@@ -223,10 +260,11 @@ def test_options_of_jax_are_those_of_the_parent():
 def test_changed_weights_are_refused_before_the_process_gets_a_text(folder):
     embedder = Embedder.from_pretrained(folder)
     computer = ApartComputer(None, embedder, Apart())
-    computer.here, computer.child = embedder, object()  # it would fail to send to this one
+    computer.here = embedder
     embedder.encoder.embeddings.norm.scale[...] = 2.0
     with pytest.raises(InputError, match="the encoder was changed"):
         computer.begin("vectors", Padded(np.arange(1), 1, 11), [np.arange(5)], [0])
+    assert computer.child is None  # which would keep the changed weights
 
 
 def test_what_is_no_priority_is_refused(folder):

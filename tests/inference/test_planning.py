@@ -238,11 +238,12 @@ def test_no_plan_has_a_shape_that_is_not_among_the_shapes(planner, counts, most,
 
 @pytest.mark.parametrize("planner", [ByLength(), ByLength(packing=None), ByText()])
 def test_every_one_of_the_shapes_can_occur(planner):
-    """By texts of one length, or of two where a batch of the longer is not full."""
+    """By texts of one length, alone or beside a long one."""
     found = set()
     for long in range(1, 301):
         for number in (*range(1, 34), 63, 64, 512):
             found |= kinds(planner.plan([long] * number))
+        found |= kinds(planner.plan([long] * 3 + [300]))
     assert kinds(planner.shapes(300, 512)) <= found
 
 

@@ -35,7 +35,7 @@ def test_what_is_not_compiled_holds_up_nothing(monkeypatch, warm, long):
     monkeypatch.setattr(loading, "opened", lambda *_: (Model(), Model()))
     monkeypatch.setattr(loading, "BoundedEmbedder", Recorded)
     monkeypatch.setattr(loading, "BoundedCrossEncoder", Recorded)
-    for queue in queues("--warm", str(warm)):
+    for queue in queues("--warm", str(warm), "--long-texts", "here"):
         assert (queue.long, queue.warm) == (long, min(warm, LENGTH))
 
 
@@ -51,6 +51,8 @@ def test_long_texts_have_a_process_where_there_are_any(monkeypatch):
     monkeypatch.setattr(loading, "opened", lambda *_: (Model(), Model()))
     monkeypatch.setattr(loading, "BoundedEmbedder", Recorded)
     monkeypatch.setattr(loading, "BoundedCrossEncoder", Recorded)
-    assert [queue.apart for queue in queues()] == [Apart(), Apart()]
+    for warm in (512, 1200):  # what is compiled in this process is computed by it
+        found = queues("--warm", str(warm))
+        assert [(queue.apart, queue.long) for queue in found] == [(Apart(), warm)] * 2
     assert [queue.apart for queue in queues("--long-texts", "here")] == [None, None]
     assert [queue.apart for queue in queues("--warm", "9999")] == [None, None]
