@@ -176,7 +176,8 @@ class MaskedLM(PortableFiller):
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Each text's index, where its m masks are, and the probabilities [m, v] of all tokens."""
         masks = [np.flatnonzero(row == self.mask_id) for row in ids]
-        planner = replace(by_length(backend(), self.encoder.position.limit), packing=None)
+        planner = by_length(backend(), self.encoder.position.limit)
+        planner = replace(planner, packing=None, together=None)  # rows of their own
         for batch in planner.plan([len(row) for row in ids]):
             arrays = batch.fill(ids)
             hidden = self.encoder(arrays.ids, arrays.segments)

@@ -97,6 +97,8 @@ def test_duplicates_get_the_same_vector(embedder):
     a, b, c = embedder.encode(["a b", "c", "a b"])
     np.testing.assert_array_equal(a, c)
     assert off(a, b) > VISIBLE
+    (batch,) = embedder.planner.plan([4, 3, 4])
+    assert batch.rows == 1, "texts that differ share a row, in which equal ones would not be equal"
 
 
 def test_compilations_are_few_and_counted(folder):

@@ -16,7 +16,7 @@ from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.dispatched import Dispatched, right_rows, wrong_row
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import token_states, vectors
-from jaxbert.inference.planning import ByText, Planner
+from jaxbert.inference.planning import ByText, Planner, for_equal_texts
 from jaxbert.inference.programs import AnyProgram, Program, on_host, run_jobs
 from jaxbert.inference.snapshot import Snapshot
 from jaxbert.inference.stats import Stats, StatsCounter
@@ -34,6 +34,11 @@ RUN_ONCE = 512
 def shifted(first: int, members: Any) -> Any:
     """The indices in a window, of one batch or of several, as indices among all texts."""
     return first + members if isinstance(members, np.ndarray) else [first + m for m in members]
+
+
+def distinct(tokens: Sequence[np.ndarray]) -> bool:
+    """Whether no two of these texts are equal."""
+    return len({text.tobytes() for text in tokens}) == len(tokens)
 
 
 def skipped_rows(
@@ -197,7 +202,8 @@ class Engine(Generic[Model]):
         for tokens in windows:
             self.check_tokens(tokens, first)
             counts = [count(text) for text in tokens]
-            batches = self.planner.plan(counts, batch_size)
+            planner = self.planner if distinct(tokens) else for_equal_texts(self.planner)
+            batches = planner.plan(counts, batch_size)
             self.admit(batches, sum(counts))
             for members, arrays in self.devices.jobs(batches, tokens):
                 yield shifted(first, members), arrays

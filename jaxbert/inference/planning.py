@@ -8,7 +8,7 @@ The numbers here were measured in notes/06-cpu.md.
 import os
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -215,6 +215,14 @@ def by_text(backend: str, longest: int | None) -> ByText:
     if backend == "cpu":
         return ByText(budget=CORE_BY_TEXT * cores(), longest=longest)
     return ByText(budget=CHIP, most_rows=CHIP // 128, steps=2, longest=longest)
+
+
+def for_equal_texts(planner: Planner) -> Planner:
+    """The planner for a few texts of which some are equal: in rows alike they get the same bits.
+
+    In one row that they share they would differ by rounding, as their places in it do.
+    """
+    return replace(planner, together=None) if isinstance(planner, ByLength) else planner
 
 
 def cores() -> int:
