@@ -15,8 +15,8 @@ from jaxbert.serve.unread import Unread
 
 HEAD_SECONDS = 10.0
 HEAD_BYTES = 65_536
-# What a client had sent before the end, and we had not read.
-LAST_SECONDS = 0.05
+# For what a client was about to send at the end; on a busy machine that takes tenths of a second.
+LAST_SECONDS = 0.5
 # In which a client takes at least something of an answer.
 WRITE_SECONDS = 30.0
 
