@@ -439,3 +439,15 @@ def test_refusals_of_stored_vectors():
         top_k(whole(1), whole(5), 1, rescore=whole(4))
     with pytest.raises(InputError, match="similarity is 'maxsim'"):
         top_k(whole(1), whole(5), 1, similarity="maxsim")
+
+
+@pytest.mark.parametrize(("queries", "width", "rows"), [(3, 384, 8256), (5, 128, 4160)])
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_equal_rows_are_equal_in_a_short_last_piece_too(queries, width, rows, similarity):
+    """OpenBLAS multiplies few rows by few queries with another kernel, which rounds otherwise."""
+    random = np.random.default_rng(0)
+    corpus = np.repeat(random.normal(size=(1, width)).astype(np.float32), rows, axis=0)
+    asked = random.normal(size=(5 * queries, width)).astype(np.float32)
+    for some in np.split(asked, 5):
+        _, found = top_k(some, corpus, 5, similarity=similarity)
+        np.testing.assert_array_equal(found, np.tile(np.arange(5), (queries, 1)))
