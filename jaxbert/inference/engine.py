@@ -16,6 +16,7 @@ from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.dispatched import Dispatched, right_rows, wrong_row
 from jaxbert.inference.engines import AnyEngine, chosen_engine
 from jaxbert.inference.forward import token_states, vectors
+from jaxbert.inference.packing import FEW
 from jaxbert.inference.planning import ByText, Planner, for_equal_texts
 from jaxbert.inference.programs import AnyProgram, Program, on_host, run_jobs
 from jaxbert.inference.snapshot import Snapshot
@@ -202,7 +203,8 @@ class Engine(Generic[Model]):
         for tokens in windows:
             self.check_tokens(tokens, first)
             counts = [count(text) for text in tokens]
-            planner = self.planner if distinct(tokens) else for_equal_texts(self.planner)
+            usual = len(tokens) > FEW.texts or distinct(tokens)
+            planner = self.planner if usual else for_equal_texts(self.planner)
             batches = planner.plan(counts, batch_size)
             self.admit(batches, sum(counts))
             for members, arrays in self.devices.jobs(batches, tokens):

@@ -218,11 +218,13 @@ def by_text(backend: str, longest: int | None) -> ByText:
 
 
 def for_equal_texts(planner: Planner) -> Planner:
-    """The planner for a few texts of which some are equal: in rows alike they get the same bits.
+    """The planner for a few texts of which some are equal: each gets a row of its own.
 
-    In one row that they share they would differ by rounding, as their places in it do.
+    In rows that they share, equal texts would differ by rounding, as their places there do.
     """
-    return replace(planner, together=None) if isinstance(planner, ByLength) else planner
+    if isinstance(planner, ByLength):
+        return replace(planner, packing=None, together=None)
+    return planner
 
 
 def cores() -> int:
