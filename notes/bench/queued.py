@@ -2,7 +2,8 @@
 
 python notes/bench/queued.py throughput [--rounds 3]
 python notes/bench/queued.py latency     (of single sentences at half of the capacity)
-python notes/bench/queued.py document    (the same with documents of 8192 tokens among them)
+python notes/bench/queued.py document [--nice 19 | --one-process]
+                                         (the same with documents of 8192 tokens among them)
 python notes/bench/queued.py all
 
 The texts are those of notes/*.md, by sentence and by paragraph. The model is all-MiniLM-L6-v2, that
@@ -215,10 +216,10 @@ async def waits_of(queue):
     print(f"p99 at half load is {p99 / middle:.1f} times one alone", flush=True)
 
 
-async def document():
+async def document(apart):
     texts, words = texts_of("sentences", 200), "the paper is a text to be read ".split()
     long = " ".join(itertools.islice(itertools.cycle(words), DOCUMENT))
-    async with AsyncEmbedder(jinabert(), apart=Apart()) as queue:
+    async with AsyncEmbedder(jinabert(), apart=apart) as queue:
         await queue.warmup(128)
         times = []
         for _ in range(2):  # the first one compiles
@@ -248,25 +249,30 @@ async def document():
         keep("document", capacity=rate, half=half, mixed=mixed, **own)
 
 
-async def everything(rounds):
+async def everything(rounds, apart):
     async with AsyncEmbedder(minilm()) as queue:
         await shares_of(queue, rounds)
         await waits_of(queue)
-    await document()
+    await document(apart)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("throughput", "latency", "document", "all"))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nice", type=int, default=Apart().nice)
+    parser.add_argument("--one-process", action="store_true")
     options = parser.parse_args()
     # As in a serving process; the process of bare encode keeps the default.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    jobs = {"throughput": throughput, "all": everything}
-    if options.what in jobs:
-        asyncio.run(jobs[options.what](options.rounds))
-    else:
-        asyncio.run({"latency": latency, "document": document}[options.what]())
+    apart = None if options.one_process else Apart(nice=options.nice)
+    jobs = {
+        "throughput": lambda: throughput(options.rounds),
+        "latency": latency,
+        "document": lambda: document(apart),
+        "all": lambda: everything(options.rounds, apart),
+    }
+    asyncio.run(jobs[options.what]())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from jaxbert import Embedder
 from jaxbert.inference.openvino import openvino
 from jaxbert.train.evaluate import spearman
 from tests.models import GOLDEN, write_folder
+from tests.parity import programs
 from tests.tolerances import INT8_FULL, INT8_WEIGHTS, close, norms, off
 
 pytestmark = pytest.mark.torch
@@ -42,11 +43,7 @@ PAIRS = [(TEXTS[i], TEXTS[i + 7], i * 11 % 13 / 3) for i in range(23)]
 @pytest.fixture
 def program(monkeypatch):
     """The program as a module."""
-    monkeypatch.syspath_prepend(PROGRAM.parent)
-    spec = importlib.util.spec_from_file_location("convert_to_onnx", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.program("to_onnx", monkeypatch)
 
 
 @pytest.fixture

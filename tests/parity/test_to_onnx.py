@@ -1,6 +1,5 @@
 """convert/to_onnx.py: the file in onnxruntime, as people deploy it, and every refusal."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -20,22 +19,18 @@ from jaxbert.model.head import Dense, Normalize, Pooling
 from jaxbert.text.tokenizer import Tokenizer
 from jaxbert.verify.opened import load_model
 from tests.models import GOLDEN, encoder, scored, word_tokenizer, write_folder
+from tests.parity import programs
 from tests.tolerances import COMPANY, ENCODER, GOLDEN_ENCODER, MINILM, close, norms
 
 pytestmark = pytest.mark.torch
 
-PROGRAM = Path(__file__).parents[2] / "convert" / "to_onnx.py"
 SENTENCE = ("--output", "sentence_embedding")
 
 
 @pytest.fixture
 def program(monkeypatch):
     """The program as a module."""
-    monkeypatch.syspath_prepend(PROGRAM.parent)
-    spec = importlib.util.spec_from_file_location("convert_to_onnx", PROGRAM)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return programs.program("to_onnx", monkeypatch)
 
 
 def session(folder):
