@@ -83,26 +83,27 @@ class Protocol(HttpToolsProtocol):
         """Whether a request is being read or answered."""
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _whole(self) -> bool:
+        """Whether all of a request is here, or its answer has begun."""
+        return self._busy and (self.cycle.response_started or not self.cycle.more_body)
+
     def shutdown(self) -> None:
-        """End the connection once its request is answered; at once if that is not all here.
+        """End the connection once its request is answered.
 
-        A connection without a request has a moment for one that is on its way already.
+        What is not all here has a moment to come: a request that is on its way already, or the rest
+        of one, as clients send head and body apart.
         """
-        if self._busy and self.cycle.more_body and not self.cycle.response_started:
-            self.transport.close()
-        elif self._busy:
-            self.cycle.keep_alive = False
-        else:
-            self.loop.call_later(LAST_SECONDS, self._end)
+        self._end(moments=2)  # the second is for a body whose head came in the first
 
-    def _end(self) -> None:
-        """Close, or do so after the answer to a request that has come meanwhile."""
-        if not self._busy:
-            self.transport.close()
-        elif self.cycle.more_body:
-            self.shutdown()
-        else:
+    def _end(self, moments: int) -> None:
+        """Close after the answer; where there is nothing to answer, after so many moments."""
+        if self._whole:
             self.cycle.keep_alive = False
+        elif moments > int(not self._busy):
+            self.loop.call_later(LAST_SECONDS, self._end, moments - 1)
+        else:
+            self.transport.close()
 
     def _wait(self) -> None:
         """Begin the time that a head has."""

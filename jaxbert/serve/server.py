@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import math
 import os
+import select
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -26,15 +28,37 @@ Made = TypeVar("Made")
 KEPT_SECONDS = 75
 # What the last batch, and the last answer's way to its client, may take beyond what is waited for.
 LAST_SECONDS = 60
+# For connections that wait at the port when it is about to close; asyncio accepts thousands in it.
+ACCEPT_SECONDS = 1.0
+# Turns of the event loop until a connection that one of them accepts is known to uvicorn: one that
+# the port's end overtakes is left open, and never answered.
+TURNS = 3
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server without its own handling of signals."""
+    """uvicorn's server without its own handling of signals, and with an end that loses nobody."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to `Life`, which ends with status 0 where uvicorn raises them again."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, but after taking in the connections that wait at the port.
+
+        The system has accepted these already: their clients have sent, and would find the
+        connection reset. Those who keep connecting get no more than ACCEPT_SECONDS.
+        """
+        last, quiet = time.monotonic() + ACCEPT_SECONDS, 0
+        while sockets and quiet < TURNS and time.monotonic() < last:
+            await asyncio.sleep(0)
+            quiet = 0 if waiting(sockets) else quiet + 1
+        await super().shutdown(sockets)
+
+
+def waiting(listeners: list[socket.socket]) -> bool:
+    """Whether a connection waits to be accepted at one of the sockets."""
+    return bool(select.select(listeners, [], [], 0)[0])
 
 
 class Life:
