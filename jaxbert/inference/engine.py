@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Self, TypeVar
 
@@ -12,6 +13,7 @@ import numpy as np
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.errors import InputError, TextError
 from jaxbert.inference.batches import Batch, BatchArrays, count
+from jaxbert.inference.coarse_first import CoarseFirst
 from jaxbert.inference.data_parallel import DataParallel
 from jaxbert.inference.dispatched import Dispatched, right_rows, wrong_row
 from jaxbert.inference.engines import AnyEngine, chosen_engine
@@ -93,6 +95,7 @@ class Engine(Generic[Model]):
         first = self.devices.first
         self.pooled = Program(PoolingHead.__call__, head, placement=first, fixed_placement=first)
         self.programs: list[AnyProgram] = [self.vectors, self.states, self.pooled]
+        self.choices: defaultdict[AnyProgram, CoarseFirst] = defaultdict(CoarseFirst)
         self.counter = StatsCounter()
 
     def copied(self, encoder: Model) -> Self:
@@ -144,7 +147,7 @@ class Engine(Generic[Model]):
         for ids that the encoder does not have.
         """
         self.check_unchanged()
-        jobs = self.jobs(windows, batch_size)
+        jobs = self.jobs(windows, batch_size, self.choices[program])
 
         def begin(arrays: BatchArrays) -> Any:
             return program(arrays, *skipped_rows(arrays, skipped))
@@ -196,7 +199,10 @@ class Engine(Generic[Model]):
             raise wrong_row(int(members[row]), rows[row])
 
     def jobs(
-        self, windows: Iterable[list[np.ndarray]], batch_size: int | None
+        self,
+        windows: Iterable[list[np.ndarray]],
+        batch_size: int | None,
+        choice: CoarseFirst,
     ) -> Iterator[tuple[Any, BatchArrays]]:
         """(indices of texts [m], arrays) of each batch, or of one batch for each device."""
         first = 0
@@ -205,7 +211,7 @@ class Engine(Generic[Model]):
             counts = [count(text) for text in tokens]
             usual = len(tokens) > FEW.texts or distinct(tokens)
             planner = self.planner if usual else for_equal_texts(self.planner)
-            batches = planner.plan(counts, batch_size)
+            batches = choice.plan(planner, counts, batch_size)
             self.admit(batches, sum(counts))
             for members, arrays in self.devices.jobs(batches, tokens):
                 yield shifted(first, members), arrays
@@ -281,6 +287,7 @@ class Engine(Generic[Model]):
                 program.compile(arrays, *own)
                 if batch.length <= RUN_ONCE and program.compilations > known:
                     on_host(program(arrays, *own))
+        self.choices[program].know(batches)
         self.counter.add(seconds=time.perf_counter() - start)
         return self.compilations - before
 

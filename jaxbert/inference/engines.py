@@ -5,6 +5,7 @@ with it before it gives a result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -18,6 +19,10 @@ from jaxbert.inference.unrolled import unrolled_where_faster
 from jaxbert.model.module import first_weight
 from jaxbert.model.transformer import Transformer
 from jaxbert.process.backend import backend
+
+# What it costs to compile a shape on a CPU, in products of a weight with a token, which is what the
+# time of a token consists of (notes/06-cpu.md).
+COMPILING = 54 * 10**9
 
 
 class AnyEngine(Protocol):
@@ -63,8 +68,12 @@ class JaxEngine:
         return devices_for(devices, first_weight(encoder.embeddings))
 
     def planner(self, encoder: Transformer) -> Planner:
-        """The default of the platform."""
-        return by_length(backend(), encoder.position.limit)
+        """The default of the platform, which on a CPU knows what it costs to compile a shape."""
+        planner = by_length(backend(), encoder.position.limit)
+        if backend() != "cpu":
+            return planner
+        weights = sum(weight.size for weight in jax.tree.leaves(encoder.layers))
+        return replace(planner, compiling=COMPILING // weights)
 
     def check_memory(
         self, encoder: Transformer, b: int, t: int, has_bias: bool, device: jax.Device | None

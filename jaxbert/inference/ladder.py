@@ -50,6 +50,11 @@ def rows_in_quarters(left: int, full: int) -> int:
     return min(full, -(-left // step) * step)
 
 
+def all_rows(left: int, full: int) -> int:
+    """How many rows the next batch gets where every batch is a full one."""
+    return full
+
+
 def row_counts(rows: Rows, left: int, full: int) -> list[int]:
     """Every number that rows, one of these two, can give for up to `left` texts, in order."""
     powers = (1 << i for i in range(min(left, full).bit_length() + 1))

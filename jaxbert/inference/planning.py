@@ -14,7 +14,15 @@ from typing import Protocol
 import numpy as np
 
 from jaxbert.inference.batches import Batch, Padded
-from jaxbert.inference.ladder import bucket, capped, lengths, row_counts, rows_for, step_at
+from jaxbert.inference.ladder import (
+    Rows,
+    bucket,
+    capped,
+    lengths,
+    row_counts,
+    rows_for,
+    step_at,
+)
 from jaxbert.inference.packing import FEW, SHORT, Packing, Together, cost
 
 # Tokens of a batch for each core of a CPU: the arrays then stay in its caches.
@@ -45,7 +53,9 @@ class Planner(Protocol):
 class ByLength:
     """Texts sorted by length, in batches of about `budget` tokens; short texts share rows.
 
-    Small inputs get small batches, a few texts one row together.
+    Small inputs get small batches, a few texts one row together. `rows` says how many a batch has
+    that is not full; `compiling` what it costs to compile a shape, in the time of one token: 0
+    where that is not to be saved (coarse_first.py).
     """
 
     budget: int = 2 * CORE
@@ -53,6 +63,8 @@ class ByLength:
     longest: int | None = None  # most tokens of a text: the rows of a learned position table
     packing: Packing | None = SHORT
     together: Together | None = FEW
+    rows: Rows = rows_for
+    compiling: int = 0
 
     def full(self, length: int, batch_size: int | None) -> int:
         """The rows of a full batch of that length."""
@@ -88,7 +100,7 @@ class ByLength:
             # Texts of more tokens than this get rows of their own; none has fewer than 0.
             above = min(3 * length // 4, uncapped - step_at(uncapped, self.steps))
             near = bisect_left(falling, -above if above else 1, lo=start + 1, hi=short) - start
-            rows = rows_for(near, self.full(length, batch_size))
+            rows = self.rows(near, self.full(length, batch_size))
             batches.append(Padded(np.array(order[start : min(start + rows, short)]), rows, length))
             start += rows
         return batches + self.packed(counts, order[short:], batch_size)
@@ -137,7 +149,7 @@ class ByLength:
             alone = self.most_alone(below + 1, texts)
             batches += [
                 Padded(none, n, length)
-                for n in row_counts(rows_for, alone, self.full(length, None))
+                for n in row_counts(self.rows, alone, self.full(length, None))
             ]
             below = length
         if self.packing is not None and texts > 1:

@@ -147,7 +147,7 @@ def test_the_rest_of_a_request_may_come_after_the_end_has_begun(talk):
 
 
 def test_connections_that_wait_at_the_port_are_answered_at_the_end(embedder):
-    """The system has accepted them, so their clients have sent; the event loop has not seen them."""
+    """The system has accepted them, so clients have sent; the event loop has not seen them."""
     made = []
 
     class Ending(Server):
