@@ -34,6 +34,8 @@ from tests.models import scored, write_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="priorities are those of POSIX")
 ROOT = Path(__file__).parents[2]
+# Of no lower priority, so that the tests beside it do not hold it up.
+AT_ONCE = Apart(nice=0)
 LONG = 7
 TEXTS = ["a b", "a b c d e f a b c", "c d " * 7, "f"]
 
@@ -93,7 +95,7 @@ def test_pairs_have_the_same_bits_too(tmp_path):
     model = CrossEncoder.from_pretrained(write_folder(tmp_path, **options), deterministic=True)
 
     async def main():
-        async with AsyncCrossEncoder(model, long=LONG, apart=Apart()) as queue:
+        async with AsyncCrossEncoder(model, long=LONG, apart=AT_ONCE) as queue:
             answer = await queue.rerank("a b", TEXTS)
             assert child_of(queue) is not None
             return answer.rows
@@ -105,7 +107,7 @@ def test_where_the_process_dies_its_texts_fail_and_the_next_ones_do_not(folder):
     embedder = Embedder.from_pretrained(folder, deterministic=True)
 
     async def main():
-        async with AsyncEmbedder(embedder, long=LONG, apart=Apart()) as queue:
+        async with AsyncEmbedder(embedder, long=LONG, apart=AT_ONCE) as queue:
             await queue.encode(TEXTS)
             os.kill(child_of(queue).process.pid, signal.SIGKILL)
             with pytest.raises(ProcessEndedError, match="exit code -9"):
@@ -117,7 +119,7 @@ def test_where_the_process_dies_its_texts_fail_and_the_next_ones_do_not(folder):
 
 
 def test_a_process_that_died_between_two_texts_costs_none_of_them(folder):
-    computer = ApartComputer(None, Embedder.from_pretrained(folder), Apart())
+    computer = ApartComputer(None, Embedder.from_pretrained(folder), AT_ONCE)
     first = computer.running()
     os.kill(first.process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, first.process.pid, os.WEXITED | os.WNOWAIT)
@@ -133,7 +135,7 @@ def test_another_package_of_the_name_in_the_folder_is_not_taken(folder, tmp_path
     (tmp_path / "jaxbert" / "__init__.py").write_text("raise ImportError('another one')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(ROOT), *(entry for entry in sys.path if entry)])
-    child = Child(Embedder.from_pretrained(folder), Apart())
+    child = Child(Embedder.from_pretrained(folder), AT_ONCE)
     child.end()
     assert child.process.returncode == 0
 
@@ -142,13 +144,13 @@ def test_several_devices_need_no_process(folder):
     cpu = jax.devices()[0]
     embedder = Embedder.from_pretrained(folder)
     here = computers_of(embedder.engine, lambda own: {"vectors": own.vectors})[0]
-    assert isinstance(apart_of(Apart(), here, embedder), ApartComputer)
+    assert isinstance(apart_of(AT_ONCE, here, embedder), ApartComputer)
     embedder.engine.devices = DataParallel([cpu])
-    assert apart_of(Apart(), here, embedder) is None
+    assert apart_of(AT_ONCE, here, embedder) is None
 
 
 def test_signals_and_ctrl_c_are_for_the_parent(folder):
-    child = Child(Embedder.from_pretrained(folder), Apart())
+    child = Child(Embedder.from_pretrained(folder), AT_ONCE)
     assert os.getpgid(child.process.pid) != os.getpgid(0)
     assert os.getsid(child.process.pid) == os.getsid(0)  # else nice means nothing on Linux
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -167,7 +169,7 @@ def test_it_ends_with_a_parent_that_is_killed(folder):
         "import sys, time\n"
         "from jaxbert import Embedder\n"
         "from jaxbert.inference.apart import Apart, Child\n"
-        "child = Child(Embedder.from_pretrained(sys.argv[1]), Apart())\n"
+        "child = Child(Embedder.from_pretrained(sys.argv[1]), Apart(nice=0))\n"
         "print(child.process.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -212,7 +214,7 @@ def test_a_model_that_no_other_process_can_have_is_computed_here(folder, caplog)
     embedder, measured = Embedder.from_pretrained(folder, attention=Stuck()), []
 
     async def main():
-        async with AsyncEmbedder(embedder, long=LONG, apart=Apart()) as queue:
+        async with AsyncEmbedder(embedder, long=LONG, apart=AT_ONCE) as queue:
             speed = queue.lanes[-1].speed
             speed.measured = lambda tokens, seconds: measured.append(tokens)
             answer = await queue.encode(TEXTS)
@@ -259,7 +261,7 @@ def test_options_of_jax_are_those_of_the_parent():
 
 def test_changed_weights_are_refused_before_the_process_gets_a_text(folder):
     embedder = Embedder.from_pretrained(folder)
-    computer = ApartComputer(None, embedder, Apart())
+    computer = ApartComputer(None, embedder, AT_ONCE)
     computer.here = embedder
     embedder.encoder.embeddings.norm.scale[...] = 2.0
     with pytest.raises(InputError, match="the encoder was changed"):
