@@ -15,6 +15,7 @@ import numpy as np
 from jaxbert.bench.subjects import Results, Subject
 from jaxbert.bench.texts import spread
 from jaxbert.errors import JaxbertError
+from jaxbert.inference.coarse_first import finest
 from jaxbert.process import interrupts
 
 # Rounds at least, however long they take, and the calls of one item in each.
@@ -121,7 +122,8 @@ def first_lists(
 ) -> Iterator[First | LeftOut]:
     """What each model makes of the items the first time, or why it cannot; the first must.
 
-    The item alone is run too, so that nothing is left to be compiled.
+    Then each runs its own batches, as it would after many texts (coarse_first.py), and they and the
+    item alone are run once, so that nothing is left to be compiled.
     """
     expected: Results | None = None
     for own in models:
@@ -130,6 +132,8 @@ def first_lists(
         try:
             seconds, results = clocked(partial(subject.run, own.model, items))
             tokens = (own.model.stats - before).tokens
+            own.model.engine.planner = finest(own.model.engine.planner)
+            subject.run(own.model, items)
             subject.run(own.model, [alone])
         except JaxbertError as error:
             if expected is None:

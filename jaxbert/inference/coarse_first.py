@@ -27,6 +27,11 @@ def shapes(batches: Sequence[Batch]) -> set[Shape]:
     return {(type(batch), *shape(batch)) for batch in batches}
 
 
+def finest(planner: Planner) -> Planner:
+    """The planner that runs its own batches from the first on, whatever is compiled."""
+    return replace(planner, compiling=0) if isinstance(planner, ByLength) else planner
+
+
 def filled_up(planner: ByLength) -> ByLength:
     """The planner with full batches alone, of which rows may be empty."""
     packing = planner.packing and replace(planner.packing, partial=all_rows)

@@ -21,6 +21,7 @@ from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import UnverifiedModelWarning, open_folder
 from jaxbert.inference.batches import Padded
+from jaxbert.inference.coarse_first import finest
 from jaxbert.inference.engine import Engine
 from jaxbert.inference.packing import Packing
 from jaxbert.inference.planning import ByLength
@@ -126,6 +127,7 @@ if __name__ == "__main__":
             Embedder.from_pretrained(hub.installed_package(), deterministic=given)
             for given in (False, True)
         )
+        default.engine.planner = finest(default.planner)
         cost("one short text", texts[:1], default, fixed)
         cost("22 texts of all lengths", texts, default, fixed)
         cost("352 texts of all lengths", texts * 16, default, fixed)

@@ -13,6 +13,7 @@ import random
 import time
 
 from jaxbert import Embedder
+from jaxbert.inference.coarse_first import finest
 from jaxbert.inference.planning import ByText
 
 SENTENCE = (
@@ -39,6 +40,7 @@ def main():
         texts = [json.loads(line)["text"] for line in lines]
     random.Random(1).shuffle(texts)
     usual = Embedder.from_pretrained("sentence-transformers/all-MiniLM-L6-v2")
+    usual.engine.planner = finest(usual.planner)
     own = (usual.encoder, usual.tokenizer, usual.stack)
     models = {"default": usual}
     models |= {f"{n} tokens": Embedder(*own, ByText(budget=n, longest=512)) for n in BUDGETS}

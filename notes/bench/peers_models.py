@@ -160,8 +160,11 @@ class Jaxbert(Engine):
     def __init__(self, folder, **settings):
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # its compilations are reported
         from jaxbert import Embedder
+        from jaxbert.inference.coarse_first import finest
 
         self.embedder = Embedder.from_pretrained(folder, **settings)
+        # As it runs once it has seen many texts; before, it compiles less (first_use.py).
+        self.embedder.engine.planner = finest(self.embedder.planner)
 
     def encode(self, texts, max_length, option):
         return self.embedder.encode(texts, max_length=max_length)

@@ -37,6 +37,7 @@ from jaxbert import Embedder, Encoder, EncoderConfig
 from jaxbert.checkpoint import hub
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.inference.apart import Apart
+from jaxbert.inference.coarse_first import finest
 from jaxbert.inference.queue import AsyncEmbedder
 
 # Name, kind of texts, how many, texts a request, callers at once.
@@ -69,8 +70,10 @@ def texts_of(kind, number):
 
 
 def minilm():
-    """The model of the package of the weights."""
-    return Embedder.from_pretrained(hub.installed_package())
+    """The model of the package of the weights, in the batches of one that has seen many texts."""
+    embedder = Embedder.from_pretrained(hub.installed_package())
+    embedder.engine.planner = finest(embedder.planner)
+    return embedder
 
 
 def jinabert():

@@ -149,8 +149,10 @@ class Jaxbert:
     def __init__(self, folder, **settings):
         os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
         from jaxbert import CrossEncoder
+        from jaxbert.inference.coarse_first import finest
 
         self.model = CrossEncoder.from_pretrained(folder, **settings)
+        self.model.engine.planner = finest(self.model.planner)
 
     def score(self, pairs, option):
         """The scores [n] of all pairs."""
