@@ -12,6 +12,7 @@ from jaxbert.bench.measuring import Candidate, LeftOut, Loaded, Timed
 from jaxbert.bench.subjects import SUBJECTS, Subject
 from jaxbert.cli import main
 from jaxbert.errors import DeviceMemoryError, EngineError, InputError
+from jaxbert.inference.planning import ByLength
 from jaxbert.inference.stats import Stats
 from tests.models import GOLDEN, write_folder, write_late
 
@@ -35,6 +36,7 @@ class Slow:
     def __init__(self, clock, name, seconds, result, log):
         self.clock, self.name, self.seconds, self.log = clock, name, seconds, log
         self.result, self.stats = np.float32(result), Stats()
+        self.engine = SimpleNamespace(planner=ByLength(compiling=7))
 
     def run(self, items):
         self.log.append((self.name, len(items)))
@@ -61,7 +63,9 @@ def test_models_take_turns_and_each_begins_a_round(slow):
     (first, second), left_out = measuring.measured(subject, models, list("abcdefg"), "z", 0.01)
     assert left_out == []
     lists = [name for name, count in log if count == 7]
-    assert lists == "first second  first second  second first  first second".split()
+    assert lists == "first first second second  first second  second first  first second".split()
+    # The first list is a new user's, the others are those of a model that has seen many texts.
+    assert all(own.model.engine.planner == ByLength(compiling=0) for own in models)
     assert first == Timed(
         Candidate("jax", "float32"), 1.5, 5 + 7 / 4, (7 / 4,) * 3, (0.25,) * 3, 21, 0.0
     )
