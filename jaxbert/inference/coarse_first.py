@@ -23,7 +23,7 @@ Shape: TypeAlias = tuple[Any, ...]
 
 
 def shapes(batches: Sequence[Batch]) -> set[Shape]:
-    """The shapes of batches."""
+    """The shapes of some batches."""
     return {(type(batch), *shape(batch)) for batch in batches}
 
 
