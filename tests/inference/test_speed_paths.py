@@ -11,10 +11,10 @@ from jaxbert.checkpoint.sentence_transformers.stack import Stack
 from jaxbert.checkpoint.tensors import open_folder
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.batches import Padded
+from jaxbert.inference.coarse_first import finest
 from jaxbert.inference.engine import vectors
 from jaxbert.inference.inputs import prepare
 from jaxbert.inference.packing import Packing
-from jaxbert.inference.coarse_first import finest
 from jaxbert.inference.planning import ByLength
 from jaxbert.inference.programs import Program
 from jaxbert.inference.stats import Stats
