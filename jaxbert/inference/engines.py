@@ -22,7 +22,7 @@ from jaxbert.process.backend import backend
 
 # What it costs to compile a shape on a CPU, in products of a weight with a token, which is what the
 # time of a token consists of (notes/06-cpu.md).
-COMPILING = 54 * 10**9
+COMPILING = 32 * 10**9
 
 
 class AnyEngine(Protocol):
