@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxbert import Embedder
+from jaxbert.inference.batches import Padded
 from jaxbert.inference.coarse_first import CoarseFirst, coarse, filled_up, shapes
 from jaxbert.inference.engines import COMPILING
 from jaxbert.inference.packing import CALL, Packing, cost
@@ -141,5 +142,16 @@ def test_a_shape_that_one_list_pays_for_is_compiled_at_once():
     planner, choice = replace(planner, compiling=10**6), CoarseFirst()
     (counts, *_) = MIXED
     fine = planner.plan(counts, None)
-    choice.know(fine[1:])
+    choice.know([batch for batch in fine if shapes([batch]) != shapes(fine[:1])])
+    assert len(shapes(fine) - choice.known) == 1
     assert shapes(choice.plan(planner, counts, None)) == shapes(fine)
+
+
+def test_what_is_compiled_runs_rather_than_what_costs_less_and_is_not():
+    planner, choice = replace(PLANNERS[0], compiling=10**6), CoarseFirst()
+    full = Padded(np.arange(0), 11, 48)
+    choice.know([full])
+    assert shapes(choice.plan(planner, [40], None)) == shapes([full])
+    choice.know([Padded(np.arange(0), 1, 64)])
+    (batch,) = choice.plan(planner, [40], None)
+    assert (batch.rows, batch.length) == (1, 64)
