@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxbert.errors import InputError, InputTypeError, shown
+from jaxbert.train.backward import with_faster_gradients
 
 Model = TypeVar("Model")
 Batch = Mapping[str, jax.Array]
@@ -95,7 +96,8 @@ def value_and_grad(
 
     def gradient(model: Any, batch: Batch, key: Key) -> tuple[tuple[Scalar, Metrics], Parameters]:
         def of_values(values: Parameters) -> tuple[Scalar, Metrics]:
-            return objective(with_parameters(model, values), batch, key)
+            own = with_parameters(model, values)
+            return objective(with_faster_gradients(own, jax.default_backend()), batch, key)
 
         return jax.value_and_grad(of_values, has_aux=True)(parameters(model, frozen))
 
