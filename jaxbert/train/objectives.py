@@ -16,7 +16,6 @@ from jaxbert.errors import InputError
 from jaxbert.inference.unrolled import sliced_where_faster
 from jaxbert.model.transformer import Inputs, Transformer
 from jaxbert.train import losses
-from jaxbert.train.attention import attending_faster
 from jaxbert.train.chunks import Embed, in_chunks
 from jaxbert.train.dropout import check_rate
 from jaxbert.train.dropout import dropout as with_dropout
@@ -62,9 +61,7 @@ def inputs_of(texts: dict[str, jax.Array]) -> Inputs:
 
 def running(encoder: Transformer, rate: float, key: Key) -> Transformer:
     """The encoder as a step runs it: with dropout, and in the form that is faster here."""
-    platform = jax.default_backend()
-    dropped = with_dropout(encoder, rate, key)
-    return sliced_where_faster(attending_faster(dropped, platform), platform)
+    return sliced_where_faster(with_dropout(encoder, rate, key), jax.default_backend())
 
 
 def embedding(model: TextModel, rows: int | None, rate: float) -> Embed:

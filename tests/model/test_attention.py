@@ -11,7 +11,6 @@ from jaxtyping import TypeCheckError
 from jaxbert.model import reference
 from jaxbert.model.attention import Blockwise, blockwise, dense, folded, probabilities
 from jaxbert.model.attention.gpu import Gpu
-from jaxbert.model.attention.rows import rows
 from jaxbert.model.attention.tpu import Tpu
 from jaxbert.model.position import Alibi, Bias
 from tests.model.test_positions import BIASES
@@ -26,7 +25,6 @@ IMPLEMENTATIONS = {
     "blockwise, small tiles": Blockwise(queries=3, keys=5),
     "tpu kernel": Tpu(queries=128, keys=128, interpret=True),
     "gpu kernel": Gpu(queries=32, keys=16, interpret=True),
-    "rows": rows,
 }
 ATTENTIONS = {name: jax.jit(attend) for name, attend in IMPLEMENTATIONS.items()}
 each = pytest.mark.parametrize("attend", ATTENTIONS.values(), ids=ATTENTIONS)
@@ -126,7 +124,7 @@ class Halved(Bias):
         return -self.slopes * distance.astype(self.slopes.dtype)
 
 
-@pytest.mark.parametrize("attend", [*list(IMPLEMENTATIONS.values())[2:4], rows])
+@pytest.mark.parametrize("attend", list(IMPLEMENTATIONS.values())[2:4])
 def test_a_bias_in_bfloat16_has_its_gradient(attend):
     length = 17
     q, k, v = draw(8, t=length)

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jaxbert.model.attention import Blockwise, attend, dense
-from jaxbert.model.attention.rows import RowAttention
 from jaxbert.model.layers import Projection
-from jaxbert.model.position import Alibi
 from jaxbert.train import losses
-from jaxbert.train.attention import LONGEST, TrainedAttention, attending_faster
 from jaxbert.train.backward import TrainedProjection, with_faster_gradients
 from jaxbert.train.objectives import distil
 from jaxbert.train.trainable import parameters, value_and_grad, with_parameters
@@ -111,36 +107,3 @@ def test_gradients_can_be_differentiated_forwards():
         lambda: product_with_hessian(lambda own: by_the_definition(own, BATCH, KEY)[1])
     )()
     close_gradients(ours, theirs)
-
-
-# --- attention ----------------------------------------------------------------------------------
-
-
-def traced(attention, t, dtype=jnp.float32):
-    """The program of the attention of t tokens, as text."""
-    heads = jax.ShapeDtypeStruct((2, 3, t, 5), dtype)
-    ids = jax.ShapeDtypeStruct((2, t), jnp.int32)
-    return str(jax.make_jaxpr(attention)(heads, heads, heads, Alibi(3).bias, ids, ids))
-
-
-@pytest.mark.parametrize(
-    ("t", "dtype", "expected"),
-    [
-        (256, jnp.float32, dense),
-        (257, jnp.float32, RowAttention()),
-        (LONGEST, jnp.float32, RowAttention()),
-        (LONGEST + 1, jnp.float32, Blockwise()),
-        (257, jnp.bfloat16, Blockwise()),
-    ],
-)
-def test_some_hundred_tokens_attend_row_by_row(t, dtype, expected):
-    assert traced(TrainedAttention(), t, dtype) == traced(expected, t, dtype)
-
-
-def test_an_attention_of_ones_own_is_kept():
-    encoder = make(CONFIG)
-    assert encoder.attention is attend
-    assert attending_faster(encoder, "cpu").attention == TrainedAttention()
-    assert attending_faster(encoder, "gpu") is encoder
-    own = make(CONFIG, attention=dense)
-    assert attending_faster(own, "cpu") is own

@@ -7,6 +7,7 @@ Source: Dao et al., arXiv:2205.14135, appendix B.4; the gradient of lse is p.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -139,12 +140,8 @@ def cotangent(bias: Bias | None, d_leaves: list[jax.Array]) -> Bias | None:
     )
 
 
-def differentiable(forward: Forward, gradients: Callable[..., Any]) -> Forward:
-    """forward as a function with gradients, of both its results, that need no scores of it.
-
-    gradients(bias, positions, segments, q, k, v, o, lse, do, dl) are those of q, k, v [b, n, t, h],
-    and of the floating leaves of bias by row and head, [b, n, ...].
-    """
+def differentiable(forward: Forward, tiling: Tiling) -> Forward:
+    """forward as a function with the gradients of this file, of both its results."""
 
     @jax.custom_vjp
     def attend(
@@ -156,10 +153,11 @@ def differentiable(forward: Forward, gradients: Callable[..., Any]) -> Forward:
         results = forward(*arguments)
         return results, (arguments, results)
 
-    def pull(residuals: Any, d_results: tuple[Queries, Lse]) -> tuple[Any, ...]:
+    def pull(residuals: Any, gradients: tuple[Queries, Lse]) -> tuple[Any, ...]:
         (q, k, v, bias, positions, segments), results = residuals
-        d_q, d_k, d_v, d_leaves = gradients(
-            bias, positions, segments, q, k, v, *results, *d_results
+        heads = partial(one_head, tiling)
+        d_q, d_k, d_v, d_leaves = by_head(
+            heads, bias, positions, segments, q, k, v, *results, *gradients
         )
         return d_q, d_k, d_v, cotangent(bias, d_leaves), None, None
 

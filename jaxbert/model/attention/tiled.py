@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from jaxbert.model.attention.backward import Tiling, by_head, differentiable, one_head
+from jaxbert.model.attention.backward import Tiling, differentiable
 from jaxbert.model.attention.online import vary_together
 from jaxbert.model.axes import Keys, Lse, Positions, Queries, Segments, Values
 from jaxbert.model.position import Bias, per_head
@@ -64,8 +64,7 @@ class Tiled:
         """
         bias = None if bias is None else per_head(bias, q.shape[1])
         tiling = self.tiling(q, bias)
-        gradients = partial(by_head, partial(one_head, tiling))
-        attend = differentiable(partial(self.forward, tiling), gradients)
+        attend = differentiable(partial(self.forward, tiling), tiling)
         return attend(*vary_together(q, k, v, bias, positions, segments))
 
     def score_bytes(self, b: int, n: int, t: int, bias: bool) -> int:
