@@ -36,8 +36,8 @@ def copied(x: jax.Array) -> jax.Array:
 def product(x: States, weight: Weight) -> Products:
     """x W, of which the gradient of W is x^T dy.
 
-    JAX's own is (dy^T x)^T, which copies a wide dy and the result; the product [o, t] [t, i] then
-    takes a fifth longer than [i, t] [t, o].
+    JAX's own is (dy^T x)^T, which copies a wide dy and the result, and of which the product
+    [o, t] [t, i] takes longer than [i, t] [t, o].
     """
     return matrix_product(x, weight)
 
