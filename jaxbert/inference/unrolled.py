@@ -78,7 +78,11 @@ def sliced_where_faster(encoder: Transformer, platform: str) -> Transformer:
     """
     if not runs_unrolled(encoder, platform):
         return encoder
-    return Unrolled(encoder, [encoder.layer(i) for i in range(encoder.config.num_layers)])
+    leaves, tree = jax.tree.flatten(encoder.layers)
+    # Unlike indexing, split has a gradient that is written once, not added up in a stack of zeros.
+    rows = [jax.lax.split(leaf, [1] * encoder.config.num_layers) for leaf in leaves]
+    slices = ([x.squeeze(0) for x in same] for same in zip(*rows, strict=True))
+    return Unrolled(encoder, [jax.tree.unflatten(tree, same) for same in slices])
 
 
 def runs_unrolled(encoder: Transformer, platform: str) -> bool:

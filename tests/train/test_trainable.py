@@ -13,6 +13,7 @@ from jaxbert.errors import InputError, InputTypeError
 from jaxbert.model.copyable import with_parts
 from jaxbert.train.trainable import is_frozen, parameters, value_and_grad, with_parameters
 from tests.models import make
+from tests.tolerances import ENCODER, close
 from tests.train.models import CONFIG, close_gradients, text_model
 
 IDS = np.random.default_rng(0).integers(5, 31, (3, 11)).astype(np.int32)
@@ -59,7 +60,7 @@ def test_gradients_are_those_of_params_alone():
     encoder = window_encoder()
     (loss, metrics), found = gradient(encoder, {"ids": IDS}, KEY)
     expected, largest = objective(encoder, {"ids": IDS}, KEY)
-    assert loss == expected
+    close(loss, expected, ENCODER)  # projections in a step may add up in another order
     assert set(metrics) == set(largest)
     names = {*weights(make(CONFIG)), "position.bias.slopes"}
     assert set(found) == set(parameters(encoder)) == names
