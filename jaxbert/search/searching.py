@@ -26,7 +26,8 @@ from jaxbert.search.checks import (
     rows_of,
 )
 from jaxbert.search.comparing import merged, prepared
-from jaxbert.search.host import FEW, TRIED, HostSearch, piece_rows, rounds_alike
+from jaxbert.search.first_look import MULTIPLE, ROWS, FirstLook, kept_for, worth_it
+from jaxbert.search.host import FEW, TOGETHER, TRIED, HostSearch, piece_rows, rounds_alike
 from jaxbert.search.stored import Floats
 
 # Bytes of the arrays that are made for a piece of the corpus and some queries.
@@ -154,6 +155,21 @@ def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> 
     return Search(queries, kind, k, budget)
 
 
+def first_look_for(
+    queries: np.ndarray, corpus: Floats, kind: str, k: int, budget: int = BUDGET
+) -> FirstLook | None:
+    """The first look at a corpus where it saves time; None where it does not, and without room."""
+    (number, width), kept = queries.shape, min(kept_for(k), len(corpus))
+    possible = kind in HostSearch.kinds and 2 * TOGETHER * kept <= ROWS
+    if not (possible and worth_it(number, len(corpus), width) and backend() == "cpu"):
+        return None
+    # For a query and a row: scores that are looked at, a copy of these, those computed meanwhile.
+    at_once, rows = sizes(number, width, budget, ROWS, pair=PAIR + 4)
+    if rows < ROWS or at_once % MULTIPLE:
+        return None
+    return FirstLook(queries, kind, kept, at_once, rows, budget - memory(at_once, rows, width))
+
+
 def on_host(queries: int, width: int) -> bool:
     """Whether NumPy searches for so many queries of a width, where it can."""
     tried = next((number for number in TRIED if queries <= number), TRIED[-1])
@@ -205,13 +221,34 @@ def top_k(
     if not wanted or not len(asked):
         empty = (len(asked), min(k, len(stored)))
         return np.zeros(empty, np.float32), np.zeros(empty, np.int64)
-    search = search_for(compared, stored.comparison or similarity, wanted, budget)
-    for first in range(0, len(stored), search.rows):
-        search.look(stored.piece(first, min(first + search.rows, len(stored))))
-    scores, indices = search.result()
+    scores, indices = found(compared, stored, stored.comparison or similarity, wanted, budget)
     if full is None:
         return scores - np.float32(stored.filled(asked)), indices
     return rescored(floats_of(asked, "queries"), full, indices, k, similarity)
+
+
+def found(
+    queries: np.ndarray, corpus: Floats, kind: str, k: int, budget: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of a corpus, by a first look for those of which it is sure."""
+    look = first_look_for(queries, corpus, kind, k, budget)
+    if look is None:
+        search = search_for(queries, kind, k, budget)
+        show(corpus, search)
+        return search.result()
+    show(corpus, look)
+    scores, rows, sure = look.answers(corpus, k)
+    if not sure.all():
+        search = search_for(queries[~sure], kind, k, budget)
+        show(corpus, search)
+        scores[~sure], rows[~sure] = search.result()
+    return scores, rows
+
+
+def show(corpus: Floats, search: Search | HostSearch | FirstLook) -> None:
+    """Let a search look at all of a corpus."""
+    for first, stop in pieces(len(corpus), search.rows):
+        search.look(corpus.piece(first, stop))
 
 
 def rescored(
