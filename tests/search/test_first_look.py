@@ -3,6 +3,7 @@
 import tracemalloc
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -46,6 +47,11 @@ def lossy(n, width, seed):
     return np.where(twice, 2, 1) * np.float32(1.0 + 2.0**-8 - 2.0**-20)
 
 
+def representable(n, width, seed):
+    """Vectors that lose nothing; only sums are rounded."""
+    return normal(n, width, seed).astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
 def seen(queries, corpus, kind, rows=512):
     """A search that has seen a corpus."""
     look = FirstLook(queries, kind, min(K, len(corpus)), 64, rows, SPARE)
@@ -54,7 +60,7 @@ def seen(queries, corpus, kind, rows=512):
     return look
 
 
-@pytest.mark.parametrize("vectors", [normal, lossy])
+@pytest.mark.parametrize("vectors", [normal, lossy, representable])
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
 def test_no_score_is_above_that_of_the_first_look_by_more_than_the_bound(kind, vectors):
     queries, corpus = vectors(67, 389, 1), vectors(1009, 389, 2)
@@ -87,6 +93,24 @@ def test_of_equal_scores_the_lower_row_also_where_the_first_look_cannot_tell(loo
     np.testing.assert_array_equal(rows, order)
     np.testing.assert_array_equal(scores, expected)
     assert not looks[0].all(), "the test needs queries that are searched again"
+
+
+def test_of_equal_scores_the_lower_row_also_where_the_first_look_prefers_another(looks):
+    queries, corpus = np.zeros((307, 13), np.float32), normal(4099, 13, 17) / 64
+    queries[:, :2] = 1.0
+    corpus[[3, 2, 1], :2] = [1 + 3 * 2.0**-9, 1 - 2.0**-8], [1 + 2.0**-9, 1.0], [0.5, 0.5]
+    look = seen(queries, corpus, "dot")
+    np.testing.assert_array_equal(look.kept.rows[0, :3], [3, 2, 1])
+    scores, rows = top_k(queries, corpus, 2, similarity="dot")
+    assert (scores == np.float32(2 + 2.0**-9)).all()
+    np.testing.assert_array_equal(rows, [[2, 3]] * 307)
+    assert looks[0].all()
+
+
+def test_nothing_is_known_of_queries_whose_squares_leave_float32():
+    queries = normal(4, 61, 18) * np.float32([[1.0], [0.0], [2.0**-76], [2.0**70]])
+    look = seen(queries, normal(1009, 61, 19), "dot")
+    np.testing.assert_array_equal(np.isinf(look.errors()), [False, True, True, True])
 
 
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
@@ -179,6 +203,19 @@ def test_memory_is_within_the_budget_also_where_all_rows_are_better(q, looks):
     np.testing.assert_array_equal(found[:, 0], 9000)
     assert len(looks) == 1
     assert most + 2 * 4 * at_once * rows < budget + 4 * queries.nbytes + 4 * 12 * q * K
+
+
+def test_memory_is_within_the_budget_where_many_wide_rows_are_read_again(looks):
+    corpus, queries = normal(2053, 4099, 20), normal(257, 4099, 21)
+    corpus[::2] *= np.float32(2.0**50)  # whose lengths are computed otherwise, with memory
+    pair = searching.PAIR + 4
+    budget = searching.memory(512, first_look.ROWS, 4099, pair=pair)  # the least for a first look
+    tracemalloc.start()
+    top_k(queries, corpus, 34, budget=budget)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(looks) == 1
+    assert most < budget + 4 * queries.nbytes
 
 
 def test_a_first_look_is_for_many_queries_and_rows_where_there_is_room(monkeypatch):
