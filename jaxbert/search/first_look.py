@@ -72,6 +72,12 @@ def products(piece: jax.Array, queries: jax.Array) -> jax.Array:
     )
 
 
+def paired(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """The products [q, r] of queries [q, d] with r vectors each, [q r, d]; equal ones are equal."""
+    each = vectors.reshape(len(queries), -1, vectors.shape[1])
+    return np.einsum("qrd,qd->qr", each, queries)
+
+
 class FirstLook:
     """Queries that look at one piece of a corpus after another, and `answers`."""
 
@@ -81,19 +87,20 @@ class FirstLook:
         """As HostSearch, for at least one query; at_once is a multiple of MULTIPLE."""
         self.kind, self.rows, self.spare, self.first = kind, rows, spare, 0
         self.queries = unit_length(queries) if kind == "cosine" else queries
+        # The last query again, until they are a multiple: zeros would have many equal scores.
         number = len(queries) + -len(queries) % MULTIPLE
-        all_queries = self.queries[np.minimum(np.arange(number), len(queries) - 1)]
-        rounded = all_queries.astype(jnp.bfloat16)
-        # Squared, of queries and of the corpus so far: the length, and the length of what is lost.
-        self.squares = squares_of(self.queries)
-        self.lost = squares_of(self.queries - rounded[: len(queries)].astype(np.float32))
-        self.longest = self.most_lost = np.float32(0.0)
-        self.kept = Kept(number, k, spare, unchanged)
-        with computing():
+        filled = self.queries[np.minimum(np.arange(number), len(queries) - 1)]
+        with np.errstate(all="ignore"), computing():
+            rounded = filled.astype(jnp.bfloat16)
+            # Squared, of queries and of the corpus so far: the length, and that of what is lost.
+            self.squares = squares_of(self.queries)
+            self.lost = squares_of(self.queries - rounded[: len(queries)].astype(np.float32))
+            self.longest = self.most_lost = np.float32(0.0)
             self.blocks = [
                 (own := slice(i, i + at_once), jnp.asarray(rounded[own].T))
                 for i in range(0, number, at_once)
             ]
+        self.kept = Kept(number, k, spare, unchanged)
         # The scores [c, q] that the device computes while others are looked at: of which queries,
         # of how many rows, and the number of the first.
         self.waiting: tuple[slice, jax.Array, int, int] | None = None
@@ -160,14 +167,11 @@ class FirstLook:
         return scores, rows, sure
 
     def again(self, queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """The scores [q, r] in float32 of queries with r rows each; a score depends on its two."""
-        scale: np.ndarray | float = 1.0
-        if self.kind == "cosine":
-            vectors, lengths = with_lengths(vectors)
-            scale = lengths.reshape(len(queries), -1)
-        each = vectors.reshape(len(queries), -1, vectors.shape[1])
-        scores = np.einsum("qrd,qd->qr", each, queries) / np.float32(scale)
-        return clipped(scores) if self.kind == "cosine" else scores
+        """The scores [q, r] in float32 of queries with r rows each, vectors [q r, d] in all."""
+        if self.kind == "dot":
+            return paired(queries, vectors)
+        vectors, lengths = with_lengths(vectors)
+        return clipped(paired(queries, vectors) / lengths.reshape(len(queries), -1))
 
     def errors(self) -> np.ndarray:
         """The most [q] by which a score in float32 is above that of the first look.

@@ -39,6 +39,8 @@ PIECE, LONG_PIECE, QUERIES = 2048, 4096, 1024
 OVERSAMPLE = 4
 # Bytes for a query and a row on the device: the score, and twice as much while the best are chosen.
 PAIR = 12
+# The same for a first look: the score, a copy of it, that of the next piece, and the choice.
+LOOK = 16
 # Bytes of a byte of packed bits, of a query and a row: what differs, and its bits, in int32.
 DIFFERING = 5
 
@@ -163,11 +165,12 @@ def first_look_for(
     possible = kind in HostSearch.kinds and 2 * TOGETHER * kept <= ROWS
     if not (possible and worth_it(number, len(corpus), width) and backend() == "cpu"):
         return None
-    # For a query and a row: scores that are looked at, a copy of these, those computed meanwhile.
-    at_once, rows = sizes(number, width, budget, ROWS, pair=PAIR + 4)
-    if rows < ROWS or at_once % MULTIPLE:
+    some = (QUERIES, QUERIES // 4, MULTIPLE)
+    at_once = next((q for q in some if memory(q, ROWS, width, pair=LOOK) <= budget), None)
+    if at_once is None:
         return None
-    return FirstLook(queries, kind, kept, at_once, rows, budget - memory(at_once, rows, width))
+    spare = budget - memory(at_once, ROWS, width, pair=LOOK - 4)
+    return FirstLook(queries, kind, kept, at_once, ROWS, spare)
 
 
 def on_host(queries: int, width: int) -> bool:

@@ -107,6 +107,15 @@ def test_of_equal_scores_the_lower_row_also_where_the_first_look_prefers_another
     assert looks[0].all()
 
 
+def test_where_queries_are_too_long_for_float32_all_are_searched_again(looks):
+    queries, corpus = normal(307, 61, 22), normal(4099, 61, 23)
+    queries[0] = 3.4e38
+    with pytest.raises(InputError, match="a score that is not finite in float32"):
+        top_k(queries, corpus, K, similarity="dot")
+    assert not looks[0][0]
+    assert looks[0].mean() > 0.9
+
+
 def test_nothing_is_known_of_queries_whose_squares_leave_float32():
     queries = normal(4, 61, 18) * np.float32([[1.0], [0.0], [2.0**-76], [2.0**70]])
     look = seen(queries, normal(1009, 61, 19), "dot")
@@ -195,21 +204,20 @@ def test_memory_is_within_the_budget_also_where_all_rows_are_better(q, looks):
     """What NumPy takes, beside the queries and the answers; scores of the device come to that."""
     corpus, queries = np.sort(np.abs(normal(9001, 61, 15)), axis=0), np.abs(normal(q, 61, 16))
     budget = 2**26
-    at_once, rows = searching.sizes(q, 61, budget, first_look.ROWS, pair=searching.PAIR + 4)
     tracemalloc.start()
     _, found = top_k(queries, corpus, K, similarity="dot", budget=budget)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(found[:, 0], 9000)
     assert len(looks) == 1
-    assert most + 2 * 4 * at_once * rows < budget + 4 * queries.nbytes + 4 * 12 * q * K
+    assert most + 2 * 4 * 1024 * first_look.ROWS < budget + 4 * queries.nbytes + 4 * 12 * q * K
 
 
 def test_memory_is_within_the_budget_where_many_wide_rows_are_read_again(looks):
     corpus, queries = normal(2053, 4099, 20), normal(257, 4099, 21)
     corpus[::2] *= np.float32(2.0**50)  # whose lengths are computed otherwise, with memory
-    pair = searching.PAIR + 4
-    budget = searching.memory(512, first_look.ROWS, 4099, pair=pair)  # the least for a first look
+    # The least budget with which there is a first look.
+    budget = searching.memory(64, first_look.ROWS, 4099, pair=searching.LOOK)
     tracemalloc.start()
     top_k(queries, corpus, 34, budget=budget)
     most = tracemalloc.get_traced_memory()[1]
@@ -228,9 +236,14 @@ def test_a_first_look_is_for_many_queries_and_rows_where_there_is_room(monkeypat
         (queries, corpus, "euclidean", K),
         (queries, corpus, "bits", K),
         (queries, corpus, "cosine", 64),
-        (queries, corpus, "dot", K, 2**18),
+        (queries, corpus, "dot", K, 1),
+        (queries, corpus, "dot", K, searching.memory(64, first_look.ROWS, 13, pair=16) - 1),
     ):
         assert searching.first_look_for(*given) is None
+    for budget, at_once in ((2**27, 1024), (2**24, 256), (2**22, 64)):
+        look = searching.first_look_for(queries, corpus, "dot", K, budget)
+        assert look.blocks[0][0] == slice(0, at_once)
+        assert look.spare >= 4 * at_once * first_look.ROWS
     monkeypatch.setattr(searching, "backend", lambda: "gpu")
     assert searching.first_look_for(queries, corpus, "dot", K) is None
     monkeypatch.setattr(searching, "backend", lambda: "cpu")
