@@ -5,6 +5,7 @@ of each query are kept than are wanted, and the scores of these alone are comput
 the last one wanted is above all that a row left out can have, the answer is that of a full sort.
 """
 
+from collections import deque
 from functools import cache
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from jaxbert.search.host import (
 from jaxbert.search.kept import Kept
 from jaxbert.search.stored import Floats
 
-# Rows of a piece, and how many of them are rounded together: what one core's cache holds.
-ROWS, STEP = 2048, 256
+# Rows of a piece at least, of which all scores of AHEAD products are in the caches meanwhile.
+ROWS, AHEAD = 1024, 2
+# Rows that are rounded together: what one core's cache holds.
+STEP = 256
 # Queries come in multiples of so many, so that programs are few.
 MULTIPLE = 64
 # Products of numbers from which the time that is won is more than that of compiling a program.
@@ -58,6 +61,11 @@ def worth_it(queries: int, rows: int, width: int) -> bool:
 def kept_for(k: int) -> int:
     """How many rows are kept where k are wanted, so that of most corpora few queries are unsure."""
     return k + k // 2 + 12
+
+
+def rows_for(kept: int) -> int:
+    """The rows of a piece where so many are kept: a power of two, for programs are to be few."""
+    return max(ROWS, 1 << (2 * TOGETHER * kept - 1).bit_length())
 
 
 @jax.jit
@@ -101,9 +109,10 @@ class FirstLook:
                 for i in range(0, number, at_once)
             ]
         self.kept = Kept(number, k, spare, unchanged)
-        # The scores [c, q] that the device computes while others are looked at: of which queries,
-        # of how many rows, and the number of the first.
-        self.waiting: tuple[slice, jax.Array, int, int] | None = None
+        # The scores [c, q] that the device computes while others are looked at, since it divides a
+        # product among the cores without knowing which are busy: of which queries, of how many
+        # rows, and the number of the first.
+        self.waiting: deque[tuple[slice, jax.Array, int, int]] = deque()
 
     def look(self, piece: np.ndarray) -> None:
         """Compare with the next rows of the corpus, however many."""
@@ -114,8 +123,8 @@ class FirstLook:
                 vectors = jnp.asarray(self.rounded(some))
                 for own, queries in self.blocks:
                     scores = products(vectors, queries)
-                    self.finish()
-                    self.waiting = own, scores, len(some), self.first
+                    self.waiting.append((own, scores, len(some), self.first))
+                    self.finish(AHEAD)
             self.first += len(some)
 
     def rounded(self, piece: np.ndarray) -> np.ndarray:
@@ -134,17 +143,16 @@ class FirstLook:
             self.most_lost = np.maximum(self.most_lost, lost.max())
         return rounded
 
-    def finish(self) -> None:
-        """Keep the best of the scores that were computed meanwhile."""
-        if self.waiting is None:
-            return
-        (own, device, rows, first), self.waiting = self.waiting, None
-        scores = np.asarray(device)
-        if rows < len(scores):
-            scores = np.array(scores)
-            scores[rows:] = -np.inf
-        blocks = scores.reshape(-1, TOGETHER, scores.shape[1])
-        self.kept.keep(own, blocks, blocks.max(axis=1), first)
+    def finish(self, ahead: int = 0) -> None:
+        """Keep the best of all scores but those of the last products, which go on meanwhile."""
+        while len(self.waiting) > ahead:
+            own, device, rows, first = self.waiting.popleft()
+            scores = np.asarray(device)
+            if rows < len(scores):
+                scores = np.array(scores)
+                scores[rows:] = -np.inf
+            blocks = scores.reshape(-1, TOGETHER, scores.shape[1])
+            self.kept.keep(own, blocks, blocks.max(axis=1), first)
 
     def answers(self, corpus: Floats, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """scores float32 [q, k], rows int64 [q, k], and sure [q]: of which they are proven.

@@ -26,8 +26,8 @@ from jaxbert.search.checks import (
     rows_of,
 )
 from jaxbert.search.comparing import merged, prepared
-from jaxbert.search.first_look import MULTIPLE, ROWS, FirstLook, kept_for, worth_it
-from jaxbert.search.host import FEW, TOGETHER, TRIED, HostSearch, piece_rows, rounds_alike
+from jaxbert.search.first_look import AHEAD, MULTIPLE, FirstLook, kept_for, rows_for, worth_it
+from jaxbert.search.host import FEW, TRIED, HostSearch, piece_rows, rounds_alike
 from jaxbert.search.stored import Floats
 
 # Bytes of the arrays that are made for a piece of the corpus and some queries.
@@ -39,8 +39,8 @@ PIECE, LONG_PIECE, QUERIES = 2048, 4096, 1024
 OVERSAMPLE = 4
 # Bytes for a query and a row on the device: the score, and twice as much while the best are chosen.
 PAIR = 12
-# The same for a first look: the score, a copy of it, that of the next piece, and the choice.
-LOOK = 16
+# The same for a first look: the score, a copy of it, those that are computed ahead, the choice.
+LOOK = 4 * (2 + AHEAD + 1)
 # Bytes of a byte of packed bits, of a query and a row: what differs, and its bits, in int32.
 DIFFERING = 5
 
@@ -162,15 +162,15 @@ def first_look_for(
 ) -> FirstLook | None:
     """The first look at a corpus where it saves time; None where it does not, and without room."""
     (number, width), kept = queries.shape, min(kept_for(k), len(corpus))
-    possible = kind in HostSearch.kinds and 2 * TOGETHER * kept <= ROWS
-    if not (possible and worth_it(number, len(corpus), width) and backend() == "cpu"):
+    possible = kind in HostSearch.kinds and worth_it(number, len(corpus), width)
+    if not possible or backend() != "cpu":
         return None
-    some = (QUERIES, QUERIES // 4, MULTIPLE)
-    at_once = next((q for q in some if memory(q, ROWS, width, pair=LOOK) <= budget), None)
-    if at_once is None:
+    rows, some = rows_for(kept), (QUERIES, QUERIES // 4, MULTIPLE)
+    at_once = next((q for q in some if memory(q, rows, width, pair=LOOK) <= budget), None)
+    if rows > LONG_PIECE or at_once is None:
         return None
-    spare = budget - memory(at_once, ROWS, width, pair=LOOK - 4)
-    return FirstLook(queries, kind, kept, at_once, ROWS, spare)
+    spare = budget - memory(at_once, rows, width, pair=LOOK - 4)
+    return FirstLook(queries, kind, kept, at_once, rows, spare)
 
 
 def on_host(queries: int, width: int) -> bool:

@@ -75,7 +75,7 @@ def test_no_score_is_above_that_of_the_first_look_by_more_than_the_bound(kind, v
         assert share > 0.9, "the bound is not much larger than what can be"
 
 
-@pytest.mark.parametrize("k", [1, K, 23])
+@pytest.mark.parametrize("k", [1, K, 61])
 @pytest.mark.parametrize("kind", ["cosine", "dot"])
 def test_answers_are_those_of_a_full_sort(kind, k, looks):
     queries, corpus = normal(307, 61, 3), normal(4099, 61, 4)  # of three rows in the last piece
@@ -210,14 +210,17 @@ def test_memory_is_within_the_budget_also_where_all_rows_are_better(q, looks):
     tracemalloc.stop()
     np.testing.assert_array_equal(found[:, 0], 9000)
     assert len(looks) == 1
-    assert most + 2 * 4 * 1024 * first_look.ROWS < budget + 4 * queries.nbytes + 4 * 12 * q * K
+    assert (
+        most + (first_look.AHEAD + 1) * 4 * 1024 * first_look.ROWS
+        < budget + 4 * queries.nbytes + 4 * 12 * q * K
+    )
 
 
 def test_memory_is_within_the_budget_where_many_wide_rows_are_read_again(looks):
     corpus, queries = normal(2053, 4099, 20), normal(257, 4099, 21)
     corpus[::2] *= np.float32(2.0**50)  # whose lengths are computed otherwise, with memory
     # The least budget with which there is a first look.
-    budget = searching.memory(64, first_look.ROWS, 4099, pair=searching.LOOK)
+    budget = searching.memory(64, 2048, 4099, pair=searching.LOOK)
     tracemalloc.start()
     top_k(queries, corpus, 34, budget=budget)
     most = tracemalloc.get_traced_memory()[1]
@@ -229,21 +232,29 @@ def test_memory_is_within_the_budget_where_many_wide_rows_are_read_again(looks):
 def test_a_first_look_is_for_many_queries_and_rows_where_there_is_room(monkeypatch):
     monkeypatch.setattr(first_look, "WORTH", 307 * 4099 * 13)
     queries, corpus = whole(307), Floats(whole(4099))
+    least = searching.memory(64, first_look.ROWS, 13, pair=searching.LOOK)
     assert searching.first_look_for(queries, corpus, "dot", K) is not None
     for given in (
         (queries[:256], Floats(whole(9001)), "dot", K),
         (queries, Floats(whole(4098)), "dot", K),
         (queries, corpus, "euclidean", K),
         (queries, corpus, "bits", K),
-        (queries, corpus, "cosine", 64),
+        (queries, corpus, "cosine", 78),
         (queries, corpus, "dot", K, 1),
-        (queries, corpus, "dot", K, searching.memory(64, first_look.ROWS, 13, pair=16) - 1),
+        (queries, corpus, "dot", K, least - 1),
     ):
         assert searching.first_look_for(*given) is None
-    for budget, at_once in ((2**27, 1024), (2**24, 256), (2**22, 64)):
-        look = searching.first_look_for(queries, corpus, "dot", K, budget)
+    for budget, k, at_once, rows in (
+        (2**27, K, 1024, 1024),
+        (2**24, K, 256, 1024),
+        (least, K, 64, 1024),
+        (2**27, 14, 1024, 2048),
+        (2**27, 77, 1024, 4096),
+    ):
+        look = searching.first_look_for(queries, corpus, "dot", k, budget)
         assert look.blocks[0][0] == slice(0, at_once)
-        assert look.spare >= 4 * at_once * first_look.ROWS
+        assert look.rows == rows
+        assert look.spare >= 4 * at_once * look.rows
     monkeypatch.setattr(searching, "backend", lambda: "gpu")
     assert searching.first_look_for(queries, corpus, "dot", K) is None
     monkeypatch.setattr(searching, "backend", lambda: "cpu")
