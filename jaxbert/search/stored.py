@@ -107,7 +107,7 @@ class Bits(Floats):
         return unsigned(queries)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """The bytes as uint8."""
+        """The bits that are packed in them, as uint8."""
         return unsigned(rows)
 
 
