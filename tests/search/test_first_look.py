@@ -180,6 +180,7 @@ def test_cosines_that_rounding_puts_beyond_one_are_one():
 def test_pieces_that_end_anywhere_and_blocks_of_queries_change_nothing():
     queries, corpus = normal(131, 61, 11), normal(2003, 61, 12)
     look = FirstLook(queries, "dot", first_look.kept_for(K), 64, 512, SPARE)
+    assert len(look.blocks) == 3
     for start, stop in ((0, 3), (3, 4), (4, 1040), (1040, 2003)):
         look.look(corpus[start:stop])
     scores, rows, sure = look.answers(Floats(corpus), K)
@@ -244,17 +245,17 @@ def test_a_first_look_is_for_many_queries_and_rows_where_there_is_room(monkeypat
         (queries, corpus, "dot", K, least - 1),
     ):
         assert searching.first_look_for(*given) is None
-    for budget, k, at_once, rows in (
-        (2**27, K, 1024, 1024),
-        (2**24, K, 256, 1024),
-        (least, K, 64, 1024),
-        (2**27, 14, 1024, 2048),
-        (2**27, 77, 1024, 4096),
+    for budget, k, blocks, size, rows in (
+        (2**27, K, 1, 320, 1024),
+        (2**24, K, 2, 192, 1024),  # of at most 256
+        (least, K, 5, 64, 1024),
+        (2**27, 14, 1, 320, 2048),
+        (2**27, 77, 1, 320, 4096),
     ):
         look = searching.first_look_for(queries, corpus, "dot", k, budget)
-        assert look.blocks[0][0] == slice(0, at_once)
+        assert [own for own, _ in look.blocks][-1] == slice((blocks - 1) * size, blocks * size)
         assert look.rows == rows
-        assert look.spare >= 4 * at_once * look.rows
+        assert look.spare >= 4 * size * rows
     monkeypatch.setattr(searching, "backend", lambda: "gpu")
     assert searching.first_look_for(queries, corpus, "dot", K) is None
     monkeypatch.setattr(searching, "backend", lambda: "cpu")
