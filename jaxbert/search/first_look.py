@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.lax import Precision
 
-from jaxbert.inference.products import SOME
 from jaxbert.inference.similarity import unit_length
 from jaxbert.process.backend import computing
 from jaxbert.search.host import (
@@ -36,8 +35,10 @@ ROWS, AHEAD = 1024, 2
 STEP = 256
 # Queries come in multiples of so many, so that programs are few.
 MULTIPLE = 64
-# Products of numbers from which the time that is won is more than that of compiling a program.
-WORTH = 10**10
+# Queries, width and products of numbers from which it was faster: to round the corpus takes as long
+# for few queries as for many, the choice of the best as long for any width, and there is a program
+# to compile (notes/07).
+MANY, WIDE, WORTH = 512, 256, 10**10
 # Queries whose scores are computed in float32 together, where the budget allows it.
 AGAIN = 32
 # An upper bound of what the terms of second order, and the rounding of lengths, add to an error.
@@ -56,7 +57,8 @@ def multiplies_bfloat16() -> bool:
 
 def worth_it(queries: int, rows: int, width: int) -> bool:
     """Whether a first look saves time, on a host whose processor is the device."""
-    return queries > SOME and queries * rows * width >= WORTH and multiplies_bfloat16()
+    large = queries >= MANY and width >= WIDE and queries * rows * width >= WORTH
+    return large and multiplies_bfloat16()
 
 
 def kept_for(k: int) -> int:

@@ -23,7 +23,8 @@ K, SPARE = 7, 2**24
 def looks(monkeypatch):
     """Every search has a first look, where there is room for one; which queries were sure."""
     monkeypatch.setattr(first_look, "multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr(first_look, "WORTH", 1)
+    for name in ("MANY", "WIDE", "WORTH"):
+        monkeypatch.setattr(first_look, name, 1)
     monkeypatch.setattr(searching, "backend", lambda: "cpu")
     sure, answers = [], FirstLook.answers
 
@@ -231,12 +232,14 @@ def test_memory_is_within_the_budget_where_many_wide_rows_are_read_again(looks):
 
 
 def test_a_first_look_is_for_many_queries_and_rows_where_there_is_room(monkeypatch):
-    monkeypatch.setattr(first_look, "WORTH", 307 * 4099 * 13)
+    for name, least in (("MANY", 307), ("WIDE", 13), ("WORTH", 307 * 4099 * 13)):
+        monkeypatch.setattr(first_look, name, least)
     queries, corpus = whole(307), Floats(whole(4099))
     least = searching.memory(64, first_look.ROWS, 13, pair=searching.LOOK)
     assert searching.first_look_for(queries, corpus, "dot", K) is not None
     for given in (
-        (queries[:256], Floats(whole(9001)), "dot", K),
+        (queries[:306], Floats(whole(9001)), "dot", K),
+        (queries[:, :12], Floats(whole(9001, 12)), "dot", K),
         (queries, Floats(whole(4098)), "dot", K),
         (queries, corpus, "euclidean", K),
         (queries, corpus, "bits", K),
