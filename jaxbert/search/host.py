@@ -1,7 +1,6 @@
 """A search on the host, by NumPy: where JAX computes on a CPU, and anywhere for few queries.
 
-A product by BLAS takes less time than a copy to a device and back, and what is no better than the
-best k so far is put aside by one comparison, of which XLA's selection of the best knows nothing.
+A product by BLAS takes less time than a copy to a device and back.
 """
 
 from functools import cache
@@ -12,6 +11,7 @@ import numpy as np
 from jaxbert.inference.products import BLOCK, SMALL, SOME, filled, filled_rows
 from jaxbert.inference.similarity import unit_length
 from jaxbert.search.checks import check_scores
+from jaxbert.search.kept import Kept
 
 # Up to so many queries are searched on the host, wherever JAX computes (notes/07).
 FEW = 32
@@ -23,8 +23,6 @@ TRIED = (4, FEW, SOME, 1024)
 TOGETHER = 16
 # Scores that are compared as soon as they are there, while they are in the caches of the cores.
 FRESH = 2**20
-# Bytes that `keep` takes for a row of a piece that may be among the best, and for one that is.
-CANDIDATE = 80
 # The square of a number that is far from float32's end.
 FINITE = 1e75
 # Between these a sum of squares is exact enough in float32.
@@ -79,20 +77,29 @@ def cosines(queries: np.ndarray, piece: np.ndarray, out: np.ndarray | None = Non
 
     What is not finite becomes infinity, on top, to be refused.
     """
-    squares = squares_of(piece)
-    outside = ~((squares > SMALLEST) & (squares < LARGEST))
-    if outside.any():  # of these rows alone, so that no row's score depends on another row
-        piece = np.where(outside[:, None], unit_length(piece), piece)
-        squares = np.where(outside, np.float32(1.0), squares)
-    lengths = np.sqrt(squares)[:, None]
+    rows, lengths = with_lengths(piece)
     if len(queries) > piece.shape[1]:  # the vectors are fewer numbers than the scores
-        scores = products_by_row(queries, piece / lengths, out)
+        scores = products_by_row(queries, rows / lengths, out)
     else:
-        scores = products_by_row(queries, piece, out)
+        scores = products_by_row(queries, rows, out)
         scores[: len(piece)] /= lengths
-    if outside.any():
+    if rows is not piece:
         scores[~np.isfinite(scores)] = np.inf
     return scores
+
+
+def with_lengths(piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows [c, d] and their lengths [c, 1]; the piece itself where all squares are in range.
+
+    Rows of which they are not are divided by their length, and zeros stay zeros: these rows alone,
+    so that no row's score depends on another row.
+    """
+    squares = squares_of(piece)
+    outside = ~((squares > SMALLEST) & (squares < LARGEST))
+    if outside.any():
+        piece = np.where(outside[:, None], unit_length(piece), piece)
+        squares = np.where(outside, np.float32(1.0), squares)
+    return piece, np.sqrt(squares)[:, None]
 
 
 def squares_of(x: np.ndarray) -> np.ndarray:
@@ -105,16 +112,21 @@ def largest(x: np.ndarray) -> float:
     return float(x.max(initial=0.0))
 
 
-def within(scores: np.ndarray, kind: str) -> np.ndarray:
-    """The scores, in place: cosines in [-1, 1], but for infinity."""
-    if kind == "cosine" and scores.size and not -1.0 <= scores.min() <= scores.max() <= 1.0:
+def clipped(scores: np.ndarray) -> np.ndarray:
+    """Cosines, in place, in [-1, 1], but for infinity."""
+    if scores.size and not -1.0 <= scores.min() <= scores.max() <= 1.0:
         np.clip(scores, -1.0, 1.0, out=scores, where=np.isfinite(scores))
+    return scores
+
+
+def unchanged(scores: np.ndarray) -> np.ndarray:
+    """The scores, as they are."""
     return scores
 
 
 def compared(queries: np.ndarray, piece: np.ndarray) -> np.ndarray:
     """The cosines [q, c] of queries of length one; infinity for what is not finite."""
-    return np.ascontiguousarray(within(cosines(queries, piece)[: len(piece)], "cosine").T)
+    return np.ascontiguousarray(clipped(cosines(queries, piece)[: len(piece)]).T)
 
 
 class HostSearch:
@@ -131,16 +143,15 @@ class HostSearch:
         spare is in bytes, for the choice of the best among them.
         """
         self.queries = unit_length(queries) if kind == "cosine" else queries
-        self.kind, self.k, self.at_once, self.rows, self.first = kind, k, at_once, rows, 0
-        self.spare, self.longest = spare, largest(squares_of(queries))
+        self.kind, self.at_once, self.rows, self.first = kind, at_once, rows, 0
+        self.longest = largest(squares_of(queries))
+        self.kept = Kept(len(queries), k, spare, clipped if kind == "cosine" else unchanged)
         # The highest scores of rows together tell the more, the fewer of them are among the best.
         many = len(queries) > FEW and rows >= 2 * TOGETHER * k
         self.together = TOGETHER if many else 1
         # Memory that is used again, since to be given it takes a twentieth of a product's time.
         most = min(at_once, len(queries))
         self.space = np.empty(filled_rows(rows, most) * most + 2 * SMALL, np.float32)
-        self.scores = np.full((len(queries), k), -np.inf, np.float32)
-        self.indices = np.full((len(queries), k), -1, np.int64)
 
     def look(self, piece: np.ndarray) -> None:
         """Compare with the next rows of the corpus, however many."""
@@ -150,7 +161,7 @@ class HostSearch:
                 own = slice(query, query + self.at_once)
                 with np.errstate(all="ignore"):  # what is not finite is refused by its score
                     blocks, highest = self.compare(self.queries[own], some)
-                    self.keep(blocks, highest, self.scores[own], self.indices[own])
+                    self.kept.keep(own, blocks, highest, self.first)
             self.first += len(some)
 
     def compare(self, queries: np.ndarray, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,69 +185,11 @@ class HostSearch:
             if self.together > 1:
                 few = slice(start // self.together, (start + step) // self.together)
                 np.max(blocks[few], axis=1, out=highest[few])
-        return blocks, within(highest, self.kind)
-
-    def keep(
-        self, blocks: np.ndarray, highest: np.ndarray, found: np.ndarray, found_rows: np.ndarray
-    ) -> None:
-        """Keep the k best of what was found and of blocks; of equal scores earlier rows."""
-        least = found[:, -1]  # a row that is no better comes behind all of these
-        better = highest > least
-        number = np.count_nonzero(better)
-        if self.k < len(highest) and number > 2 * self.k * len(least):
-            # The k highest are scores of k rows: what is below all of them is not among the best.
-            kth = np.partition(highest, -self.k, axis=0)[-self.k]
-            least = np.maximum(least, np.nextafter(kth, np.float32(-np.inf)))
-            better = highest > least
-        if not number:
-            return
-        # In uint16, which is faster to add up: a piece has fewer rows than that.
-        most = int(better.view(np.uint8).sum(axis=0, dtype=np.uint16).max()) * self.together
-        size = max(1, self.spare // (CANDIDATE * (most + self.k)))
-        for i in range(0, len(found), size):
-            few = slice(i, i + size)
-            own = self.candidates(blocks[:, :, few], better[:, few], least[few])
-            self.merge(*own, found[few], found_rows[few])
-
-    def candidates(
-        self, blocks: np.ndarray, better: np.ndarray, least: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(query, row, score) of what is above the least, by query and then by row.
-
-        Of blocks [b, r, q] only those are looked at that are better [b, q].
-        """
-        block, query = np.divmod(np.flatnonzero(better), better.shape[1])
-        scores = within(blocks[block, :, query], self.kind)  # by block: neighbours share a line
-        place, inside = np.nonzero(scores > least[query][:, None])
-        rows = block[place] * blocks.shape[1] + inside + self.first
-        query, scores = query[place], scores[place, inside]
-        order = np.argsort(query.astype(np.uint16), kind="stable")  # no more than QUERIES
-        return query[order], rows[order], scores[order]
-
-    def merge(
-        self,
-        query: np.ndarray,
-        rows: np.ndarray,
-        scores: np.ndarray,
-        found: np.ndarray,
-        found_rows: np.ndarray,
-    ) -> None:
-        """Put candidates, by query and then by row, among the k best that were found."""
-        counts = np.bincount(query, minlength=len(found))
-        changed = np.flatnonzero(counts)
-        place = self.k + np.arange(len(query)) - (np.cumsum(counts) - counts)[query]
-        line = (np.cumsum(counts > 0) - 1)[query]
-        shape = (len(changed), self.k + int(counts.max()))
-        all_scores, all_rows = np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
-        all_scores[:, : self.k], all_rows[:, : self.k] = found[changed], found_rows[changed]
-        all_scores[line, place], all_rows[line, place] = scores, rows
-        order = np.argsort(-all_scores, axis=1, kind="stable")[:, : self.k]
-        found[changed] = np.take_along_axis(all_scores, order, axis=1)
-        found_rows[changed] = np.take_along_axis(all_rows, order, axis=1)
+        return blocks, self.kept.within(highest)
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """scores float32 [q, k] and indices int64 [q, k], k being at most the rows looked at."""
-        k = min(self.k, self.first)
-        scores, indices = self.scores[:, :k], self.indices[:, :k]
+        k = min(self.kept.k, self.first)
+        scores, indices = self.kept.scores[:, :k], self.kept.rows[:, :k]
         check_scores(scores, indices)
         return scores, indices

@@ -26,6 +26,7 @@ from jaxbert.search.checks import (
     rows_of,
 )
 from jaxbert.search.comparing import merged, prepared
+from jaxbert.search.first_look import AHEAD, MULTIPLE, FirstLook, kept_for, rows_for, worth_it
 from jaxbert.search.host import FEW, TRIED, HostSearch, piece_rows, rounds_alike
 from jaxbert.search.stored import Floats
 
@@ -38,6 +39,8 @@ PIECE, LONG_PIECE, QUERIES = 2048, 4096, 1024
 OVERSAMPLE = 4
 # Bytes for a query and a row on the device: the score, and twice as much while the best are chosen.
 PAIR = 12
+# The same for a first look: the score, a copy of it, those that are computed ahead, the choice.
+LOOK = 4 * (2 + AHEAD + 1)
 # Bytes of a byte of packed bits, of a query and a row: what differs, and its bits, in int32.
 DIFFERING = 5
 
@@ -154,6 +157,22 @@ def search_for(queries: np.ndarray, kind: str, k: int, budget: int = BUDGET) -> 
     return Search(queries, kind, k, budget)
 
 
+def first_look_for(
+    queries: np.ndarray, corpus: Floats, kind: str, k: int, budget: int = BUDGET
+) -> FirstLook | None:
+    """The first look at a corpus where it saves time; None where it does not, and without room."""
+    (number, width), kept = queries.shape, min(kept_for(k), len(corpus))
+    possible = kind in HostSearch.kinds and worth_it(number, len(corpus), width)
+    if not possible or backend() != "cpu":
+        return None
+    rows, some = rows_for(kept), (QUERIES, QUERIES // 4, MULTIPLE)
+    at_once = next((q for q in some if memory(q, rows, width, pair=LOOK) <= budget), None)
+    if rows > LONG_PIECE or at_once is None:
+        return None
+    spare = budget - memory(at_once, rows, width, pair=LOOK - 4)
+    return FirstLook(queries, kind, kept, at_once, rows, spare)
+
+
 def on_host(queries: int, width: int) -> bool:
     """Whether NumPy searches for so many queries of a width, where it can."""
     tried = next((number for number in TRIED if queries <= number), TRIED[-1])
@@ -205,13 +224,34 @@ def top_k(
     if not wanted or not len(asked):
         empty = (len(asked), min(k, len(stored)))
         return np.zeros(empty, np.float32), np.zeros(empty, np.int64)
-    search = search_for(compared, stored.comparison or similarity, wanted, budget)
-    for first in range(0, len(stored), search.rows):
-        search.look(stored.piece(first, min(first + search.rows, len(stored))))
-    scores, indices = search.result()
+    scores, indices = found(compared, stored, stored.comparison or similarity, wanted, budget)
     if full is None:
         return scores - np.float32(stored.filled(asked)), indices
     return rescored(floats_of(asked, "queries"), full, indices, k, similarity)
+
+
+def found(
+    queries: np.ndarray, corpus: Floats, kind: str, k: int, budget: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of a corpus, by a first look for those of which it is sure."""
+    look = first_look_for(queries, corpus, kind, k, budget)
+    if look is None:
+        search = search_for(queries, kind, k, budget)
+        show(corpus, search)
+        return search.result()
+    show(corpus, look)
+    scores, rows, sure = look.answers(corpus, k)
+    if not sure.all():
+        search = search_for(queries[~sure], kind, k, budget)
+        show(corpus, search)
+        scores[~sure], rows[~sure] = search.result()
+    return scores, rows
+
+
+def show(corpus: Floats, search: Search | HostSearch | FirstLook) -> None:
+    """Let a search look at all of a corpus."""
+    for first, stop in pieces(len(corpus), search.rows):
+        search.look(corpus.piece(first, stop))
 
 
 def rescored(

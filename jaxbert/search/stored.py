@@ -39,7 +39,15 @@ class Floats:
 
     def piece(self, first: int, stop: int) -> np.ndarray:
         """Some rows as they are compared; whether they are finite is seen by their scores."""
-        return in_float32(self.rows[first:stop])
+        return self.read(self.rows[first:stop])
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """Those rows as they are compared."""
+        return self.read(self.rows[rows])
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """What the rows of the array mean, in float32."""
+        return in_float32(rows)
 
 
 class Bytes(Floats):
@@ -53,9 +61,8 @@ class Bytes(Floats):
         self.ranges = Ranges.given(ranges)
         check_widths(len(self.ranges.low), self.width)
 
-    def piece(self, first: int, stop: int) -> np.ndarray:
-        """Some of the rows as floats."""
-        rows = self.rows[first:stop]
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """What the bytes mean, as floats."""
         level = rows.astype(np.float32) + (128.5 if rows.dtype == np.int8 else 0.5)
         step = (self.ranges.high - self.ranges.low) / np.float32(STEPS)
         return self.ranges.low + level * step
@@ -99,9 +106,9 @@ class Bits(Floats):
         check_widths(queries.shape[1], self.width)
         return unsigned(queries)
 
-    def piece(self, first: int, stop: int) -> np.ndarray:
-        """Some of the rows as uint8."""
-        return unsigned(self.rows[first:stop])
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """The bits that are packed in them, as uint8."""
+        return unsigned(rows)
 
 
 def in_floats(vectors: np.ndarray) -> bool:
