@@ -7,7 +7,7 @@ known which texts come. (Renting skis, until what was paid for them would have b
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Lock
 from typing import Any, TypeAlias
@@ -65,17 +65,22 @@ class CoarseFirst:
             self.known |= shapes(batches)
 
     def plan(
-        self, planner: Planner, counts: Sequence[int], batch_size: int | None
+        self,
+        planner: Planner,
+        counts: Sequence[int],
+        batch_size: int | None,
+        fits: Callable[[Sequence[Batch]], bool],
     ) -> Sequence[Batch]:
         """The planner's batches for texts of so many tokens, or coarser ones in their place.
 
-        Only a ByLength says what it costs to compile a shape (`compiling`); of any other planner
-        the batches are its own.
+        fits says whether memory holds some batches: coarser ones take more. Only a ByLength says
+        what it costs to compile a shape (`compiling`); of any other planner the batches are its
+        own.
         """
         fine = planner.plan(counts, batch_size)
         if isinstance(planner, ByLength) and planner.compiling:
             with self.lock:
-                return self.chosen(planner, fine, counts, batch_size)
+                return self.chosen(planner, fine, counts, batch_size, fits)
         return fine
 
     def chosen(
@@ -84,15 +89,17 @@ class CoarseFirst:
         fine: Sequence[Batch],
         counts: Sequence[int],
         batch_size: int | None,
+        fits: Callable[[Sequence[Batch]], bool],
     ) -> Sequence[Batch]:
         """The fine batches, if all is compiled or has paid; else what costs less now."""
         new = shapes(fine) - self.known
-        if not new:
+        if not (new and fits(fine)):  # what does not fit is refused, and nothing learned
             return fine
         plans: list[Sequence[Batch]] = [coarse(planner, counts, batch_size)]
         full = filled_up(planner).plan(counts, batch_size)
         if shapes(full) <= self.known:
             plans.append(full)
+        plans = [plan for plan in plans if fits(plan)] or [fine]
 
         def price(batches: Sequence[Batch]) -> float:
             return cost(batches) + planner.compiling * len(shapes(batches) - self.known)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
-from jaxbert.errors import InputError, TextError
+from jaxbert.errors import DeviceMemoryError, InputError, TextError
 from jaxbert.inference.batches import Batch, BatchArrays, count
 from jaxbert.inference.coarse_first import CoarseFirst
 from jaxbert.inference.data_parallel import DataParallel
@@ -211,7 +211,7 @@ class Engine(Generic[Model]):
             counts = [count(text) for text in tokens]
             usual = len(tokens) > FEW.texts or distinct(tokens)
             planner = self.planner if usual else for_equal_texts(self.planner)
-            batches = choice.plan(planner, counts, batch_size)
+            batches = choice.plan(planner, counts, batch_size, self.fits)
             self.admit(batches, sum(counts))
             for members, arrays in self.devices.jobs(batches, tokens):
                 yield shifted(first, members), arrays
@@ -222,10 +222,22 @@ class Engine(Generic[Model]):
 
         They are counted if memory holds each of them.
         """
-        for shape in {(batch.rows, batch.length) for batch in batches}:
-            self.check_memory(*shape)
+        self.check_all(batches)
         slots = sum(batch.rows * batch.length for batch in batches)
         self.counter.add(tokens=tokens, slots=slots, batches=len(batches))
+
+    def check_all(self, batches: Sequence[Batch]) -> None:
+        """Raise DeviceMemoryError for batches of which the device cannot hold one."""
+        for shape in {(batch.rows, batch.length) for batch in batches}:
+            self.check_memory(*shape)
+
+    def fits(self, batches: Sequence[Batch]) -> bool:
+        """Whether the device can hold each of these batches."""
+        try:
+            self.check_all(batches)
+        except DeviceMemoryError:
+            return False
+        return True
 
     def check_tokens(self, tokens: Sequence[np.ndarray], first: int = 0) -> None:
         """Raise TextError for an id outside the vocabulary, or more tokens than positions."""

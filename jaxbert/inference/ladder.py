@@ -56,7 +56,7 @@ def all_rows(left: int, full: int) -> int:
 
 
 def row_counts(rows: Rows, left: int, full: int) -> list[int]:
-    """Every number that rows, one of these two, can give for up to `left` texts, in order."""
+    """Every number that rows, one of these three, can give for up to `left` texts, in order."""
     powers = (1 << i for i in range(min(left, full).bit_length() + 1))
     near = {n * power // 4 - less for power in powers for n in (3, 4, 5, 6, 7) for less in (0, 1)}
     return sorted({rows(n, full) for n in {*near, left, full} if 0 < n <= left})

@@ -105,17 +105,19 @@ class FirstLook:
         blocks = -(-len(queries) // at_once)
         size = -(-len(queries) // (blocks * MULTIPLE)) * MULTIPLE
         number = blocks * size
-        filled = self.queries[np.minimum(np.arange(number), len(queries) - 1)]
+        # Squared, of queries and of the corpus so far: the length, and that of what is lost.
+        self.squares, self.lost = np.empty((2, number), np.float32)
+        self.longest = self.most_lost = np.float32(0.0)
+        self.blocks: list[tuple[slice, jax.Array]] = []
         with np.errstate(all="ignore"), computing():
-            rounded = filled.astype(jnp.bfloat16)
-            # Squared, of queries and of the corpus so far: the length, and that of what is lost.
-            self.squares = squares_of(self.queries)
-            self.lost = squares_of(self.queries - rounded[: len(queries)].astype(np.float32))
-            self.longest = self.most_lost = np.float32(0.0)
-            self.blocks = [
-                (own := slice(i, i + size), jnp.asarray(rounded[own].T))
-                for i in range(0, number, size)
-            ]
+            for i in range(0, number, size):  # a block's copies at a time
+                own = slice(i, i + size)
+                some = self.queries[np.minimum(np.arange(i, i + size), len(queries) - 1)]
+                rounded = some.astype(jnp.bfloat16)
+                self.squares[own] = squares_of(some)
+                self.lost[own] = squares_of(some - rounded.astype(np.float32))
+                self.blocks.append((own, jnp.asarray(rounded.T)))
+            self.squares, self.lost = self.squares[: len(queries)], self.lost[: len(queries)]
             self.spaces = [jnp.zeros((rows, size), jnp.float32) for _ in range(AHEAD + 1)]
         self.kept = Kept(number, k, spare, unchanged)
         # The scores [c, q] that the device computes while others are looked at, since it divides a

@@ -2,7 +2,7 @@
 
 uvicorn times nothing until a request is complete: a client that sends half a head, or half a body,
 holds its connection for ever and holds up the end of the server. Bodies are timed by body.py, which
-sees them; heads are timed and bounded here, and both are closed at once when the server ends. Nor
+sees them; heads are timed and bounded here, and when the server ends both have a moment more. Nor
 does a connection close, for uvicorn, over an answer of which its client takes nothing.
 """
 
@@ -85,8 +85,10 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _whole(self) -> bool:
-        """Whether all of a request is here, or its answer has begun."""
-        return self._busy and (self.cycle.response_started or not self.cycle.more_body)
+        """Whether all of a request is here, or its answer has begun, or that of one before it."""
+        if not self._busy:
+            return False
+        return bool(self.pipeline) or self.cycle.response_started or not self.cycle.more_body
 
     def shutdown(self) -> None:
         """End the connection once its request is answered.

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import os
-import select
+import selectors
 import signal
 import socket
 import sys
@@ -58,7 +58,10 @@ class Server(uvicorn.Server):
 
 def waiting(listeners: list[socket.socket]) -> bool:
     """Whether a connection waits to be accepted at one of the sockets."""
-    return bool(select.select(listeners, [], [], 0)[0])
+    with selectors.DefaultSelector() as selector:
+        for listener in listeners:
+            selector.register(listener, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 class Life:

@@ -60,7 +60,11 @@ product.defvjp(keep, pull)
 
 
 class TrainedProjection(Projection):
-    """A Projection by `product` in float32, and as it was in other dtypes."""
+    """A Projection by `product` in float32, and as it was in other dtypes.
+
+    `product` sums over the last axes of x and the first of W; a spec that sums over others is
+    computed as it was.
+    """
 
     def __init__(self, projection: Projection) -> None:
         """Take over the weights of a projection."""
@@ -69,10 +73,14 @@ class TrainedProjection(Projection):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x W + b in float32, as a Projection's."""
         weight = self.weight[...]
-        if not x.dtype == weight.dtype == jnp.float32:
-            return super().__call__(x)
-        result = self.spec.partition("->")[2]
+        factors, result = self.spec.split("->")
+        of_x, of_weight = factors.split(",")
         inner = (x.ndim + weight.ndim - len(result)) // 2  # axes that both have
+        in_order = (
+            of_x[-inner:] == of_weight[:inner] and result == of_x[:-inner] + of_weight[inner:]
+        )
+        if not (in_order and x.dtype == weight.dtype == jnp.float32):
+            return super().__call__(x)
         shape = (*x.shape[:-inner], *weight.shape[inner:])
         i = prod(weight.shape[:inner])
         y = product(x.reshape(-1, i), weight.reshape(i, -1)).reshape(shape)

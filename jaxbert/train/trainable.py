@@ -92,7 +92,9 @@ def value_and_grad(
     """A function of (model, batch, key) -> ((loss, metrics), gradients), for use inside jit.
 
     The gradients are those of parameters(model, frozen), a dict with its paths: what optax updates.
-    On a CPU the objective gets a model whose projections have a faster gradient (backward.py).
+    On a CPU the objective gets a model whose projections have a faster gradient (backward.py) and,
+    for that, no derivative in forward mode: jax.jvp and jax.jacfwd within the objective are refused
+    there, while jax.grad and jax.vjp are not.
     """
 
     def gradient(model: Any, batch: Batch, key: Key) -> tuple[tuple[Scalar, Metrics], Parameters]:

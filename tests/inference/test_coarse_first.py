@@ -21,6 +21,13 @@ PLANNERS = [
     ByLength(200, 2, packing=Packing(longest=11, length=23, texts=3), compiling=COMPILE),
     ByLength(longest=300, compiling=COMPILE),
 ]
+
+
+def fits(batches):
+    """As if memory had no end."""
+    return True
+
+
 LISTS = st.lists(st.lists(st.integers(0, 300), max_size=60), max_size=7)
 RANDOM = np.random.default_rng(0)
 MIXED = [RANDOM.integers(1, 300, size).tolist() for size in (101, 103, 107)]
@@ -31,7 +38,7 @@ MIXED = [RANDOM.integers(1, 300, size).tolist() for size in (101, 103, 107)]
 def test_every_text_is_in_one_batch_that_holds_it(planner, lists, size):
     choice = CoarseFirst()
     for counts in lists:
-        batches = choice.plan(planner, counts, size)
+        batches = choice.plan(planner, counts, size, fits)
         members = [i for batch in batches for i in batch.members]
         assert sorted(members) == list(range(len(counts)))
         for batch in batches:
@@ -44,7 +51,7 @@ def paid(planner, lists):
     choice, total = CoarseFirst(), 0.0
     for counts in lists:
         before = set(choice.known)
-        batches = choice.plan(planner, counts, None)
+        batches = choice.plan(planner, counts, None, fits)
         assert shapes(batches) <= choice.known
         total += cost(batches) + planner.compiling * len(choice.known - before)
     return total
@@ -71,7 +78,9 @@ def test_a_list_that_comes_again_gets_the_planners_batches_in_the_end():
     fine = planner.plan(counts, None)
     waste = cost(coarse(planner, counts, None)) - cost(fine)
     needed = int(COMPILE * len(shapes(fine)) / waste) + 1
-    same = [shapes(choice.plan(planner, counts, None)) == shapes(fine) for _ in range(needed + 2)]
+    same = [
+        shapes(choice.plan(planner, counts, None, fits)) == shapes(fine) for _ in range(needed + 2)
+    ]
     assert same[-1]
     assert not any(same[: needed // 2])
     assert same == sorted(same), "once they have paid they stay"
@@ -80,14 +89,14 @@ def test_a_list_that_comes_again_gets_the_planners_batches_in_the_end():
 def test_the_first_list_has_few_shapes_and_the_next_has_no_others():
     planner, choice = replace(PLANNERS[0], compiling=10**6), CoarseFirst()
     for counts in MIXED:
-        choice.plan(planner, counts, None)
+        choice.plan(planner, counts, None, fits)
         assert len(choice.known) <= 4  # shared rows, 128, 256 and 512 tokens
         assert len(shapes(planner.plan(counts, None))) > 8
 
 
 def test_one_text_runs_in_the_next_power_of_two_until_its_own_length_has_paid():
     planner, choice = PLANNERS[0], CoarseFirst()
-    lengths = [choice.plan(planner, [40], None)[0].length for _ in range(2 * COMPILE // 16)]
+    lengths = [choice.plan(planner, [40], None, fits)[0].length for _ in range(2 * COMPILE // 16)]
     own = lengths.index(48)
     assert set(lengths[:own]) == {64}
     assert set(lengths[own:]) == {48}
@@ -100,7 +109,7 @@ def test_shapes_that_are_compiled_are_taken_full_before_partial_ones_are():
     planner, choice = replace(PLANNERS[0], compiling=10**6), CoarseFirst()
     choice.know(planner.usual(512))
     (counts, *_) = MIXED
-    batches = choice.plan(planner, counts, None)
+    batches = choice.plan(planner, counts, None, fits)
     assert shapes(batches) == shapes(filled_up(planner).plan(counts, None))
     assert cost(batches) < 1.1 * cost(planner.plan(counts, None)) + 4 * CALL
 
@@ -109,11 +118,11 @@ def test_what_is_known_is_planned_as_ever():
     choice = CoarseFirst()
     for planner in (ByLength(), ByText()):  # of which nobody said what a compilation costs
         for counts in MIXED:
-            plan = choice.plan(planner, counts, None)
+            plan = choice.plan(planner, counts, None, fits)
             assert shapes(plan) == shapes(planner.plan(counts, None))
     for counts in MIXED:
         choice.know(PLANNERS[0].plan(counts, None))
-        plan = choice.plan(PLANNERS[0], counts, None)
+        plan = choice.plan(PLANNERS[0], counts, None, fits)
         assert shapes(plan) == shapes(PLANNERS[0].plan(counts, None))
 
 
@@ -137,21 +146,40 @@ def test_embedding_lists_compiles_coarse_shapes(minilm):
 def test_a_shape_that_one_list_pays_for_is_compiled_at_once():
     """And so are fewer shapes than the coarse batches have."""
     planner, choice = PLANNERS[0], CoarseFirst()
-    (batch,) = choice.plan(planner, [4200], None)
+    (batch,) = choice.plan(planner, [4200], None, fits)
     assert batch.length == 4608
     planner, choice = replace(planner, compiling=10**6), CoarseFirst()
     (counts, *_) = MIXED
     fine = planner.plan(counts, None)
     choice.know([batch for batch in fine if shapes([batch]) != shapes(fine[:1])])
     assert len(shapes(fine) - choice.known) == 1
-    assert shapes(choice.plan(planner, counts, None)) == shapes(fine)
+    assert shapes(choice.plan(planner, counts, None, fits)) == shapes(fine)
 
 
 def test_what_is_compiled_runs_rather_than_what_costs_less_and_is_not():
     planner, choice = replace(PLANNERS[0], compiling=10**6), CoarseFirst()
     full = Padded(np.arange(0), 11, 48)
     choice.know([full])
-    assert shapes(choice.plan(planner, [40], None)) == shapes([full])
+    assert shapes(choice.plan(planner, [40], None, fits)) == shapes([full])
     choice.know([Padded(np.arange(0), 1, 64)])
-    (batch,) = choice.plan(planner, [40], None)
+    (batch,) = choice.plan(planner, [40], None, fits)
     assert (batch.rows, batch.length) == (1, 64)
+
+
+def test_coarse_batches_that_memory_does_not_hold_do_not_run():
+    planner, choice = replace(PLANNERS[0], compiling=10**6), CoarseFirst()
+    counts = [300] * 7 + [30] * 53
+    assert max(batch.length for batch in choice.plan(planner, counts, None, fits)) == 512
+    fine, choice = planner.plan(counts, None), CoarseFirst()
+
+    def little(batches):
+        return max(batch.length for batch in batches) <= 320
+
+    assert shapes(choice.plan(planner, counts, None, little)) == shapes(fine)
+    assert shapes(fine) <= choice.known
+    # What does not fit at all is the planner's own, for the engine to refuse, and is not known.
+    choice = CoarseFirst()
+    refused = choice.plan(planner, counts, None, lambda batches: False)
+    assert shapes(refused) == shapes(fine)
+    assert not choice.known
+    assert not choice.saved

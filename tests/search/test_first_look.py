@@ -218,6 +218,18 @@ def test_memory_is_within_the_budget_also_where_all_rows_are_better(q, looks):
     )
 
 
+def test_memory_is_within_the_budget_for_more_queries_than_are_compared_at_once(looks):
+    """A block of them is rounded at a time; all are only kept, in bfloat16."""
+    corpus, queries = normal(4099, 257, 22), normal(20011, 257, 23)
+    budget = 2**24
+    tracemalloc.start()
+    scores, rows = top_k(queries, corpus, 3, similarity="dot", budget=budget)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(looks) == 1
+    assert most < budget + queries.nbytes // 2 + 4 * (scores.nbytes + rows.nbytes)
+
+
 def test_memory_is_within_the_budget_where_many_wide_rows_are_read_again(looks):
     corpus, queries = normal(2053, 4099, 20), normal(257, 4099, 21)
     corpus[::2] *= np.float32(2.0**50)  # whose lengths are computed otherwise, with memory

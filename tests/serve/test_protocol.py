@@ -146,6 +146,20 @@ def test_the_rest_of_a_request_may_come_after_the_end_has_begun(talk):
     assert talk(conversation).startswith(b"HTTP/1.1 200 ")
 
 
+def test_half_of_a_next_request_does_not_cut_off_the_answer_before_it(talk):
+    """Its head has come, and the end begins while the first one is computed."""
+
+    def conversation(connection, server):
+        connection.sendall(WHOLE)
+        time.sleep(0.2)
+        connection.sendall(WHOLE[:-3])
+        time.sleep(0.2)
+        server.should_exit = True
+        return received(connection)
+
+    assert talk(conversation, delay=2.5).count(b"HTTP/1.1 200 ") == 1
+
+
 def test_connections_that_wait_at_the_port_are_answered_at_the_end(embedder):
     """The system has accepted them, so clients have sent; the event loop has not seen them."""
     made = []

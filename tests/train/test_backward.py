@@ -17,6 +17,8 @@ from tests.train.models import CONFIG, close_gradients, text_model, texts
 
 SIZES = {"d": 15, "n": 3, "h": 5, "f": 13, "g": 2}
 SPECS = ("btd,dnh->btnh", "btnh,nhd->btd", "btd,dgf->btgf", "btd,df->btf", "btf,fd->btd")
+# Of a variant of one's own: a weight that is transposed, two axes in the other order.
+OWN_SPECS = ("btd,fd->btf", "btnh,hnd->btd")
 KEY = jax.random.key(3)
 BATCH = texts(0, 7)
 BATCH["teacher"] = np.random.default_rng(1).normal(size=(7, CONFIG.hidden_size)).astype(np.float32)
@@ -38,7 +40,7 @@ def square(project, x):
 
 
 @pytest.mark.parametrize("use_bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", SPECS + OWN_SPECS)
 def test_a_trained_projection_has_the_products_and_gradients_of_its_own(spec, use_bias):
     own, x = projection(spec, use_bias)
     other = TrainedProjection(own)
