@@ -1,11 +1,11 @@
 """The first lists that a new user embeds: shapes compiled as they come, and coarse ones first.
 
-python notes/bench/first_use.py lists --data mixed.jsonl.gz [--texts 200] [--lists 7]
+python notes/bench/first_use.py lists --data mixed.jsonl.gz [--texts 200] [--lists 7] [--cache DIR]
 python notes/bench/first_use.py sizes
 
 Real all-MiniLM-L6-v2, float32, lists of other mixed texts each, cut at 512 tokens. A column is a
-process of its own that finds no compiled program; "warm" is the first list again, the least of
-three runs with all its shapes compiled.
+process of its own, which finds no compiled program, or those of earlier runs with --cache; "warm"
+is the first list again, the least of three runs with all its shapes compiled.
 sizes: what it costs to compile a shape, beside a token, for random encoders of other sizes.
 """
 
@@ -103,6 +103,7 @@ def main():
     parser.add_argument("--data")
     parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--lists", type=int, default=7)
+    parser.add_argument("--cache", default="off", help="a folder of compiled programs")
     parser.add_argument("--child", choices=KINDS, help="for the script's own processes")
     options = parser.parse_args()
     if options.what == "sizes":
@@ -113,7 +114,7 @@ def main():
     for kind in KINDS:
         told = subprocess.run(
             [sys.executable, __file__, *sys.argv[1:], "--child", kind],
-            env={**os.environ, "JAXBERT_CACHE": "off"},
+            env={**os.environ, "JAXBERT_CACHE": options.cache},
             stdout=subprocess.PIPE,
             check=True,
         )
