@@ -54,7 +54,7 @@ class CoarseFirst:
     """Which shapes of one program are compiled, and what others would have saved so far."""
 
     def __init__(self) -> None:
-        """Nothing is compiled yet."""
+        """Begin with no shape that is compiled."""
         self.known: set[Shape] = set()
         self.saved: defaultdict[Shape, float] = defaultdict(float)
         self.lock = Lock()
