@@ -85,10 +85,8 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _whole(self) -> bool:
-        """Whether all of a request is here, or its answer has begun, or that of one before it."""
-        if not self._busy:
-            return False
-        return bool(self.pipeline) or self.cycle.response_started or not self.cycle.more_body
+        """Whether all of the last request is here, or its answer has begun."""
+        return self._busy and (self.cycle.response_started or not self.cycle.more_body)
 
     def shutdown(self) -> None:
         """End the connection once its request is answered.
@@ -102,6 +100,8 @@ class Protocol(HttpToolsProtocol):
         """Close after the answer; where there is nothing to answer, after so many moments."""
         if self._whole:
             self.cycle.keep_alive = False
+        elif self.pipeline:  # half of a request, behind one that is being answered
+            self.loop.call_later(LAST_SECONDS, self._end, moments)
         elif moments > int(not self._busy):
             self.loop.call_later(LAST_SECONDS, self._end, moments - 1)
         else:
