@@ -2,8 +2,8 @@
 
 To compile a shape takes as long as thousands of tokens. So a planner's own batches run once their
 shapes are compiled, or once coarser ones in their place have taken as much longer as it takes to
-compile them: no list of texts takes much more than twice the time that it would have taken, had one
-known which texts come. (Renting skis, until what was paid for them would have bought them.)
+compile them: lists of texts take not much more than twice the time that they would have taken, had
+one known from the first which texts come.
 """
 
 from collections import defaultdict

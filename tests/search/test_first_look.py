@@ -1,6 +1,5 @@
 """The first look in bfloat16: its bound on errors, and answers that are those of a full sort."""
 
-import tracemalloc
 from pathlib import Path
 
 import ml_dtypes
@@ -13,6 +12,7 @@ from jaxbert.inference.similarity import similarity, unit_length
 from jaxbert.search import Bytes, first_look, searching, top_k
 from jaxbert.search.first_look import FirstLook
 from jaxbert.search.stored import Floats
+from tests.search.memory import traced
 from tests.search.test_searching import sorted_all, whole
 from tests.tolerances import FUNCTION
 
@@ -206,10 +206,7 @@ def test_memory_is_within_the_budget_also_where_all_rows_are_better(q, looks):
     """What NumPy takes, beside the queries and the answers; scores of the device come to that."""
     corpus, queries = np.sort(np.abs(normal(9001, 61, 15)), axis=0), np.abs(normal(q, 61, 16))
     budget = 2**26
-    tracemalloc.start()
-    _, found = top_k(queries, corpus, K, similarity="dot", budget=budget)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    (_, found), most = traced(lambda: top_k(queries, corpus, K, similarity="dot", budget=budget))
     np.testing.assert_array_equal(found[:, 0], 9000)
     assert len(looks) == 1
     assert (
@@ -222,10 +219,9 @@ def test_memory_is_within_the_budget_for_more_queries_than_are_compared_at_once(
     """A block of them is rounded at a time; all are only kept, in bfloat16."""
     corpus, queries = normal(4099, 257, 22), normal(20011, 257, 23)
     budget = 2**24
-    tracemalloc.start()
-    scores, rows = top_k(queries, corpus, 3, similarity="dot", budget=budget)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    (scores, rows), most = traced(
+        lambda: top_k(queries, corpus, 3, similarity="dot", budget=budget)
+    )
     assert len(looks) == 1
     assert most < budget + queries.nbytes // 2 + 4 * (scores.nbytes + rows.nbytes)
 
@@ -235,10 +231,7 @@ def test_memory_is_within_the_budget_where_many_wide_rows_are_read_again(looks):
     corpus[::2] *= np.float32(2.0**50)  # whose lengths are computed otherwise, with memory
     # The least budget with which there is a first look.
     budget = searching.memory(64, 2048, 4099, pair=searching.LOOK)
-    tracemalloc.start()
-    top_k(queries, corpus, 34, budget=budget)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    _, most = traced(lambda: top_k(queries, corpus, 34, budget=budget))
     assert len(looks) == 1
     assert most < budget + 4 * queries.nbytes
 

@@ -1,7 +1,5 @@
 """Pairs, communities and MaxSim against definitions written out in loops."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from jaxbert.inference.late_interaction import maxsim
 from jaxbert.inference.similarity import similarity
 from jaxbert.search import community_detection, maxsim_top_k, mining, paraphrase_mining
 from jaxbert.search import maxsim as maxsim_module
+from tests.search.memory import traced
 from tests.tolerances import FUNCTION
 
 
@@ -106,10 +105,7 @@ def test_a_corpus_is_not_copied_to_find_communities(tmp_path):
     np.save(tmp_path / "x.npy", np.repeat(np.eye(29, d, dtype=np.float32), 139, axis=0)[:n])
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     community_detection(mapped[:300], 0.9, 100)  # what is imported on the first call
-    tracemalloc.start()
-    found = community_detection(mapped, 0.9, 100, budget=2**20)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    found, most = traced(lambda: community_detection(mapped, 0.9, 100, budget=2**20))
     assert [len(own) for own in found][:28] == [139] * 28
     assert most < mapped.nbytes / 2
 

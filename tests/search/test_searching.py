@@ -1,7 +1,5 @@
 """top_k against a full sort of all scores, in any pieces, with ties, and in fewer bits."""
 
-import tracemalloc
-
 import jax
 import ml_dtypes
 import numpy as np
@@ -13,6 +11,7 @@ from jaxbert import Ranges, quantize_embeddings
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.similarity import similarity, unit_length
 from jaxbert.search import Bits, Bytes, Search, comparing, host, searching, top_k
+from tests.search.memory import traced
 from tests.tolerances import FUNCTION
 
 # Pieces of 8 rows, and no queries together with others: several of both.
@@ -246,10 +245,7 @@ def test_the_host_stays_within_the_budget_also_where_all_rows_are_better(q, k, m
     corpus = np.sort(np.abs(random.normal(size=(9001, 61)).astype(np.float32)), axis=0)
     queries = np.abs(random.normal(size=(q, 61)).astype(np.float32))
     budget = 2**26
-    tracemalloc.start()
-    _, rows = top_k(queries, corpus, k, similarity="dot", budget=budget)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    (_, rows), most = traced(lambda: top_k(queries, corpus, k, similarity="dot", budget=budget))
     np.testing.assert_array_equal(rows[:, 0], 9000)
     assert most < budget + queries.nbytes + 2 * 12 * q * k
 
