@@ -5,6 +5,7 @@ beside it for the prompts, so that scores can be compared with those of sentence
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxbert.arguments import choice
 from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError, JaxbertError
+from jaxbert.inference.equal_texts import each_once
 from jaxbert.inference.similarity import similarity, similarity_pairwise
 
 
@@ -56,8 +58,8 @@ class MtebEncoder:
     ) -> np.ndarray:
         """One vector per text of a DataLoader, [n, d]; all texts go through one call of `encode`.
 
-        Equal texts are embedded once: else their vectors would differ in the last bits, and metrics
-        that sort by score, such as nAUC, would order the ties by these.
+        Equal texts are embedded once: metrics that sort by score, such as nAUC, would order them by
+        the last bits of their vectors.
         The prompt is the model's one for the task, else for the task's type, else for queries or
         documents. options are those of `Embedder.encode`, from mteb's encode_kwargs;
         mteb always passes batch_size, 32 by default, which is low for an accelerator. Raises
@@ -72,9 +74,7 @@ class MtebEncoder:
             "document": self.embedder.encode_document,
         }[None if prompt_type is None else prompt_type.value]
         if options.get("precision") in (None, "float32"):
-            places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-            vectors: np.ndarray = encode(list(places), prompt_name=prompt_name, **options)
-            return vectors[[places[text] for text in texts]]
+            return each_once(texts, partial(encode, prompt_name=prompt_name, **options))
         return encode(texts, prompt_name=prompt_name, **options)  # by ranges of all of them
 
     def similarity(self, a: np.ndarray, b: np.ndarray) -> Any:

@@ -23,6 +23,7 @@ from jaxbert.compat.keywords import (
     token_of,
 )
 from jaxbert.compat.model import Model
+from jaxbert.compat.named_prompts import check_named, one_prompt
 from jaxbert.compat.tensors import as_numpy, as_tensor, has_torch
 from jaxbert.errors import InputError, InputTypeError
 from jaxbert.inference.constructor_options import ConstructorOptions
@@ -134,7 +135,7 @@ class CrossEncoder(Model):
 
     @default_prompt_name.setter
     def default_prompt_name(self, name: str | None) -> None:
-        check_default(name, self.native.settings.prompts)
+        check_named("Default prompt name", name, self.prompts)
         self.native.settings = replace(self.native.settings, default_prompt_name=name)
 
     @property
@@ -176,7 +177,7 @@ class CrossEncoder(Model):
         found: Any = np.asarray(
             self.native.predict(
                 [inputs] if single else inputs,
-                prompt_name,
+                one_prompt(prompt_name, prompt, self.prompts),
                 prompt,
                 batch_size,
                 show_progress_bar,
@@ -221,7 +222,7 @@ class CrossEncoder(Model):
             documents,
             top_k,
             return_documents,
-            prompt_name,
+            one_prompt(prompt_name, prompt, self.prompts),
             prompt,
             batch_size,
             show_progress_bar,
@@ -240,7 +241,7 @@ def with_prompts(
     """The settings of a folder with the prompts of a constructor. Raises InputError."""
     prompts = {**settings.prompts, **(options.prompts or {})}
     default = options.default_prompt_name or settings.default_prompt_name
-    check_default(default, prompts)
+    check_named("Default prompt name", default, prompts)
     return replace(settings, prompts=Prompts(prompts), default_prompt_name=default)
 
 

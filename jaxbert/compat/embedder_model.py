@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from jaxbert.checkpoint.sentence_transformers.settings import SIMILARITIES
 from jaxbert.compat.model import Model, restored
 from jaxbert.compat.modules import Step, steps_of
+from jaxbert.compat.named_prompts import check_named
 from jaxbert.compat.tensors import as_numpy, as_theirs
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError
@@ -86,6 +87,7 @@ class EmbedderModel(Model):
 
     @default_prompt_name.setter
     def default_prompt_name(self, name: str | None) -> None:
+        check_named("Default prompt name", name, self.prompts)
         self.native.default_prompt_name = name
 
     @property

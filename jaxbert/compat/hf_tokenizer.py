@@ -128,11 +128,11 @@ class HuggingFaceTokenizer(Vocabulary):
         return size if multiple is None else size + -size % integer(multiple, MULTIPLE, 1)
 
     def padded(self, row: Sequence[Any], size: int, name: str) -> list[Any]:
-        """A row filled up to so many tokens, behind them."""
+        """A row filled up to so many tokens, on the side that padding_side names."""
         fill: Any = (0, 0) if name == "offset_mapping" else FILLS[name]
         fill = self.pad_token_id or 0 if name == "input_ids" else fill
         more = [fill] * (size - len(row))
-        return [*row, *more]
+        return [*more, *row] if self.padding_side == "left" else [*row, *more]
 
     def pad(
         self,

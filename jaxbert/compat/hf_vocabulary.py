@@ -4,6 +4,7 @@ Source: transformers 5, tokenization_utils_base.py, for names and what they give
 """
 
 import copy
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from jaxbert.errors import InputError
 from jaxbert.text.shortening import Shortening
 from jaxbert.text.tokenizer import SPECIAL, Tokenizer
 
+log = logging.getLogger(__name__)
+
 SIDES = ("right", "left")
 
 
@@ -25,9 +28,9 @@ class Vocabulary:
 
     is_fast = True
 
-    def __init__(self, model: Any) -> None:
-        """model has a Tokenizer and a max_seq_length."""
-        self._model = model
+    def __init__(self, model: Any, padding_side: str = SIDES[0]) -> None:
+        """model has a Tokenizer and a max_seq_length; padding_side is as the property."""
+        self._model, self._padding_side = model, padding_side
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set what can be set here; what would change nothing is refused with InputError."""
@@ -53,16 +56,21 @@ class Vocabulary:
 
     @property
     def padding_side(self) -> str:
-        """Where rows are filled up: on the right, behind the text."""
-        return SIDES[0]
+        """Where the tokenizer fills up rows: on the right, behind the text, or on the left.
+
+        Differs: encode gives a text the positions that it has alone. In sentence-transformers those
+        of a text that is filled up on the left begin later the longer its company is.
+        """
+        return self._padding_side
 
     @padding_side.setter
     def padding_side(self, side: str) -> None:
         if choice(side, "padding_side", SIDES) == "left":
-            raise InputError(
-                "padding_side is 'left', which would give a text other positions beside longer "
-                'ones; leave it at "right"'
+            log.warning(
+                "padding_side is 'left' for what the tokenizer gives; encode gives a text the "
+                "vector that it has alone, which none of its company moves to other positions"
             )
+        self._padding_side = side
 
     @property
     def truncation_side(self) -> str:

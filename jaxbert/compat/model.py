@@ -71,7 +71,7 @@ class Model:
         new = object.__new__(type(self))
         vars(new).update(vars(self))
         new.native = copy.copy(self.native)
-        new._tokenizer = HuggingFaceTokenizer(new.native)
+        new._tokenizer = HuggingFaceTokenizer(new.native, self._tokenizer.padding_side)
         return new
 
     # --- settings ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from jaxbert.arguments import texts_given
+from jaxbert.arguments import as_list, texts_given
 from jaxbert.compat.embedder_model import EmbedderModel
 from jaxbert.compat.from_modules import folder_for
 from jaxbert.compat.keywords import (
@@ -20,11 +20,13 @@ from jaxbert.compat.keywords import (
     max_length_of,
     token_of,
 )
+from jaxbert.compat.named_prompts import one_prompt
 from jaxbert.compat.pairs import encode_pairs, has_pairs, texts_and_pairs
 from jaxbert.compat.quantised import quantised
 from jaxbert.compat.tensors import as_numpy, as_tensor, as_theirs, is_tensor
 from jaxbert.embedder import Embedder
 from jaxbert.errors import InputError, InputTypeError, shown
+from jaxbert.inference.equal_texts import each_once
 from jaxbert.inference.outputs import check_output
 from jaxbert.inference.quantise import DTYPES
 from jaxbert.inference.settings import DOCUMENT_PROMPTS
@@ -77,7 +79,6 @@ class SentenceTransformer(EmbedderModel):
                 token=token_of(token or use_auth_token),
                 device=device,
                 prompts=prompts,
-                default_prompt_name=default_prompt_name,
                 similarity_fn_name=similarity_fn_name,
                 cache_folder=cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME"),
                 local_files_only=local_files_only,
@@ -90,6 +91,8 @@ class SentenceTransformer(EmbedderModel):
         if model_name_or_path is None:  # the folder of the modules is gone
             embedder._source = embedder.tokenizer.folder = None
         self._begin(embedder, name, model_card_data)
+        if default_prompt_name is not None:
+            self.default_prompt_name = default_prompt_name
         if length is not None:
             self.max_seq_length = length
         if truncate_dim is not None:
@@ -137,7 +140,8 @@ class SentenceTransformer(EmbedderModel):
         and chunk_size say where others compute: here it is this process. batch_size is the most
         rows that run together. Raises InputError for what is not offered, and as Embedder.encode.
         A pair of texts (a, b) is read as one, the second with its token types; a prompt stands
-        before the first. Differs: no texts give [0, d]; dicts and images are refused.
+        before the first. Differs: no texts give [0, d]; equal texts are embedded once, so that
+        their vectors are equal; dicts and images are refused.
         """
         check_devices_argument(device)
         inputs = texts_given(inputs, kwargs.pop("sentences", None))
@@ -150,10 +154,11 @@ class SentenceTransformer(EmbedderModel):
         single = self.is_singular_input(inputs)
         inputs = inputs.tolist() if isinstance(inputs, np.ndarray) else inputs
         whole = output_value == "sentence_embedding"
+        prompt_name = one_prompt(prompt_name, prompt, self.prompts)
         request = (prompt_name, prompt, batch_size, show_progress_bar)
         width, normalize = self._width(truncate_dim), normalize_embeddings and whole
 
-        def texts(own: Any) -> Any:
+        def encode(own: Any) -> Any:
             return self.native.encode(
                 own,
                 *request,
@@ -162,6 +167,9 @@ class SentenceTransformer(EmbedderModel):
                 truncate_dim=width,
                 max_length=length,
             )
+
+        def texts(own: Any) -> Any:
+            return each_once(as_list(own), encode) if whole else encode(own)
 
         def pairs(own: list[Any]) -> Any:
             finish = self.native.finish(width, normalize, None, None)

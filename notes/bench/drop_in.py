@@ -2,10 +2,13 @@
 
     python notes/bench/drop_in.py FOLDER     # a checkout of sentence-transformers, which has tests/
 
-Needs torch, sentence-transformers and pytest (the parity extra). Models that the tests name are
-replaced by stand-ins in a hub cache of its own: random weights, or those of all-MiniLM-L6-v2. Every
-test runs twice, with their class and with ours; what theirs passes and does not apply here is
-grouped with its reason (NOT_APPLICABLE), and of the rest each failure is printed with its own.
+Needs torch, sentence-transformers and pytest (the parity extra); what runs is the package that is
+installed, and only the tests are the checkout's. Models that the tests name are replaced by
+stand-ins in a hub cache of its own: random weights, or those of all-MiniLM-L6-v2. Every test runs
+twice, with their class and with ours. What theirs passes is grouped by what it asks of a model
+(GROUPS), from encoding to what only torch has; a column counts the failures of all groups down to
+one, since where a test belongs is a matter of judgement, and their sum is not. Each failure of a
+group that is not set aside is printed.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
@@ -114,16 +118,28 @@ def stand_ins(home):
     reranker.save_pretrained(str(in_cache(home, RERANKER)), create_model_card=False)
 
 
-# --- what does not apply -------------------------------------------------------------------------
+# --- what a test asks for ------------------------------------------------------------------------
 
-# By reason: patterns of the names of tests that sentence-transformers passes.
-NOT_APPLICABLE = {
-    "spies on the keywords with which encode_query and encode_document call encode": (
+ASKED = "what a model is asked to do: encode, outputs, prompts, settings, saving, evaluators, pools"
+SPIES = "spies on the keywords with which encode_query and encode_document call encode"
+PRIVATE = "private methods and attributes, modality detection, logs and warnings of loading"
+TENSORS = "functions of tensors and torch's pooling, where no model of ours runs"
+MODULES = "modules of torch: passed in, replaced, hooked"
+UPLOADS = "uploads to the hub"
+OTHERS = "sparse encoders and cross-encoders"
+# The rows of the report: from what any user does to what a model in JAX cannot have.
+ROWS = (ASKED, SPIES, TENSORS, OTHERS, MODULES, UPLOADS, PRIVATE)
+# The failures of these are printed, and not those of the rows below them.
+PRINTED = (ASKED, SPIES, TENSORS, OTHERS)
+
+# Patterns of the names of tests, the first that matches counts; what none matches is ASKED.
+GROUPS = {
+    SPIES: (
         r"::test_encode_(query|document)\[",
         "::test_encode_document_prompt_priority",
         "::test_encode_advanced_parameters",
     ),
-    "private methods and attributes, modality detection, logs and warnings of loading": (
+    PRIVATE: (
         "::test_preprocess_modality_error_messages",
         "::test_supports_parametrized",
         "::test_load_module_class_from_ref",
@@ -137,7 +153,7 @@ NOT_APPLICABLE = {
         "::test_use_auth_token",
         "::test_tokenize_deprecation_warning",
     ),
-    "functions of tensors and torch's pooling, where no model of ours runs": (
+    TENSORS: (
         "util/test_similarity.py",
         "util/test_quantization.py",
         "::test_community_detection",
@@ -147,7 +163,7 @@ NOT_APPLICABLE = {
         "test_nanobeir_evaluator.py",
         "::test_triplet_evaluator_",
     ),
-    "modules of torch: passed in, replaced, hooked": (
+    MODULES: (
         "::test_load_local_without_normalize_directory",
         "::test_transformers_model_property",
         "::test_config_",
@@ -161,8 +177,8 @@ NOT_APPLICABLE = {
         "::test_third_party_module",
         "::test_private_load_with_module_classes",
     ),
-    "uploads to the hub": ("push_to_hub",),
-    "sparse encoders and cross-encoders": (
+    UPLOADS: ("push_to_hub",),
+    OTHERS: (
         "CrossEncoder",
         "cross_encoder",
         "SparseEncoder",
@@ -171,16 +187,24 @@ NOT_APPLICABLE = {
 }
 
 
-def reason_of(test):
-    """Why a test does not apply here, or None."""
+def group_of(test):
+    """What a test asks for: a row of the report."""
     name = test.split("tests/")[-1]
-    for reason, patterns in NOT_APPLICABLE.items():
+    for group, patterns in GROUPS.items():
         if any(re.search(pattern, name) for pattern in patterns):
-            return reason
-    return None
+            return group
+    return ASKED
 
 
 # --- the program ---------------------------------------------------------------------------------
+
+
+def tests_alone(checkout, work):
+    """A folder with the tests of a checkout, and not its package, which pytest would import."""
+    folder = work / "checkout"
+    shutil.copytree(checkout / "tests", folder / "tests", dirs_exist_ok=True)
+    shutil.copy(checkout / "pyproject.toml", folder)  # names the marks of the tests
+    return folder
 
 
 def run(tests, whose, home, work):
@@ -215,28 +239,25 @@ def run_file(tests, whose, home, out, file):
 
 
 def report(theirs, ours):
-    """Print what passes, what does not apply, and every failure of the rest."""
-    passed = [test for test, (outcome, _) in theirs.items() if outcome == "passed"]
+    """Print by groups what passes of what passes with theirs, and the failures."""
     for whose, all_of_them in (("theirs", theirs), ("ours", ours)):
         print(whose, dict(Counter(outcome for outcome, _ in all_of_them.values())))
     missing = ("missing", "not collected")
-    aside, rest = {}, []
-    for test in passed:
-        reason = reason_of(test)
-        if reason is None:
-            rest.append(test)
-        else:
-            aside.setdefault(reason, []).append(test)
-    print(f"{len(passed)} pass with theirs; {len(passed) - len(rest)} do not apply:")
-    for reason, tests in aside.items():
-        good = sum(ours.get(test, missing)[0] == "passed" for test in tests)
-        print(f"  {len(tests):4} {reason} ({good} pass here too)")
-    good = [test for test in rest if ours.get(test, missing)[0] == "passed"]
-    print(f"{len(good)} of the {len(rest)} that apply pass with ours; the others:")
-    for test in rest:
-        outcome, why = ours.get(test, missing)
-        if outcome != "passed":
-            print(f"  {outcome}: {test}\n      {why[:300]}")
+    outcomes_here = {
+        test: ours.get(test, missing) for test, (found, _) in theirs.items() if found == "passed"
+    }
+    groups = {row: [test for test in outcomes_here if group_of(test) == row] for row in ROWS}
+    print("tests  pass  fail  fail down to this row")
+    failed_so_far = 0
+    for row, tests in groups.items():
+        failed = [test for test in tests if outcomes_here[test][0] != "passed"]
+        failed_so_far += len(failed)
+        print(
+            f"{len(tests):5} {len(tests) - len(failed):5} {len(failed):5} {failed_so_far:5}  {row}"
+        )
+        for test in failed if row in PRINTED else ():
+            outcome, why = outcomes_here[test]
+            print(f"    {outcome}: {test}\n        {why[:300]}")
 
 
 def main():
@@ -245,16 +266,16 @@ def main():
     parser.add_argument("tests", type=Path, help="a checkout of sentence-transformers")
     parser.add_argument("--work", type=Path, default=Path("build/bench/drop_in"))
     options = parser.parse_args()
-    home = options.work.resolve() / "hf"
+    work = options.work.resolve()
+    home = work / "hf"
     if not home.exists():
         stand_ins(home)
-    known = options.work / "theirs.json"
-    theirs = (
-        json.loads(known.read_text())
-        if known.exists()
-        else run(options.tests, "theirs", home, options.work.resolve())
-    )
-    report(theirs, run(options.tests, "ours", home, options.work.resolve()))
+    tests = tests_alone(options.tests, work)
+    known = work / "theirs.json"
+    theirs = json.loads(known.read_text()) if known.exists() else run(tests, "theirs", home, work)
+    ours = run(tests, "ours", home, work)
+    print("sentence-transformers", version("sentence-transformers"), "as installed")
+    report(theirs, ours)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from jaxbert.checkpoint.sentence_transformers.pooling import MODES
+from jaxbert.checkpoint.sentence_transformers.requirements import RequirementError
 from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
 from jaxbert.embedder import Embedder
 from jaxbert.errors import CheckpointError
@@ -316,6 +317,25 @@ def test_keys_that_sentence_transformers_passes_over_are_taken_and_named(tmp_pat
     stack = read(tmp_path, config_sentence_transformers=settings)
     assert stack.prompts["query"] == "q: "
     assert stack.not_used == ("scale = 2", "requirements = {'x': '1'}")
+
+
+@pytest.mark.parametrize("package", ["transformers", "sentence_transformers"])
+@pytest.mark.parametrize("reason", [None, "words"])
+def test_a_folder_for_other_versions_is_refused(package, reason, tmp_path):
+    def settings(wanted):
+        value = wanted if reason is None else {"specifier": wanted, "reason": reason}
+        return {"requirements": {"x": ">=999", package: value}}
+
+    folder = write_folder(tmp_path, config_sentence_transformers=settings(">=999"))
+    with pytest.raises(RequirementError, match=rf"requires {package}>=999, but") as caught:
+        read_stack(folder, CONFIG)
+    assert isinstance(caught.value, CheckpointError)
+    assert isinstance(caught.value, ImportError)  # as sentence-transformers raises it
+    assert read_stack(folder, CONFIG, ("requirements",)) == Stack(max_length=19)
+    for known in (">=2,<999", "", "newest", 3, None):  # the last three are no specifiers
+        assert read(tmp_path, config_sentence_transformers=settings(known)) == Stack(
+            max_length=19, not_used=(f"requirements = {settings(known)['requirements']}",)
+        )
 
 
 def test_refuses_dense_modules_it_cannot_compute(tmp_path):

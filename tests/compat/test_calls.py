@@ -1,14 +1,18 @@
 """Arguments of jaxbert.compat that sentence-transformers takes, ignores or refuses."""
 
 import copy
+import warnings
 from functools import partial
 
 import numpy as np
 import pytest
 
 from jaxbert.compat import CrossEncoder, SentenceTransformer, from_modules, tensors
-from jaxbert.errors import InputError, InputTypeError
+from jaxbert.compat.named_prompts import BOTH
+from jaxbert.errors import ComputationError, InputError, InputTypeError
+from jaxbert.inference.equal_texts import each_once
 from tests.models import encoder, published, scored, write_folder
+from tests.tolerances import COMPANY, close
 
 WIDTH = 15
 
@@ -34,6 +38,61 @@ def test_forward_does_not_cut_vectors(model):
     assert expected.shape == (2, WIDTH)
     found = model(model.preprocess(["a b", "c"]))["sentence_embedding"]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_prompt_and_a_name_are_logged_and_raise_no_warning(model, tmp_path, caplog):
+    """A test run may turn warnings into errors, where the log says no more than a line."""
+    model.prompts = {"query": "x "}
+    expected = model.encode(["c"], prompt="a b ")
+    reranker = CrossEncoder(str(write_folder(tmp_path, tensors=scored())))
+    scores = reranker.predict([("a", "b")], prompt="c ")
+    ranked = reranker.rank("a", ["b"], prompt="c ")
+    caplog.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = model.encode(["c"], prompt="a b ", prompt_name="query")
+        np.testing.assert_array_equal(found, expected)
+        again = reranker.predict([("a", "b")], prompt="c ", prompt_name="none")
+        np.testing.assert_array_equal(again, scores)
+        assert reranker.rank("a", ["b"], prompt="c ", prompt_name="none") == ranked
+    assert [record.getMessage() for record in caplog.records] == [BOTH] * 3
+
+
+def test_a_name_without_a_prompt_is_answered_with_the_names(model, tmp_path):
+    reranker = CrossEncoder(str(write_folder(tmp_path, tensors=scored())), prompts={"a": "b "})
+    known = r"Prompt name 'zebra' not found .* keys \['query', 'document'\]\."
+    with pytest.raises(InputError, match=known):
+        model.encode(["a"], prompt_name="zebra")
+    with pytest.raises(InputError, match=r"Prompt name 'zebra' not found .* \['a'\]\."):
+        reranker.predict([("a", "b")], prompt_name="zebra")
+    with pytest.raises(InputError, match=f"Default {known[0].lower()}{known[1:]}"):
+        model.default_prompt_name = "zebra"
+    for call in (model.encode, model.encode_query, reranker.predict):
+        with pytest.raises(InputTypeError, match="Prompt name is a int; pass str"):
+            call([("a", "b")], prompt_name=3)
+    with pytest.raises(InputTypeError, match="Default prompt name is a int"):
+        reranker.default_prompt_name = 3
+    assert (reranker.default_prompt_name, model.default_prompt_name) == (None, None)
+
+
+def test_equal_texts_have_equal_vectors_whatever_the_size_of_a_call(model):
+    """So that ties are ties where a corpus is encoded in chunks and sorted by score."""
+    calls = [model.encode(["a b c"] * n, batch_size=3) for n in (2, 3, 7, 19)]
+    rows = np.concatenate([*calls, model.encode(["a b c"])])
+    np.testing.assert_array_equal(rows, np.broadcast_to(rows[0], (32, WIDTH)))
+    mixed = model.encode(["c", "a b c", ("a", "b"), "c", "a b c", "c"])
+    np.testing.assert_array_equal(mixed[[0, 1]], mixed[[3, 4]])
+    close(mixed[[0, 1, 5]], model.encode(["c", "a b c", "c"]), COMPANY)
+
+
+def test_of_equal_texts_the_first_is_named():
+    def encode(texts):
+        assert texts == ["a", "b"]
+        raise ComputationError("text 1", 1)
+
+    with pytest.raises(ComputationError, match="the vector of text 3 is not finite") as caught:
+        each_once(["a", "a", "a", "b", "a", "b"], encode)
+    assert caught.value.text == 3
 
 
 def test_keywords_for_the_tokenizer_that_are_none_or_wrong(model):

@@ -193,7 +193,7 @@ def test_the_constructor_sets_them_too(folder):
         ({"model_kwargs": {"torch_dtype": "float16"}}, InputError, "torch_dtype is float16"),
         ({"model_kwargs": {"quantization_config": 3}}, InputError, "quantization_config = 3"),
         ({"backend": "onnx"}, InputError, "backend is 'onnx'"),
-        ({"default_prompt_name": "nothing"}, InputError, "default_prompt_name is 'nothing'"),
+        ({"default_prompt_name": "nothing"}, InputError, "Default prompt name 'nothing' not found"),
         ({"nonsense": 1}, TypeError, "nonsense"),
     ],
     ids=lambda value: "",
@@ -449,13 +449,13 @@ def test_a_cross_encoder(tmp_path):
     np.testing.assert_allclose(again.predict(pairs, prompt_name="q"), by_hand, rtol=COMPANY)
     again.prompts = {"r": "b c "}
     np.testing.assert_allclose(again.predict(pairs, prompt_name="r"), by_hand, rtol=COMPANY)
-    with pytest.raises(InputError, match="default_prompt_name is 'q'"):
+    with pytest.raises(InputError, match=r"Default prompt name 'q' not found .* \['r'\]"):
         again.default_prompt_name = "q"
     model.save(tmp_path / "saved")
     np.testing.assert_allclose(CrossEncoder(tmp_path / "saved").predict(pairs), expected)
     for given, words in (
         ({"num_labels": 3}, "num_labels is 3, but the model has 1"),
-        ({"default_prompt_name": "a"}, "default_prompt_name is 'a'"),
+        ({"default_prompt_name": "a"}, "Default prompt name 'a' not found"),
     ):
         with pytest.raises(InputError, match=words):
             CrossEncoder(str(folder), **given)

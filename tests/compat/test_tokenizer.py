@@ -69,12 +69,43 @@ def test_a_batch_is_decoded(tokenizer):
     assert tokenizer.decode([]) == ""
 
 
-def test_padding_is_on_the_right(tokenizer):
-    tokenizer.padding_side = "right"
-    with pytest.raises(InputError, match="other positions beside longer ones"):
-        tokenizer.padding_side = "left"
+def test_rows_are_filled_up_on_either_side(model, caplog):
+    texts, tokenizer = ["a b c d", "e"], model.tokenizer
+    options = {"padding": True, "return_offsets_mapping": True, "return_special_tokens_mask": True}
+    right, alone = tokenizer(texts, **options), tokenizer(texts, **{**options, "padding": False})
+    fills = {
+        "input_ids": tokenizer.pad_token_id,
+        "offset_mapping": (0, 0),
+        "special_tokens_mask": 1,
+    }
+    assert not caplog.records
+    tokenizer.padding_side = "left"
+    assert "encode gives a text the vector that it has alone" in caplog.text
+    left = tokenizer(texts, **options)
+    for name, rows in alone.items():
+        fill = [fills.get(name, 0)] * 3
+        assert right[name] == [rows[0], [*rows[1], *fill]], name
+        assert left[name] == [rows[0], [*fill, *rows[1]]], name
+    assert tokenizer.pad({"input_ids": alone["input_ids"]})["input_ids"] == left["input_ids"]
+    assert copy.copy(model).tokenizer.padding_side == "left"
+    assert copy.deepcopy(model).tokenizer.padding_side == "left"
     with pytest.raises(InputError, match="padding_side is 'middle'"):
         tokenizer.padding_side = "middle"
+    tokenizer.padding_side = "right"
+    assert tokenizer(texts, **options) == right
+
+
+@pytest.mark.parametrize("include", [True, False])
+def test_vectors_do_not_depend_on_the_side_but_for_forward(model, include):
+    """In forward a column is a position, as in sentence-transformers."""
+    texts = ["a b c d", "e"]
+    model.set_pooling_include_prompt(include)
+    expected = model.encode(texts, prompt="x y ")
+    model.tokenizer.padding_side = "left"
+    alike(model.encode(texts, prompt="x y "), expected)
+    found = model(model.preprocess(texts, prompt="x y "))["sentence_embedding"]
+    alike(found[0], expected[0])
+    assert np.abs(found[1] - expected[1]).max() > 100 * COMPANY
 
 
 def test_the_side_where_texts_are_cut_is_obeyed(model, tmp_path):

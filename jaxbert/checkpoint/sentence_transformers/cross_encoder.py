@@ -12,6 +12,7 @@ from typing import Any
 from jaxbert.checkpoint.files import is_there
 from jaxbert.checkpoint.json_file import optional, typed, write
 from jaxbert.checkpoint.sentence_transformers.modules_json import MODULES, listed_modules
+from jaxbert.checkpoint.sentence_transformers.requirements import check_requirements
 from jaxbert.checkpoint.sentence_transformers.settings import SETTINGS_FILE
 from jaxbert.checkpoint.sentence_transformers.transformer import (
     TRANSFORMER_FILES,
@@ -70,6 +71,7 @@ def read_cross_encoder(
         )
     file = folder / SETTINGS_FILE
     raw = optional(file)
+    check_requirements(raw, file, ignore)
     if raw.get("model_type") not in (None, "CrossEncoder"):
         raise CheckpointError(f"{file} describes a {shown(raw['model_type'])}, not a CrossEncoder")
     given = typed(raw, "prompts", Mapping, {}, file) or {}

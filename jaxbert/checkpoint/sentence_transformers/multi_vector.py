@@ -23,6 +23,7 @@ from jaxbert.checkpoint.late_settings import (
 from jaxbert.checkpoint.sentence_transformers.dense import read_dense
 from jaxbert.checkpoint.sentence_transformers.keys import NAMES, check_keys, check_reads
 from jaxbert.checkpoint.sentence_transformers.modules_json import MODULES, listed_modules
+from jaxbert.checkpoint.sentence_transformers.requirements import check_requirements
 from jaxbert.checkpoint.sentence_transformers.settings import SETTINGS_FILE
 from jaxbert.checkpoint.sentence_transformers.transformer import (
     EMBEDS,
@@ -80,6 +81,7 @@ def read_multi_vector(folder: Path, stored: Checkpoint, ignore: Collection[str])
     """The settings of a folder with a Dense module; CheckpointError for what is not understood."""
     file = folder / SETTINGS_FILE
     raw, pylate = optional(file), model_type(folder) == PYLATE
+    check_requirements(raw, file, ignore)
     further = () if pylate else (*LENGTHS, "query_expansion")
     transformer = read_transformer(stored.folder, ignore, EMBEDS, further)
     most = max_length(stored.folder, transformer, stored.config, ignore)

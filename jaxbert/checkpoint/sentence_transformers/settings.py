@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxbert.checkpoint.json_file import optional, typed, write
 from jaxbert.checkpoint.sentence_transformers.keys import unread
+from jaxbert.checkpoint.sentence_transformers.requirements import check_requirements
 from jaxbert.errors import CheckpointError, shown
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,14 @@ def read_settings(file: Path, ignore: Collection[str]) -> dict[str, Any]:
     """Prompts, similarity and truncation of config_sentence_transformers.json.
 
     Other keys sentence-transformers passes over too, so they have not changed published vectors.
+    Raises RequirementError for a folder that is for other versions, CheckpointError for the rest.
     """
     raw = optional(file)
     if {"repository", "commit", "files"} <= raw.keys():
         raise CheckpointError(
             f"{file} holds what a SOURCE.json of convert/from_hub.py holds; fetch the folder again"
         )
+    check_requirements(raw, file, ignore)
     others = unread(raw, {*KEYS, *ignore})
     if others:
         log.info("%s has keys that change nothing: %s", file, shown(others))

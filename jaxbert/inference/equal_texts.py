@@ -1,0 +1,28 @@
+"""Texts that occur more than once in a call, embedded once.
+
+By default the company of a text in its batch moves the last bits of its vector, so that equal texts
+would have nearly equal scores; a metric or a search that sorts by score would order them by those.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxbert.errors import ComputationError
+
+
+def each_once(texts: list[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
+    """The vectors [n, d] of n texts, of which `encode` is given each that is another: equal rows.
+
+    Raises what `encode` does; ComputationError names the first place of a text among all.
+    """
+    places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+    if len(places) == len(texts):
+        return encode(texts)
+    others = list(places)
+    try:
+        vectors = encode(others)
+    except ComputationError as error:
+        first = texts.index(others[error.text])
+        raise ComputationError(f"text {first}", first, error.fault) from error
+    return vectors[[places[text] for text in texts]]
