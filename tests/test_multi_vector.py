@@ -562,6 +562,11 @@ def test_a_folder_of_pylate(tmp_path):
         ("sentence_bert_config.json", {"document_length": 20}, "takes 1 to 19 tokens"),
         ("config_sentence_transformers.json", {"similarity_fn_name": "dot"}, "understood: maxsim"),
         ("config_sentence_transformers.json", {"model_type": "SentenceTransformer"}, "Embedder"),
+        (
+            "config_sentence_transformers.json",
+            {"requirements": {"sentence-transformers": ">=999"}},
+            "requires sentence-transformers>=999",
+        ),
     ],
 )
 def test_modules_that_are_not_understood(tmp_path, file, keys, words):

@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from jaxbert.checkpoint.sentence_transformers.pooling import MODES
-from jaxbert.checkpoint.sentence_transformers.requirements import RequirementError
+from jaxbert.checkpoint.sentence_transformers.requirements import READ_AS, RequirementError
 from jaxbert.checkpoint.sentence_transformers.stack import Stack, read_stack
 from jaxbert.embedder import Embedder
 from jaxbert.errors import CheckpointError
@@ -321,18 +322,22 @@ def test_keys_that_sentence_transformers_passes_over_are_taken_and_named(tmp_pat
 
 @pytest.mark.parametrize("package", ["transformers", "sentence_transformers"])
 @pytest.mark.parametrize("reason", [None, "words"])
-def test_a_folder_for_other_versions_is_refused(package, reason, tmp_path):
+def test_a_folder_for_later_versions_is_refused(package, reason, tmp_path):
+    version = READ_AS[package.replace("_", "-")]
+
     def settings(wanted):
         value = wanted if reason is None else {"specifier": wanted, "reason": reason}
         return {"requirements": {"x": ">=999", package: value}}
 
-    folder = write_folder(tmp_path, config_sentence_transformers=settings(">=999"))
-    with pytest.raises(RequirementError, match=rf"requires {package}>=999, but") as caught:
-        read_stack(folder, CONFIG)
-    assert isinstance(caught.value, CheckpointError)
-    assert isinstance(caught.value, ImportError)  # as sentence-transformers raises it
-    assert read_stack(folder, CONFIG, ("requirements",)) == Stack(max_length=19)
-    for known in (">=2,<999", "", "newest", 3, None):  # the last three are no specifiers
+    for later in (">=999", f">{version}", ">=2,~=99.1", "==99.*", ">=7.0rc1"):
+        folder = write_folder(tmp_path, config_sentence_transformers=settings(later))
+        with pytest.raises(RequirementError, match=f"requires {package}{re.escape(later)}, but"):
+            read_stack(folder, CONFIG)
+        assert read_stack(folder, CONFIG, ("requirements",)) == Stack(max_length=19)
+    assert issubclass(RequirementError, CheckpointError)
+    assert issubclass(RequirementError, ImportError)  # as sentence-transformers raises it
+    no_specifiers = ("newest", "===one", 3, None, [">=999"])
+    for known in (">=2,<3", f"=={version}", f"!={version}", "~=4.1", "", *no_specifiers):
         assert read(tmp_path, config_sentence_transformers=settings(known)) == Stack(
             max_length=19, not_used=(f"requirements = {settings(known)['requirements']}",)
         )

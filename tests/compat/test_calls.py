@@ -85,6 +85,15 @@ def test_equal_texts_have_equal_vectors_whatever_the_size_of_a_call(model):
     close(mixed[[0, 1, 5]], model.encode(["c", "a b c", "c"]), COMPANY)
 
 
+@pytest.mark.parametrize("kind", [SentenceTransformer, CrossEncoder])
+def test_a_folder_for_later_versions_is_refused_as_there(kind, tmp_path):
+    settings = {"requirements": {"transformers": ">=999"}}
+    tensors = None if kind is SentenceTransformer else scored()
+    folder = write_folder(tmp_path, tensors=tensors, config_sentence_transformers=settings)
+    with pytest.raises(ImportError, match="transformers>=999"):
+        kind(str(folder))
+
+
 def test_of_equal_texts_the_first_is_named():
     def encode(texts):
         assert texts == ["a", "b"]
