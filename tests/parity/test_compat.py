@@ -78,6 +78,23 @@ def test_states_and_features(both):
     agree(ours, other)
 
 
+def test_rows_filled_up_on_the_left(both):
+    """The same vectors of the same rows; and `encode` gives that of a text alone."""
+    for model in both:
+        model.tokenizer.padding_side = "left"
+    try:
+        ours, other = (model.preprocess(TEXTS[:2]) for model in both)
+        for name in ("input_ids", "attention_mask", "token_type_ids"):
+            assert torch.equal(ours[name], other[name])
+        with torch.no_grad():
+            rows = zip(both, (ours, other), strict=True)
+            agree(*(model(own)["sentence_embedding"] for model, own in rows))
+        agree(both[0].encode(TEXTS[:2]), np.stack([both[1].encode(text) for text in TEXTS[:2]]))
+    finally:
+        for model in both:
+            model.tokenizer.padding_side = "right"
+
+
 @pytest.mark.parametrize("kind", ["cosine", "dot", "euclidean", "manhattan"])
 def test_similarities_are_tensors_of_arrays_and_of_tensors(both, kind):
     ours, other = (copy.copy(model) for model in both)
