@@ -1,6 +1,6 @@
 """Prompts by name, where a name is wrong or one too many.
 
-Errors and the log have the words for which code written for sentence-transformers looks.
+Errors begin with the words for which code written for sentence-transformers looks.
 """
 
 import logging
@@ -12,10 +12,7 @@ from jaxbert.text.prompts import check_str
 
 log = logging.getLogger(__name__)
 
-BOTH = (
-    "Provide either a `prompt`, a `prompt_name`, or neither, but not both. "
-    "Ignoring the `prompt_name` in favor of `prompt`."
-)
+BOTH = "prompt and prompt_name are both given; the prompt is used, and prompt_name changes nothing"
 
 
 def one_prompt(name: Any, text: Any, prompts: Mapping[str, str]) -> Any:
