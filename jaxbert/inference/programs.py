@@ -82,7 +82,7 @@ class Program:
     def compile(self, *arrays: Any) -> Callable[..., jax.Array]:
         """The compiled program for arrays of these shapes; the function itself while jit is off."""
         if option("jax_disable_jit"):
-            return self.function
+            return self.eagerly
         shapes = tuple(np.shape(array) for array in jax.tree.leaves(arrays))
         if shapes not in self.compiled:
             # Threads that meet one new shape compile it once; other shapes go on meanwhile.
@@ -90,6 +90,10 @@ class Program:
                 if shapes not in self.compiled:
                     self.compiled[shapes] = self.compiled_anew(shapes, arrays)
         return self.compiled[shapes]
+
+    def eagerly(self, fixed: list[jax.Array], arrays: Any) -> jax.Array:
+        """The function's operations one by one, on arrays of the device."""
+        return self.function(fixed, jax.device_put(arrays, self.placement))
 
     def compiled_anew(self, shapes: Any, arrays: Any) -> Callable[..., jax.Array]:
         """The program for arrays of these shapes, compiled or read from the cache."""
@@ -111,7 +115,7 @@ class Program:
         """
         with computing(), jax.set_mesh(NO_MESH):
             program = self.compile(*arrays)
-            return program(self.fixed, jax.device_put(arrays, self.placement))
+            return program(self.fixed, arrays)
 
 
 def devices_of(placement: Placement) -> list[jax.Device]:

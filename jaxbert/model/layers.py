@@ -39,11 +39,21 @@ def layer_norm(
     return (normed * scale.astype(jnp.float32) + shift.astype(jnp.float32)).astype(x.dtype)
 
 
+def summed_axes(spec: str) -> tuple[list[int], list[int]]:
+    """The axes of x and those of W that are summed over, in pairs, as x has them: `nh`, not `hn`.
+
+    jnp.einsum takes them in alphabetical order, for which XLA copies W[n, h, d] in every call.
+    """
+    states, weight = spec.split("->")[0].split(",")
+    summed = [axis for axis in states if axis in weight]
+    return [states.index(axis) for axis in summed], [weight.index(axis) for axis in summed]
+
+
 class Projection(nnx.Module):
-    """x W + b as an einsum over the letters of axes.py; the result is float32.
+    """x W + b as a product over the letters of axes.py; the result is float32.
 
     spec names the axes of x, of W and of the result: those left of x first, then those left of W,
-    so that einsum needs no transpose. `btd,dnh->btnh` has W[d, n, h] and b[n, h]. b starts at zero.
+    so that nothing is transposed. `btd,dnh->btnh` has W[d, n, h] and b[n, h]. b starts at zero.
     """
 
     def __init__(
@@ -64,8 +74,9 @@ class Projection(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """x W + b at full float32 precision (a TPU's default would round to bfloat16)."""
         weight, wide = self.weight[...], jnp.float32
-        y = jnp.einsum(
-            self.spec, x, weight, precision=Precision.HIGHEST, preferred_element_type=wide
+        axes = summed_axes(self.spec), ((), ())
+        y = jax.lax.dot_general(
+            x, weight, axes, precision=Precision.HIGHEST, preferred_element_type=wide
         )
         return y if self.bias is None else y + self.bias[...].astype(wide)[None, None]
 
