@@ -65,7 +65,9 @@ class Program:
             if fixed_placement is not None:
                 self.fixed = jax.device_put(leaves, fixed_placement)
         self.placement = placement
-        self.function = lambda leaves, arrays: function(*jax.tree.unflatten(tree, leaves), *arrays)
+        self.function: Callable[..., jax.Array] = lambda leaves, arrays: function(
+            *jax.tree.unflatten(tree, leaves), *arrays
+        )
         self.jitted = jax.jit(self.function)
         self.compiled: dict[tuple[tuple[int, ...], ...], Callable[..., jax.Array]] = {}
         self.locks: dict[tuple[tuple[int, ...], ...], Lock] = {}  # one for each shape
