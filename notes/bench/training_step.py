@@ -1,19 +1,24 @@
 """A step of training by jaxbert beside the same step by torch: float32, one run, in turns.
 
-python notes/bench/training_step.py [--rounds 9]
+python notes/bench/training_step.py [--rounds 5]
 
 The step is that of distillation: vectors of a batch by mean pooling, one minus their cosine to
 given ones, the gradient of every weight, AdamW. The models have random weights: a BERT of 3 layers
 of 384 (32 rows of 32 tokens), with transformers' BertModel as the peer, and the sizes of
 jina-embeddings-v2-small-en (8 rows of 512), where the peer is its arithmetic written here in torch
 with torch's fused attention, since the model's own code needs transformers 4. The engines are
-processes that take turns. Needs the extras parity and bench.
+processes that take turns: each of the two as it is, and in a process that was started with
+HUGE_PAGES. A turn is some steps one after another, as a run takes them; the first, after a pause,
+is timed apart. Needs the extras parity and bench.
 """
 
 import argparse
 import json
+import os
+import resource
 import statistics
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from peers import Worker, machine, versions
@@ -23,6 +28,9 @@ SHAPES = {"bert": (32, 32), "jinabert": (8, 512)}
 WIDTHS = {"bert": 384, "jinabert": 512}
 FILE = Path(__file__).with_suffix(".json")
 RATE = 1e-4
+TURN = 3  # steps
+# With it glibc asks for pages of 2 MB (glibc 2.35, where the kernel gives them to those who ask).
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 def batch(kind):
@@ -174,11 +182,26 @@ def jinabert():
 
 
 ENGINES = {"jaxbert": Jaxbert, "torch": Torch}
+HUGE = ", huge pages"  # after the name of an engine
+WORKERS = [*ENGINES, *(f"{name}{HUGE}" for name in ENGINES)]
+
+
+def used():
+    """Page faults, and seconds of the system and of the program, so far; the most memory in MB."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return own.ru_minflt, own.ru_stime, own.ru_utime, own.ru_maxrss / 1024
 
 
 def serve(name, kind, pipe):
     """Answer the calls of one engine."""
-    serve_engine(ENGINES[name], kind, pipe)
+    engine = ENGINES[name.removesuffix(HUGE)]
+    serve_engine(type(name, (engine,), {"used": lambda self: used()}), kind, pipe)
+
+
+def worker(name, kind):
+    """A process of the engine, with huge pages if its name says so."""
+    with patch.dict(os.environ, HUGE_PAGES if name.endswith(HUGE) else {}):
+        return Worker(name, kind, serve)
 
 
 # --- what is measured ----------------------------------------------------------------------------
@@ -188,35 +211,69 @@ def run(options):
     """The figures of both models, as a dict that is written as JSON."""
     figures = {"machine": machine(), "versions": versions(), "rounds": options.rounds, "models": {}}
     for kind in SHAPES:
-        workers = {name: Worker(name, kind, serve) for name in ENGINES}
-        seconds = {name: [] for name in workers}
-        for worker in workers.values():
-            worker.ask("train", calls=2)
+        workers = {name: worker(name, kind) for name in WORKERS}
+        found = {name: {"turns": [], "losses": []} for name in workers}
+        for own in workers.values():
+            own.ask("train", calls=2)
+        before = {name: own.ask("used")[1] for name, own in workers.items()}
         for turn in range(options.rounds):
             for name in list(workers)[:: 1 if turn % 2 else -1]:
-                seconds[name] += workers[name].ask("train")[0]
-        for worker in workers.values():
-            worker.close()
-        figures["models"][kind] = seconds
+                times, loss = workers[name].ask("train", calls=TURN)
+                found[name]["turns"].append(times)
+                found[name]["losses"].append(loss)
+        for name, own in workers.items():
+            *after, memory = own.ask("used")[1]
+            steps = TURN * options.rounds
+            each = [(x - y) / steps for x, y in zip(after, before[name], strict=False)]
+            found[name] |= zip(("faults", "system", "user"), each, strict=True)
+            found[name]["memory"] = memory
+            own.close()
+        figures["models"][kind] = found
     options.output.write_text(json.dumps(figures, indent=1) + "\n")
     return figures
 
 
+def seconds(own):
+    """Of each step, (after a pause, after another step)."""
+    return [turn[0] for turn in own["turns"]], [one for turn in own["turns"] for one in turn[1:]]
+
+
 def show(figures):
-    """Print the table as Markdown."""
-    print("| model | rows x tokens | jaxbert, ms | torch, ms | ratio of least | of medians |")
-    print("|---" * 6 + "|")
-    for kind, own in figures["models"].items():
-        ours, theirs = own["jaxbert"], own["torch"]
-        print(
-            f"| {kind} | {SHAPES[kind][0]} x {SHAPES[kind][1]} | {1e3 * min(ours):.0f} "
-            f"| {1e3 * min(theirs):.0f} | {min(theirs) / min(ours):.2f} "
-            f"| {statistics.median(theirs) / statistics.median(ours):.2f} |"
-        )
+    """Print the tables as Markdown."""
+    print("| model | rows x tokens | huge pages | jaxbert, ms | torch, ms |", end="")
+    print(" ratio of least | of medians |")
+    print("|---" * 7 + "|")
+    for kind, found in figures["models"].items():
+        for asked, suffix in (
+            ("neither", ("", "")),
+            ("jaxbert", (HUGE, "")),
+            ("both", (HUGE,) * 2),
+        ):
+            ours, theirs = (
+                seconds(found[f"{name}{own}"])[1] for name, own in zip(ENGINES, suffix, strict=True)
+            )
+            print(
+                f"| {kind} | {SHAPES[kind][0]} x {SHAPES[kind][1]} | {asked} "
+                f"| {1e3 * min(ours):.0f} | {1e3 * min(theirs):.0f} "
+                f"| {min(theirs) / min(ours):.2f} "
+                f"| {statistics.median(theirs) / statistics.median(ours):.2f} |"
+            )
+    print("\n| model | process | after a pause, ms | page faults | system, s | user, s |", end="")
+    print(" most memory, MB | losses |")
+    print("|---" * 8 + "|")
+    for kind, found in figures["models"].items():
+        for name, own in found.items():
+            plain = found[name.removesuffix(HUGE)]["losses"]
+            print(
+                f"| {kind} | {name} | {1e3 * statistics.median(seconds(own)[0]):.0f} "
+                f"| {own['faults']:.0f} | {own['system']:.3f} | {own['user']:.3f} "
+                f"| {own['memory']:.0f} "
+                f"| {'the same bits' if own['losses'] == plain else 'differ'} |"
+            )
 
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--rounds", type=int, default=9)
+    options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--output", type=Path, default=FILE)
     show(run(options.parse_args()))
