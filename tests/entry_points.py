@@ -34,6 +34,7 @@ from jaxbert import (
     MultiVectorEncoder,
 )
 from jaxbert.checkpoint.sentence_transformers.stack import Stack
+from jaxbert.inference.planning import ByText
 from jaxbert.text.tokenizer import Tokenizer
 from tests.models import (
     CONFIGS,
@@ -70,8 +71,10 @@ def looped():
     return one
 
 
-# The most tokens of a text: a warm-up without a length compiles what such texts need.
-LENGTH = 37
+# The most tokens of a text: a warm-up without a length compiles what such texts need. The planner
+# of the queues has one shape for all of these, where the usual one has dozens.
+LENGTH = 7
+ONE_SHAPE = ByText()
 
 # Values of every kind that might be passed by mistake; none is a right value of anything that the
 # calls below take, unless the call is one that takes it.
@@ -191,14 +194,19 @@ def multi():
 
 @functools.cache
 def queue():
-    """A queue of the embedder, whose threads end with the process."""
-    return AsyncEmbedder(embedder())
+    """A queue of an embedder, whose threads end with the process."""
+    model = Embedder(one().encoder, one().tokenizer, planner=ONE_SHAPE)
+    model.max_seq_length = LENGTH
+    return AsyncEmbedder(model)
 
 
 @functools.cache
 def pair_queue():
-    """The same of the cross-encoder."""
-    return AsyncCrossEncoder(scorer())
+    """The same of a cross-encoder."""
+    own = scorer()
+    model = CrossEncoder(own.encoder, own.head, own.tokenizer, own.settings, ONE_SHAPE)
+    model.max_seq_length = LENGTH
+    return AsyncCrossEncoder(model)
 
 
 def awaited(method):

@@ -1,5 +1,7 @@
 """Every implementation of attention against the reference, on drawn masks, segments and biases."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,18 +97,21 @@ def test_is_dense_for_every_scheme_and_odd_lengths(kind, name, length, dtype):
     close(got, expected, tolerance)
 
 
+@functools.cache
+def gradients(kind, name):
+    """Those of a scalar of what one implementation gives with one scheme, over several tiles."""
+    length = 131
+    arguments, attend = draw(5, t=length), IMPLEMENTATIONS[kind]
+
+    def scalar(qkv, bias):
+        return jnp.sin(attend(*qkv, bias, row(length), ragged(length))).sum()
+
+    return jax.jit(jax.grad(scalar, argnums=(0, 1)))(tuple(arguments), BIASES[name].bias)
+
+
 @pytest.mark.parametrize(("kind", "name"), [case for case in TILED if case[1] != "none"])
 def test_has_the_gradients_of_dense(kind, name):
-    length = 131
-    arguments, bias = draw(5, t=length), BIASES[name].bias
-
-    def gradients(attend):
-        def scalar(qkv, bias):
-            return jnp.sin(attend(*qkv, bias, row(length), ragged(length))).sum()
-
-        return jax.jit(jax.grad(scalar, argnums=(0, 1)))(tuple(arguments), bias)
-
-    ours, theirs = gradients(IMPLEMENTATIONS[kind]), gradients(dense)
+    ours, theirs = gradients(kind, name), gradients("dense", name)
     leaves = zip(*map(jax.tree.leaves, (ours, theirs)), strict=True)
     for a, b in leaves:
         assert largest(b) < 1e3
