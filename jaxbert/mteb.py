@@ -73,9 +73,12 @@ class MtebEncoder:
             "query": self.embedder.encode_query,
             "document": self.embedder.encode_document,
         }[None if prompt_type is None else prompt_type.value]
-        if options.get("precision") in (None, "float32"):
+        # By ranges of all texts, by token, or with a report of long texts: of all as they are.
+        plain = options.get("precision") in (None, "float32")
+        plain &= options.get("output_value", "sentence_embedding") == "sentence_embedding"
+        if plain and "on_long" not in options:
             return each_once(texts, partial(encode, prompt_name=prompt_name, **options))
-        return encode(texts, prompt_name=prompt_name, **options)  # by ranges of all of them
+        return encode(texts, prompt_name=prompt_name, **options)
 
     def similarity(self, a: np.ndarray, b: np.ndarray) -> Any:
         """[n, d] and [m, d] -> [n, m]; one number for two single vectors [d].

@@ -4,7 +4,7 @@ Source: sentence-transformers 6.2, cross_encoder/model.py.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -58,12 +58,14 @@ class CrossEncoder(Model):
         config_kwargs: Mapping[str, Any] | None = None,
         model_card_data: Any = None,
         backend: str = "torch",
+        ignore_config: Sequence[str] = (),
     ) -> None:
-        """Load a model; the arguments are those of sentence-transformers.
+        """Load a model; the arguments are those of sentence-transformers, and ignore_config.
 
         activation_fn is a function of tensors, or of arrays where torch is not installed. Raises
         InputError for another number of labels than the model's. prompts stand beside those of the
-        folder; one is put before the first text of a pair. Raises InputTypeError for modules.
+        folder; one is put before the first text of a pair. ignore_config is as in
+        jaxbert.CrossEncoder.from_pretrained. Raises InputTypeError for modules.
         """
         if modules is not None:
             raise InputTypeError("a cross-encoder is not put together of modules; pass its name")
@@ -91,6 +93,7 @@ class CrossEncoder(Model):
             model_name_or_path,
             revision=revision,
             token=token_of(token),
+            ignore_config=ignore_config,
             cache=options.cache,
             offline=options.offline,
         )

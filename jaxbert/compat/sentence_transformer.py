@@ -4,7 +4,7 @@ Source: sentence-transformers 6.2, sentence_transformer/model.py and base/model.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -58,13 +58,14 @@ class SentenceTransformer(EmbedderModel):
         model_card_data: Any = None,
         backend: str = "torch",
         deterministic: bool = False,
+        ignore_config: Sequence[str] = (),
     ) -> None:
-        """Load a model; the arguments are those of sentence-transformers, and deterministic.
+        """Load a model; the arguments are those of sentence-transformers, and two more.
 
         trust_remote_code changes nothing, no code of a checkpoint is run; model_kwargs may ask for
-        dtype "bfloat16"; deterministic is as in Embedder.from_pretrained. modules are those of
-        sentence-transformers, which writes a folder of them that is read here. Raises
-        InputTypeError for others, and as Embedder.from_pretrained.
+        dtype "bfloat16"; deterministic and ignore_config are as in Embedder.from_pretrained.
+        modules are those of sentence-transformers, which writes a folder of them that is read here.
+        Raises InputTypeError for others, and as Embedder.from_pretrained.
         """
         dtype, model_kwargs = dtype_of(model_kwargs)
         length, processor_kwargs = length_of(
@@ -74,6 +75,7 @@ class SentenceTransformer(EmbedderModel):
             embedder = Embedder.from_pretrained(
                 name,
                 deterministic=deterministic,
+                ignore_config=ignore_config,
                 dtype=dtype,
                 revision=revision,
                 token=token_of(token or use_auth_token),

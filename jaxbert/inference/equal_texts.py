@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxbert.errors import ComputationError
+from jaxbert.errors import ComputationError, TextError
 
 
 def each_once(texts: list[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
     """The vectors [n, d] of n texts, of which `encode` is given each that is another: equal rows.
 
-    Raises what `encode` does; ComputationError names the first place of a text among all.
+    Raises what `encode` does; an error about a text names its first place among all.
     """
     places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
     if len(places) == len(texts):
@@ -25,4 +25,6 @@ def each_once(texts: list[str], encode: Callable[[list[str]], np.ndarray]) -> np
     except ComputationError as error:
         first = texts.index(others[error.text])
         raise ComputationError(f"text {first}", first, error.fault) from error
+    except TextError as error:
+        raise TextError(texts.index(others[error.text]), error.reason) from error
     return vectors[[places[text] for text in texts]]

@@ -113,7 +113,8 @@ class Program:
     def __call__(self, *arrays: Any) -> jax.Array:
         """function(*fixed, *arrays) on the device; new shapes are compiled first.
 
-        JAX's transfer guard is off, since moving arrays to the device is what a call is for.
+        arrays are of the host, and of the dtypes that their shapes were first compiled for. JAX's
+        transfer guard is off, since moving arrays to the device is what a call is for.
         """
         with computing(), jax.set_mesh(NO_MESH):
             program = self.compile(*arrays)

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.lax import Precision
 from jaxtyping import Array, Float, Int
 
-from jaxbert.errors import ConfigError
+from jaxbert.errors import ConfigError, InputError
 from jaxbert.model.activations import Activation
 from jaxbert.model.axes import Hidden, Sizes
 
@@ -72,8 +72,14 @@ class Projection(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(bias_shape, jnp.float32)) if use_bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x W + b at full float32 precision (a TPU's default would round to bfloat16)."""
+        """x W + b at full float32 precision (a TPU's default would round to bfloat16).
+
+        Raises InputError for x of another number of axes than spec names.
+        """
         weight, wide = self.weight[...], jnp.float32
+        named = self.spec.index(",")
+        if x.ndim != named:
+            raise InputError(f"{self.spec} takes x of {named} axes, and this one has {x.ndim}")
         axes = summed_axes(self.spec), ((), ())
         y = jax.lax.dot_general(
             x, weight, axes, precision=Precision.HIGHEST, preferred_element_type=wide

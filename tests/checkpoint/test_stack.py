@@ -320,24 +320,27 @@ def test_keys_that_sentence_transformers_passes_over_are_taken_and_named(tmp_pat
     assert stack.not_used == ("scale = 2", "requirements = {'x': '1'}")
 
 
-@pytest.mark.parametrize("package", ["transformers", "sentence_transformers"])
+@pytest.mark.parametrize(
+    "package", ["Transformers", "sentence_transformers", "sentence.transformers"]
+)
 @pytest.mark.parametrize("reason", [None, "words"])
 def test_a_folder_for_later_versions_is_refused(package, reason, tmp_path):
-    version = READ_AS[package.replace("_", "-")]
+    version = READ_AS[re.sub("[_.]", "-", package.lower())]
 
     def settings(wanted):
         value = wanted if reason is None else {"specifier": wanted, "reason": reason}
         return {"requirements": {"x": ">=999", package: value}}
 
-    for later in (">=999", f">{version}", ">=2,~=99.1", "==99.*", ">=7.0rc1"):
+    excluded = (f"!={version}", f">=2,!={version[0]}.*", "===one")
+    for later in (">=999", f">{version}", ">=2,~=99.1", "==99.*", ">=7.0rc1", *excluded):
         folder = write_folder(tmp_path, config_sentence_transformers=settings(later))
         with pytest.raises(RequirementError, match=f"requires {package}{re.escape(later)}, but"):
             read_stack(folder, CONFIG)
         assert read_stack(folder, CONFIG, ("requirements",)) == Stack(max_length=19)
     assert issubclass(RequirementError, CheckpointError)
     assert issubclass(RequirementError, ImportError)  # as sentence-transformers raises it
-    no_specifiers = ("newest", "===one", 3, None, [">=999"])
-    for known in (">=2,<3", f"=={version}", f"!={version}", "~=4.1", "", *no_specifiers):
+    no_specifiers = ("newest", 3, None, [">=999"])
+    for known in (">=2,<3", f"=={version}", "!=1.7,<=3", "~=4.1", "===4.1", "", *no_specifiers):
         assert read(tmp_path, config_sentence_transformers=settings(known)) == Stack(
             max_length=19, not_used=(f"requirements = {settings(known)['requirements']}",)
         )

@@ -9,7 +9,7 @@ import pytest
 
 from jaxbert.compat import CrossEncoder, SentenceTransformer, from_modules, tensors
 from jaxbert.compat.named_prompts import BOTH
-from jaxbert.errors import ComputationError, InputError, InputTypeError
+from jaxbert.errors import ComputationError, InputError, InputTypeError, TextError
 from jaxbert.inference.equal_texts import each_once
 from tests.models import encoder, published, scored, write_folder
 from tests.tolerances import COMPANY, close
@@ -92,14 +92,22 @@ def test_a_folder_for_later_versions_is_refused_as_there(kind, tmp_path):
     folder = write_folder(tmp_path, tensors=tensors, config_sentence_transformers=settings)
     with pytest.raises(ImportError, match="transformers>=999"):
         kind(str(folder))
+    assert kind(str(folder), ignore_config=("requirements",)).prompts is not None
 
 
-def test_of_equal_texts_the_first_is_named():
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ComputationError("text 1", 1), "the vector of text 3 is not finite"),
+        (TextError(1, "is long"), "text 3 is long"),
+    ],
+)
+def test_of_equal_texts_the_first_is_named(error, words):
     def encode(texts):
         assert texts == ["a", "b"]
-        raise ComputationError("text 1", 1)
+        raise error
 
-    with pytest.raises(ComputationError, match="the vector of text 3 is not finite") as caught:
+    with pytest.raises(type(error), match=words) as caught:
         each_once(["a", "a", "a", "b", "a", "b"], encode)
     assert caught.value.text == 3
 

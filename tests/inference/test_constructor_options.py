@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
         config_sentence_transformers={
             "prompts": {"query": "a b "},
             "similarity_fn_name": "dot",
-            "requirements": {"transformers": ">=999"},
+            "requirements": {"transformers": ">=5"},
         },
     )
 

@@ -79,7 +79,7 @@ def ragged(length):
     return jnp.asarray(np.stack([first, np.ones(length)]).astype(np.int32))
 
 
-# One token and one tile have no tile beside them, so there the sum of schemes stands for its parts.
+# At one token and at a power of two the sum of schemes stands for its parts; 389 and 131 have each.
 LENGTHS = {
     "1": (1, jnp.float32, ("alibi + t5", "none")),
     "128": (128, jnp.float32, ("alibi + t5", "none")),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbert.errors import ConfigError
+from jaxbert.errors import ConfigError, InputError
 from jaxbert.model import reference
 from jaxbert.model.activations import ACTIVATIONS
 from jaxbert.model.layers import Glu, LayerNorm, Mlp, Projection, layer_norm, lookup
@@ -101,6 +101,21 @@ def test_projection_accumulates_in_float32():
 def test_a_projection_that_would_transpose_is_refused():
     with pytest.raises(ConfigError, match="btd,dnh->bnth must have x's own axes, then those of W"):
         Projection("btd,dnh->bnth", SIZES, rngs=nnx.Rngs(0), std=1.0)
+
+
+def test_heads_are_summed_in_the_order_of_the_weight():
+    """In another order XLA would copy the weight in every call."""
+    module = Projection("btnh,nhd->btd", SIZES, rngs=nnx.Rngs(0), std=1.0)
+    x = jnp.ones((2, 3, *module.weight.shape[:2]), jnp.float32)
+    text = jax.jit(lambda module, x: module(x)).lower(module, x).as_text()
+    assert "contracting_dims = [2, 3] x [0, 1]" in text
+
+
+@pytest.mark.parametrize("axes", [2, 4])
+def test_states_of_other_axes_than_the_spec_names_are_refused(axes):
+    module = Projection("btd,dnh->btnh", SIZES, rngs=nnx.Rngs(0), std=1.0)
+    with pytest.raises(InputError, match=f"takes x of 3 axes, and this one has {axes}"):
+        module(jnp.ones((SIZES["d"],) * axes, jnp.float32))
 
 
 def test_lookup_answers_a_wrong_index_with_nan():

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("sentence_transformers")
 
 from jaxbert import Embedder
-from jaxbert.errors import InputError
+from jaxbert.errors import InputError, TextError
 from jaxbert.mteb import MtebEncoder, MtebMissingError
 from tests.parity.torch_models import save_model
 from tests.tolerances import COMPANY, FUNCTION, GOLDEN_ENCODER, close, largest, norms
@@ -146,6 +146,12 @@ def test_equal_texts_have_equal_vectors(mteb, encoder, embedder):
     assert len(np.unique(got, axis=0)) == len({text.lower() for text in repeated})
     ((texts, _, _), _) = embedder.calls
     assert texts == repeated[:8]
+
+
+def test_where_places_of_texts_count_all_are_embedded(mteb, encoder, embedder):
+    """Reports of long texts, and vectors of tokens, go by the place of a text among all."""
+    with pytest.raises(TextError, match="text 3 has"):
+        encoded(mteb, encoder, ["a", "a", "a", "b " * 600], on_long="error")
 
 
 def test_queries_and_documents_get_their_own_prompts(mteb, encoder, embedder):
