@@ -73,7 +73,7 @@ class MtebEncoder:
             "query": self.embedder.encode_query,
             "document": self.embedder.encode_document,
         }[None if prompt_type is None else prompt_type.value]
-        # By ranges of all texts, by token, or with a report of long texts: of all as they are.
+        # Ranges of integers, token states and reports of long texts are of all texts as they came.
         plain = options.get("precision") in (None, "float32")
         plain &= options.get("output_value", "sentence_embedding") == "sentence_embedding"
         if plain and "on_long" not in options:

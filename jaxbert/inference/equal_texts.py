@@ -12,7 +12,7 @@ from jaxbert.errors import ComputationError, TextError
 
 
 def each_once(texts: list[str], encode: Callable[[list[str]], np.ndarray]) -> np.ndarray:
-    """The vectors [n, d] of n texts, of which `encode` is given each that is another: equal rows.
+    """The vectors [n, d] of n texts, each distinct one encoded once: equal texts have equal rows.
 
     Raises what `encode` does; an error about a text names its first place among all.
     """

@@ -2,8 +2,8 @@
 
 python notes/bench/small_products.py [--rows 16 32 64] [--rounds 60]
 Six layers of random weights, 42 MB in float32, in a chain of products with the shapes of a layer's,
-and nothing else of an encoder. "constants" has the weights inside the program, so that
-nothing needs to be packed when it runs. In turns in one process; needs the extras parity and bench.
+and nothing else of an encoder. "constants" has the weights inside the program. In turns in one
+process; needs the extras parity and bench.
 """
 
 import argparse

@@ -22,14 +22,14 @@ ASKING = (">=", ">", "~=", "==", "===")
 
 
 class RequirementError(CheckpointError, ImportError):
-    """A folder for later versions of other packages than are known here."""
+    """A folder for other versions of other packages than those by which it is read here."""
 
 
 def check_requirements(raw: Mapping[str, Any], file: Path, ignore: Collection[str]) -> None:
-    """Refuse a folder for later versions than those of READ_AS, by which it may mean another model.
+    """Refuse a folder for later versions than those of READ_AS, or for others than these.
 
-    Earlier versions and other packages are of no concern here; what is no specifier has no effect
-    in sentence-transformers either. Raises RequirementError.
+    By them it may mean another model. Earlier versions and other packages are of no concern here;
+    what is no specifier has no effect in sentence-transformers either. Raises RequirementError.
     """
     given = raw.get(KEY)
     if KEY in ignore or not isinstance(given, Mapping):
